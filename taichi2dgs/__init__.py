@@ -1,0 +1,18 @@
+"""A picture becomes K two-dimensional Gaussians, and a picture again at any size, on any GPU or CPU.
+
+Conventions: centres in pixels, x right, y down, with the centre of the top-left pixel at
+(0.5, 0.5); log_scale is the natural log of the standard deviations in pixels; theta in radians;
+colour is linear in the render and not clamped; images are float32 [H, W, C] in [0, 1].
+"""
+
+from taichi2dgs.runtime import init  # isort: skip  (before anything that imports Taichi)
+from taichi2dgs import reference
+from taichi2dgs.fit import FitOptions, FitResult, Report, fit
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.render import RenderSettings, render
+
+__version__ = "0.1.0"
+__all__ = [
+    "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "fit", "init", "reference",
+    "render",
+]  # fmt: skip

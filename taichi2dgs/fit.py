@@ -1,0 +1,302 @@
+"""Fine-tuning Gaussians to an image: one fused launch per step, state on the device throughout."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi2dgs import runtime
+from taichi2dgs.gaussians import Gaussians, morton_order
+from taichi2dgs.kernels import step as step_kernels
+from taichi2dgs.metrics import psnr_of_mse
+from taichi2dgs.render import RenderSettings, View
+from taichi2dgs.workspace import CPU_LANES, Workspace
+
+BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
+SPARE = 1.3  # capacity of the tile lists over what they need when it is set
+REPORTS = 20  # per fit, unless told
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to optimise. Learning rates are in each parameter's own unit, at the first step.
+
+    Args:
+        xy, log_scale, theta, color: learning rates in pixels, log pixels, radians, colour units.
+        beta1, beta2, epsilon: Adam's constants.
+        settings: how the fitted Gaussians blend.
+        report_every: steps between reports; a twentieth of the budget if None.
+    """
+
+    xy: float = 0.3
+    log_scale: float = 0.15
+    theta: float = 0.1
+    color: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    settings: RenderSettings = field(default_factory=RenderSettings)
+    report_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("xy", "log_scale", "theta", "color", "epsilon"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected a number of 0 or more")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected 0 <= {name} < 1")
+        if self.report_every is not None and self.report_every < 1:
+            raise ValueError(f"report_every={self.report_every!r}; expected 1 or more, or None")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a fit stood after `step` steps: wall-clock seconds without compiling, PSNR in dB."""
+
+    step: int
+    seconds: float
+    psnr: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit ends with.
+
+    Args:
+        gaussians: the fitted Gaussians, in the order and on the device of those that came in.
+        history: reports from step 0 to the last step.
+        interrupted: whether Ctrl-C ended the fit before its budget did.
+    """
+
+    gaussians: Gaussians
+    history: list[Report]
+    interrupted: bool
+
+
+def fit(
+    image: Tensor | np.ndarray,
+    gaussians: Gaussians,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    target_psnr: float | None = None,
+    on_report: Callable[[Report], object] | None = None,
+    options: FitOptions | None = None,
+) -> FitResult:
+    """Fit Gaussians to an image by Adam on the squared error.
+
+    Learning rates fall along one cosine from full to zero over the whole budget. On CPU the result
+    is the same, bit for bit, for the same input and number of steps.
+
+    Args:
+        image: values in [0, 1]. [H, W, C]
+        gaussians: where to start; their size and channels are those of the image.
+        steps: budget in steps.
+        seconds: budget in seconds, in which compiling and `on_report` do not count. With both, the
+            one that runs out first ends the fit.
+        target_psnr: stop at the first report that reaches this PSNR in dB.
+        on_report: called with every `Report`.
+        options: learning rates, blending and how often to report.
+
+    Returns:
+        The fitted Gaussians and the reports. Ctrl-C ends a fit early, with what is there.
+
+    Raises:
+        ValueError: an argument does not fit, or there is no budget.
+        FloatingPointError: a parameter is no longer finite; the message has the step.
+        MemoryError: the Gaussians have grown too large for their tile lists.
+    """
+    options = options or FitOptions()
+    target = _checked_image(image, gaussians)
+    if steps is None and seconds is None:
+        raise ValueError("steps and seconds are both None; expected a budget")
+    if steps is not None and (not isinstance(steps, int) or steps < 0):
+        raise ValueError(f"steps={steps!r}; expected a whole number of 0 or more")
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds={seconds!r}; expected 0 or more")
+    order = morton_order(gaussians.xy, gaussians.size)
+    run = _Run(_Engine(target, gaussians.packed().detach()[order], options), steps, seconds)
+    interrupted = run.until_done(target_psnr, on_report)
+    fitted = torch.empty_like(gaussians.packed())
+    fitted[order] = run.engine.params.to(fitted)
+    return FitResult(Gaussians.from_packed(fitted, gaussians.size), run.history, interrupted)
+
+
+class _Run:
+    """The clock, the schedule and the reports of one fit."""
+
+    def __init__(self, engine: _Engine, steps: int | None, seconds: float | None) -> None:
+        self.engine, self.steps, self.seconds = engine, steps, seconds
+        self.history: list[Report] = []
+        self.excluded = 0.0
+        every = engine.options.report_every
+        self.every = every or (None if steps is None else max(1, steps // REPORTS))
+        self.start = time.perf_counter()
+        self.second_of_step = 0.0
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.start - self.excluded
+
+    def until_done(self, target_psnr, on_report) -> bool:
+        """Run to the end of the budget; return whether Ctrl-C came first."""
+        interrupted = False
+        try:
+            while not self._is_over():
+                self._batch()
+                due = self._due()
+                if due and self._report(self.engine.done - 1, target_psnr, on_report):
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+        self.engine.score()
+        self._report(self.engine.done, None, on_report)
+        return interrupted
+
+    def _is_over(self) -> bool:
+        if self.steps is not None and self.engine.done >= self.steps:
+            return True
+        return self.seconds is not None and (
+            self.elapsed() + self.second_of_step / 2 >= self.seconds
+        )
+
+    def _batch(self) -> None:
+        """Launch steps until it is time to look at the clock or to report."""
+        engine, began, first = self.engine, self.elapsed(), self.engine.done
+        count = max(1, int(BATCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
+        if self.steps is not None:
+            count = min(count, self.steps - first)
+        if self.every is not None:  # a report on step s reads what launch s + 1 has measured
+            count = min(count, -(first - 1) % self.every + (first == 0) or self.every)
+        for index in range(count):
+            at = began + index * self.second_of_step
+            engine.step(first + 1 + index, self._rate(first + index, at))
+        engine.look()
+        if engine.done > first:
+            self.second_of_step = (self.elapsed() - began) / (engine.done - first)
+
+    def _rate(self, done: int, elapsed: float) -> float:
+        """Fraction of the learning rates: a cosine over the budget that is used up faster."""
+        used = done / self.steps if self.steps else 0.0
+        if self.seconds:
+            used = max(used, min(elapsed / self.seconds, 1.0))
+        return 0.5 * (1 + math.cos(math.pi * used))
+
+    def _due(self) -> bool:
+        if self.every is not None:
+            return (self.engine.done - 1) % self.every == 0
+        last = self.history[-1].seconds if self.history else -math.inf
+        return self.elapsed() - last >= (self.seconds or 0) / REPORTS
+
+    def _report(self, step: int, target_psnr, on_report) -> bool:
+        """Record a report, unless that step has one; return whether the target is reached."""
+        if self.history and self.history[-1].step >= step:
+            return False
+        report = Report(step, self.elapsed(), self.engine.psnr())
+        self.history.append(report)
+        if on_report is not None:
+            before = time.perf_counter()
+            on_report(report)
+            self.excluded += time.perf_counter() - before
+        return target_psnr is not None and report.psnr >= target_psnr
+
+
+class _Engine:
+    """Taichi-owned state of one fit, and its launches."""
+
+    def __init__(self, target: Tensor, params: Tensor, options: FitOptions) -> None:
+        self.options, self.done = options, 0
+        n, columns = params.shape
+        height, width, channels = target.shape
+        self.values = target.numel()
+        settings = options.settings
+        view = View.of((height, width), None, None)
+        with runtime.launching():
+            lanes = 1 if runtime.is_gpu() else CPU_LANES
+            self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes)
+            self.work = Workspace(self.kernels, n, channels, view, settings)
+            self.state = runtime.array("f32", (n, columns))
+            self.state.from_numpy(params.float().cpu().contiguous().numpy())
+            self.first = runtime.zeros("f32", (n, columns))
+            self.second = runtime.zeros("f32", (n, columns))
+            self.progress = runtime.zeros("i32", (2,))
+            self.losses = runtime.zeros("f32", (self.work.units,))
+            self.target = runtime.array("f32", (height, width, channels))
+            self.target.from_numpy(target.float().cpu().contiguous().numpy())
+        self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
+        self.score()
+
+    @property
+    def params(self) -> Tensor:
+        """The packed parameters, read back from the device. [N, 5 + C]"""
+        with runtime.launching():
+            return torch.from_numpy(self.state.to_numpy())
+
+    def step(self, number: int, rate: float) -> None:
+        """Launch step `number`, from 1, at a fraction of the learning rates."""
+        w, o = self.work, self.options
+        rate /= 1 - o.beta1 ** max(number, 1)
+        rates = self.kernels.rates_type(
+            xy=o.xy * rate, log_scale=o.log_scale * rate, theta=o.theta * rate,
+            color=o.color * rate, beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
+            correction2=1 / (1 - o.beta2 ** max(number, 1)),
+        )  # fmt: skip
+        with runtime.launching():
+            self.kernels.step(
+                self.state, self.first, self.second, self.progress, self.target, self.losses,
+                w.records, w.rects, w.counts, w.starts, w.partial, w.entries, w.packed, w.grads,
+                w.slot_q, w.slot_e, w.view, rates, number, w.units, w.spans, o.settings.eps,
+            )  # fmt: skip
+
+    def look(self) -> None:
+        """Wait for the device, see how far it got, and make room where it lacked some."""
+        with runtime.launching():
+            self.done, bad = (int(number) for number in self.progress.to_numpy())
+            if bad:
+                raise FloatingPointError(
+                    f"a parameter is not finite after step {bad}; lower the learning rates"
+                )
+            if self.work.required() > self.work.capacity:
+                self.work.reserve(int(self.work.required() * SPARE))
+
+    def score(self) -> None:
+        """Measure the error of the parameters as they are."""
+        w = self.work
+        while True:
+            with runtime.launching():
+                self.kernels.score(
+                    self.state, self.target, self.losses, w.records, w.rects, w.counts, w.starts,
+                    w.partial, w.entries, w.packed, w.slot_q, w.slot_e, w.view, w.units, w.spans,
+                    self.options.settings.eps,
+                )  # fmt: skip
+            if w.required() <= w.capacity:
+                return
+            self.look()
+
+    def psnr(self) -> float:
+        """PSNR in dB that the last launch measured."""
+        with runtime.launching():
+            total = self.losses.to_numpy().sum(dtype=np.float64)
+        return psnr_of_mse(float(total) / self.values)
+
+
+def _checked_image(image: Tensor | np.ndarray, gaussians: Gaussians) -> Tensor:
+    """Return the image as a float32 tensor, or raise ValueError."""
+    target = torch.as_tensor(image)
+    shape = (*gaussians.size, gaussians.channels)
+    if tuple(target.shape) != shape:
+        raise ValueError(
+            f"image has shape {list(target.shape)}; expected {list(shape)}, as the gaussians say"
+        )
+    if not target.is_floating_point():
+        raise ValueError(f"image is {target.dtype}; expected floating point values in [0, 1]")
+    if not bool(torch.isfinite(target).all()):
+        raise ValueError("image has values that are not finite; expected values in [0, 1]")
+    if not len(gaussians):
+        raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
+    return target.detach().to(torch.float32)

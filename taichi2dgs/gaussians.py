@@ -1,0 +1,140 @@
+"""Gaussians: the one data type that every layer passes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+MAX_CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """N two-dimensional Gaussians and the size of the picture that they stand for.
+
+    Args:
+        xy: centres in pixels, x right, y down; the top-left pixel's centre is (0.5, 0.5). [N, 2]
+        log_scale: natural log of the two standard deviations in pixels. [N, 2]
+        theta: rotation of the first axis in radians, from x towards y. [N]
+        color: colour, linear in the render and not clamped; 1 to 16 channels. [N, C]
+        size: (height, width) of the picture in pixels.
+
+    All four tensors have the same float type (float32 or float64) and device.
+    Covariance: R(theta) diag(exp(2 log_scale)) R(theta)^T (paper Eq. 2).
+
+    Raises:
+        ValueError: a shape, type, device, size or value is not as stated.
+    """
+
+    xy: Tensor
+    log_scale: Tensor
+    theta: Tensor
+    color: Tensor
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", checked_size(self.size, "size"))
+        n = self.xy.shape[0] if isinstance(self.xy, Tensor) and self.xy.ndim else "N"
+        expected = {"xy": (n, 2), "log_scale": (n, 2), "theta": (n,), "color": (n, None)}
+        for name, shape in expected.items():
+            _check_tensor(name, getattr(self, name), shape, self.xy)
+        channels = self.color.shape[1]
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise ValueError(f"color has {channels} channels; expected 1 to {MAX_CHANNELS}")
+
+    def __len__(self) -> int:
+        return self.xy.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """Number of colour channels C."""
+        return self.color.shape[1]
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
+        """Return the same Gaussians on another device, or of another float type."""
+        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
+
+    def detach(self) -> Gaussians:
+        """Return the same Gaussians without their autograd history."""
+        return self._map(Tensor.detach)
+
+    def packed(self) -> Tensor:
+        """Return x, y, two log-scales, theta and colour side by side. [N, 5 + C]"""
+        return torch.cat([self.xy, self.log_scale, self.theta[:, None], self.color], dim=1)
+
+    @classmethod
+    def from_packed(cls, params: Tensor, size: tuple[int, int]) -> Gaussians:
+        """Return the Gaussians of a packed tensor. [N, 5 + C]"""
+        parts = params.split([2, 2, 1, params.shape[1] - 5], dim=1)
+        xy, log_scale, theta, color = (part.contiguous() for part in parts)
+        return cls(xy, log_scale, theta[:, 0], color, size)
+
+    def render(self, size=None, crop=None, **settings) -> Tensor:
+        """Render to an image; see `taichi2dgs.render`. [H, W, C]"""
+        from taichi2dgs.render import render
+
+        return render(self, size, crop, **settings)
+
+    def _map(self, change) -> Gaussians:
+        return replace(self, **{name: change(tensor) for name, tensor in self._tensors()})
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name in ("xy", "log_scale", "theta", "color"):
+            yield name, getattr(self, name)
+
+
+def morton_order(xy: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the order of centres along a Z-shaped curve: neighbours in space become neighbours.
+
+    Equal codes keep their order, so that duplicates still break ties the same way.
+
+    Args:
+        xy: centres in pixels. [N, 2]
+        size: (height, width) that bounds them; those outside are taken to the border.
+
+    Returns:
+        Indices, on the device of xy. [N]
+    """
+    bits = max(size).bit_length() + 1  # cells of half a pixel
+    code = torch.zeros(len(xy), dtype=torch.int64, device=xy.device)
+    for axis, extent in enumerate((size[1], size[0])):
+        cell = (xy[:, axis].detach().clamp(0, extent) * 2).long()
+        for bit in range(bits):
+            code |= ((cell >> bit) & 1) << (2 * bit + axis)
+    return code.argsort(stable=True)
+
+
+def checked_size(size: object, name: str) -> tuple[int, int]:
+    """Return (height, width) as two positive ints, or raise ValueError naming the argument."""
+    try:
+        height, width = (int(extent) for extent in size)  # type: ignore[attr-defined]
+        whole = all(int(extent) == extent for extent in size)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={size!r}; expected (height, width) in pixels") from None
+    if not whole or height < 1 or width < 1:
+        raise ValueError(f"{name}={size!r}; expected two positive whole numbers of pixels")
+    return height, width
+
+
+def _check_tensor(name: str, tensor: object, shape: tuple, like: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} is a {type(tensor).__name__}; expected a torch tensor")
+    text = "[" + ", ".join("C" if extent is None else str(extent) for extent in shape) + "]"
+    fits = len(shape) == tensor.ndim and all(
+        want in (None, got) for want, got in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} has shape {list(tensor.shape)}; expected {text}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name} is {tensor.dtype}; expected float32 or float64")
+    if tensor.dtype != like.dtype or tensor.device != like.device:
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}, xy is {like.dtype} on {like.device}; "
+            "expected the same type and device"
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(dim=1).nonzero()[0])
+        raise ValueError(f"{name} is not finite at Gaussian {bad}; expected finite numbers")

@@ -1,0 +1,65 @@
+"""The kernels that the renderer launches."""
+
+import functools
+from types import SimpleNamespace
+
+import taichi as ti
+
+from taichi2dgs.kernels import binning, splat
+
+
+@functools.cache
+def make(
+    channels: int, top_k: int, blend: str, lanes: int, double: bool = False
+) -> SimpleNamespace:
+    """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view.
+
+    lanes is the number of pixels that one thread treats at once: 1 on a GPU.
+    """
+    real = ti.f64 if double else ti.f32
+    f = splat.make(channels, top_k, blend, lanes, real)
+    render, push = f.make_walk("render"), f.make_walk("backward")
+    view_type = binning.view_type(real)
+    reals_2 = ti.types.ndarray(real, 2)
+    reals_3 = ti.types.ndarray(real, 3)
+    ints_1 = ti.types.ndarray(ti.i32, 1)
+    ints_2 = ti.types.ndarray(ti.i32, 2)
+    slots_q = ti.types.ndarray(f.reals, 1)
+    slots_e = ti.types.ndarray(f.ints, 1)
+    entry_grads = ti.types.ndarray(f.grad_row, 1)
+
+    @ti.kernel
+    def measure(params: reals_2, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
+                partial: ints_1, view: view_type):  # fmt: skip
+        """Project, and count entries: starts[T] is the capacity that `fill` needs."""
+        f.project(params, records, rects, counts, view)
+        f.scan(counts, starts, partial, view)
+
+    @ti.kernel
+    def fill(params: reals_2, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
+             entries: ints_1, packed: reals_2, view: view_type):  # fmt: skip
+        f.fill(params, records, rects, counts, starts, entries, packed, view)
+
+    @ti.kernel
+    def forward(packed: reals_2, starts: ints_1, slot_q: slots_q, slot_e: slots_e, out: reals_3,
+                view: view_type, units: ti.i32, spans: ti.i32, eps: real):  # fmt: skip
+        """Write out [H, W, C]."""
+        render(packed, starts, slot_q, slot_e, None, out, None, view, units, spans, eps)
+
+    @ti.kernel
+    def backward(params: reals_2, records: reals_2, rects: ints_2, starts: ints_1,
+                 entries: ints_1, packed: reals_2, slot_q: slots_q, slot_e: slots_e,
+                 grads: entry_grads, d_out: reals_3, d_params: reals_2, view: view_type,
+                 units: ti.i32, spans: ti.i32, eps: real):  # fmt: skip
+        """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
+        f.clear(starts, packed, grads, view)
+        push(packed, starts, slot_q, slot_e, grads, d_out, None, view, units, spans, eps)
+        for g in range(params.shape[0]):
+            row = f.gather(params, records, rects, starts, entries, grads, g, view)
+            for j in ti.static(range(binning.GEOMETRY + channels)):
+                d_params[g, j] = row[j]
+
+    return SimpleNamespace(
+        measure=measure, fill=fill, forward=forward, backward=backward, view_type=view_type,
+        lanes=lanes, lanes_real=f.reals, lanes_int=f.ints, grad_row=f.grad_row,
+    )  # fmt: skip

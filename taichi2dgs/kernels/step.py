@@ -1,0 +1,94 @@
+"""One launch of the fit engine: bin, splat, loss, backward and Adam.
+
+State that lives across launches, beside the arrays of `binning.py` and `splat.py`:
+    params, first and second moments [N, 5 + C]; target [H, W, C]; losses [U];
+    progress [2]: steps done, and the first step that met a non-finite number (or 0).
+A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
+which the host reads the capacity to grow to before it repeats the steps that are missing.
+"""
+
+import functools
+from types import SimpleNamespace
+
+import taichi as ti
+
+from taichi2dgs.kernels import binning, splat
+from taichi2dgs.kernels.binning import GEOMETRY, array
+
+ADAM = ti.types.struct(
+    xy=ti.f32, log_scale=ti.f32, theta=ti.f32, color=ti.f32, beta1=ti.f32, beta2=ti.f32,
+    epsilon=ti.f32, correction2=ti.f32,
+)  # fmt: skip
+
+
+@functools.cache
+def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
+    """Return the kernels `step` and `score` and the types of their arguments."""
+    f = splat.make(channels, top_k, blend, lanes, ti.f32)
+    score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
+    view_type = binning.view_type(ti.f32)
+    ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
+    reals_1, reals_2 = ti.types.ndarray(ti.f32, 1), ti.types.ndarray(ti.f32, 2)
+    reals_3 = ti.types.ndarray(ti.f32, 3)
+    slots_q, slots_e = ti.types.ndarray(f.reals, 1), ti.types.ndarray(f.ints, 1)
+    entry_grads = ti.types.ndarray(f.grad_row, 1)
+
+    @ti.func
+    def is_finite(x):
+        """Read from the bits: compilers may assume that there are no NaNs."""
+        return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
+
+    @ti.func
+    def adam(params: array, first: array, second: array, progress: array, g, row, rates, step):
+        """Update Gaussian g in place; `rates` hold bias-corrected learning rates."""
+        for j in ti.static(range(GEOMETRY + channels)):
+            rate = rates.color
+            if ti.static(j < 2):
+                rate = rates.xy
+            elif ti.static(j < 4):
+                rate = rates.log_scale
+            elif ti.static(j < GEOMETRY):
+                rate = rates.theta
+            m = rates.beta1 * first[g, j] + (1 - rates.beta1) * row[j]
+            v = rates.beta2 * second[g, j] + (1 - rates.beta2) * row[j] * row[j]
+            first[g, j], second[g, j] = m, v
+            value = params[g, j] - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
+            params[g, j] = value
+            if not is_finite(value) and progress[1] == 0:
+                progress[1] = step
+
+    @ti.kernel
+    def step(params: reals_2, first: reals_2, second: reals_2, progress: ints_1, target: reals_3,
+             losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
+             partial: ints_1, entries: ints_1, packed: reals_2, grads: entry_grads,
+             slot_q: slots_q, slot_e: slots_e, view: view_type, rates: ADAM, number: ti.i32,
+             units: ti.i32, spans: ti.i32, eps: ti.f32):  # fmt: skip
+        """Make step `number` (from 1), if all steps before it are done and the lists fit."""
+        f.project(params, records, rects, counts, view)
+        f.scan(counts, starts, partial, view)
+        f.fill(params, records, rects, counts, starts, entries, packed, view)
+        f.clear(starts, packed, grads, view)
+        fit_walk(packed, starts, slot_q, slot_e, grads, target, losses, view, units, spans, eps)
+        for g in range(params.shape[0]):
+            if f.fits(starts, packed, view) and progress[0] == number - 1:
+                row = f.gather(params, records, rects, starts, entries, grads, g, view)
+                adam(params, first, second, progress, g, row, rates, number)
+        for _ in range(1):
+            if f.fits(starts, packed, view) and progress[0] == number - 1:
+                progress[0] = number
+
+    @ti.kernel
+    def score(params: reals_2, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
+              counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1, packed: reals_2,
+              slot_q: slots_q, slot_e: slots_e, view: view_type, units: ti.i32, spans: ti.i32,
+              eps: ti.f32):  # fmt: skip
+        """Write the squared error of the clamped render per unit, if the lists fit."""
+        f.project(params, records, rects, counts, view)
+        f.scan(counts, starts, partial, view)
+        f.fill(params, records, rects, counts, starts, entries, packed, view)
+        score_walk(packed, starts, slot_q, slot_e, None, target, losses, view, units, spans, eps)
+
+    return SimpleNamespace(
+        step=step, score=score, view_type=view_type, rates_type=ADAM, lanes=lanes, lanes_real=f.reals,
+        lanes_int=f.ints, grad_row=f.grad_row,
+    )  # fmt: skip

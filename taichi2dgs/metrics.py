@@ -1,0 +1,33 @@
+"""Image quality."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def psnr(image: Tensor, reference: Tensor, *, rounded: bool = False) -> float:
+    """Return the peak signal-to-noise ratio of an image in dB, for a peak of 1.
+
+    Args:
+        image: clamped to [0, 1] first. [H, W, C]
+        reference: in [0, 1]. [H, W, C]
+        rounded: also round the image to 8 bits, as a saved file would be.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if image.shape != reference.shape:
+        raise ValueError(
+            f"image has shape {list(image.shape)}; expected {list(reference.shape)}, as reference"
+        )
+    image = image.clamp(0, 1).double()
+    if rounded:
+        image = (image * 255).round() / 255
+    return psnr_of_mse(float((image - reference.double()).square().mean()))
+
+
+def psnr_of_mse(mse: float) -> float:
+    """Return the PSNR in dB of a mean squared error, infinite for 0."""
+    return math.inf if mse == 0 else -10 * math.log10(mse)

@@ -1,0 +1,65 @@
+"""The same mathematics in dense, obvious torch, for any float type; slow, and meant to be read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.render import RenderSettings, View
+
+PIXELS_AT_ONCE = 4096  # bounds the memory of the [P, N] tables
+
+
+def squared_distance(gaussians: Gaussians, points: Tensor) -> Tensor:
+    """Return d^T Sigma^-1 d for d = point - centre (paper Eq. 1 and 2). [P, 2] -> [P, N]"""
+    cos, sin = gaussians.theta.cos(), gaussians.theta.sin()
+    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    offset = points[:, None, :] - gaussians.xy[None]  # [P, N, 2]
+    along_axes = torch.einsum("nji,pnj->pni", rotation, offset)  # R^T d
+    return (along_axes / gaussians.log_scale.exp()).square().sum(-1)
+
+
+def blend_at(gaussians: Gaussians, points: Tensor, settings: RenderSettings) -> Tensor:
+    """Return the colour at each point (paper Eq. 3). [P, 2] -> [P, C]"""
+    q = squared_distance(gaussians, points)
+    weight = torch.where(q <= settings.cutoff**2, (-q / 2).exp(), 0.0)
+    if settings.blend == "sum":
+        return weight @ gaussians.color
+    nearest = q.detach().sort(dim=1, stable=True).indices[:, : settings.top_k]  # [P, K]
+    weight = weight.gather(1, nearest)
+    total = (weight[..., None] * gaussians.color[nearest]).sum(1)
+    return total / (weight.sum(1, keepdim=True) + settings.eps)
+
+
+def render(
+    gaussians: Gaussians,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    *,
+    top_k: int = 10,
+    cutoff: float = 4.5,
+    eps: float = 1e-4,
+    blend: str = "normalized",
+) -> Tensor:
+    """Render as `taichi2dgs.render` does, with its arguments, by autograd-friendly torch.
+
+    Returns:
+        The image. [H, W, C]
+    """
+    settings = RenderSettings(top_k, cutoff, eps, blend)
+    view = View.of(gaussians.size, size, crop)
+    points = sample_points(view, gaussians.xy)
+    chunks = [
+        blend_at(gaussians, part, settings) for part in points.split(PIXELS_AT_ONCE)
+    ]
+    return torch.cat(chunks).reshape(view.height, view.width, gaussians.channels)
+
+
+def sample_points(view: View, like: Tensor) -> Tensor:
+    """Return the sample points of a view, row by row, with the type and device of `like`. [P, 2]"""
+    columns = torch.arange(view.width, device=like.device, dtype=like.dtype)
+    rows = torch.arange(view.height, device=like.device, dtype=like.dtype)
+    x = (columns + view.left + 0.5) * view.pitch_x
+    y = (rows + view.top + 0.5) * view.pitch_y
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)

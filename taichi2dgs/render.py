@@ -1,0 +1,147 @@
+"""Differentiable rendering: a torch.autograd.Function around the kernels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taichi2dgs import runtime
+from taichi2dgs.gaussians import Gaussians, checked_size
+
+MAX_TOP_K = 64
+BLENDS = ("normalized", "sum")
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How Gaussians are blended.
+
+    Args:
+        top_k: Gaussians that a pixel may blend, the nearest in units of their own scale (1 to 64).
+            The "sum" blend takes all.
+        cutoff: radius of the support in standard deviations.
+        eps: added to the denominator of the normalised blend.
+        blend: "normalized" (paper Eq. 3) or "sum" (the accumulated sum of GaussianImage).
+    """
+
+    top_k: int = 10
+    cutoff: float = 4.5
+    eps: float = 1e-4
+    blend: str = "normalized"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.top_k, int) or not 1 <= self.top_k <= MAX_TOP_K:
+            raise ValueError(f"top_k={self.top_k!r}; expected a whole number in 1..{MAX_TOP_K}")
+        if not 0 < self.cutoff <= 12:
+            raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
+        if not 0 < self.eps < math.inf:
+            raise ValueError(f"eps={self.eps!r}; expected a positive number")
+        if self.blend not in BLENDS:
+            raise ValueError(f"blend={self.blend!r}; expected one of {', '.join(BLENDS)}")
+
+
+@dataclass(frozen=True)
+class View:
+    """The pixels to render: a crop of the picture, sampled on a grid of any size.
+
+    Sample points are pixel centres scaled to the picture's own units, so rendering at s times the
+    size is the same as scaling centres and standard deviations by s.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    pitch_x: float
+    pitch_y: float
+
+    @classmethod
+    def of(cls, picture: tuple[int, int], size, crop) -> View:
+        """Return the view of a picture of (height, width) at `size`, cut to `crop`.
+
+        Raises:
+            ValueError: size or crop is malformed, or the crop leaves the image.
+        """
+        height, width = picture if size is None else checked_size(size, "size")
+        pitch_x, pitch_y = picture[1] / width, picture[0] / height
+        if crop is None:
+            return cls(0, 0, width, height, pitch_x, pitch_y)
+        try:
+            top, left, rows, columns = (int(number) for number in crop)
+        except (TypeError, ValueError):
+            raise ValueError(f"crop={crop!r}; expected (top, left, height, width)") from None
+        inside = 0 <= top and 0 <= left and top + rows <= height and left + columns <= width
+        if not inside or rows < 1 or columns < 1:
+            raise ValueError(f"crop={crop!r} does not lie in an image of {height}x{width}")
+        return cls(left, top, columns, rows, pitch_x, pitch_y)
+
+
+def render(
+    gaussians: Gaussians,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    *,
+    top_k: int = 10,
+    cutoff: float = 4.5,
+    eps: float = 1e-4,
+    blend: str = "normalized",
+) -> Tensor:
+    """Render Gaussians to an image, differentiably in xy, log_scale, theta and color.
+
+    Each pixel blends the top_k Gaussians that weigh most there (lower index first on a tie), among
+    those whose ellipse at `cutoff` standard deviations covers the pixel's centre; which ones these
+    are is treated as constant by the backward pass. A pixel that nothing covers is 0.
+
+    Args:
+        gaussians: what to render, float32 (or float64, on backends that have it).
+        size: (height, width) of the output in pixels; the picture's own size if None.
+        crop: (top, left, height, width) in output pixels; equals the same part of the whole
+            render, bit for bit.
+        top_k: see `RenderSettings`, as for the other three.
+        cutoff: support radius in standard deviations.
+        eps: added to the denominator of the normalised blend.
+        blend: "normalized" or "sum".
+
+    Returns:
+        The image, not clamped, on the device of the Gaussians. [H, W, C]
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: paper Eq. 1 to 3.
+    """
+    settings = RenderSettings(top_k, cutoff, eps, blend)
+    view = View.of(gaussians.size, size, crop)
+    params = gaussians.packed()
+    if not len(gaussians):  # kernels take no empty arrays; keep the graph
+        blank = params.new_zeros(view.height, view.width, gaussians.channels)
+        return blank + 0 * params.sum()
+    if params.dtype == torch.float64 and runtime.init() not in runtime.DOUBLE:
+        raise ValueError(
+            f"gaussians are float64, which backend {runtime.init()!r} lacks; "
+            "expected float32, or one of the backends " + ", ".join(runtime.DOUBLE)
+        )
+    where = runtime.device()
+    return _Render.apply(params.to(where), view, settings).to(params.device)
+
+
+class _Render(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, params: Tensor, view: View, settings: RenderSettings) -> Tensor:
+        from taichi2dgs.workspace import Launch
+
+        params = params.detach().contiguous()
+        with runtime.launching():
+            launch = Launch(params, view, settings)
+            out = launch.forward()
+        if ctx.needs_input_grad[0]:
+            ctx.launch = launch
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor):
+        with runtime.launching():
+            return ctx.launch.backward(d_out.detach().contiguous()), None, None

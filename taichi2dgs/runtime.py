@@ -1,0 +1,177 @@
+"""Which device Taichi runs on: the only place that starts it, and the only lock."""
+
+import contextlib
+import io
+import logging
+import os
+import platform
+import threading
+
+import torch
+
+os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")  # read when Taichi is imported
+import taichi as ti  # noqa: E402
+
+BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
+DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
+VARIABLE = "TAICHI2DGS_BACKEND"
+
+# Taichi's tracer and runtime are global state, and torch runs backward passes on other threads.
+lock = threading.RLock()
+log = logging.getLogger("taichi2dgs")
+_backend: str | None = None
+
+
+def init(backend: str | None = None) -> str:
+    """Start the backend that renders and fits, once per process.
+
+    Args:
+        backend: "auto", "cuda", "vulkan", "metal", "opengl" or "cpu". None reads the environment
+            variable TAICHI2DGS_BACKEND, else means "auto": the first of cuda, metal, vulkan and
+            cpu that starts. If the script has started Taichi itself, that runtime is used.
+
+    Returns:
+        The name of the backend that runs.
+
+    Raises:
+        ValueError: the name is unknown.
+        RuntimeError: the backend is not available, or another one runs already.
+    """
+    global _backend
+    chosen = backend or os.environ.get(VARIABLE) or "auto"
+    if chosen not in BACKENDS:
+        source = "backend" if backend else VARIABLE
+        raise ValueError(f"{source}={chosen!r} is unknown; expected one of {', '.join(BACKENDS)}")
+    with lock:
+        running = current()
+        if running is None:
+            _backend = _start_first() if chosen == "auto" else _start(chosen)
+        elif chosen not in ("auto", running) and backend:
+            raise RuntimeError(
+                f"backend {running!r} already runs in this process; {chosen!r} needs a new one"
+            )
+        return current() or ""
+
+
+def current() -> str | None:
+    """Name of the running backend, whoever started it, or None."""
+    runtime = ti.lang.impl.get_runtime()
+    if runtime.prog is None:
+        return None
+    arch = ti.cfg.arch
+    return "cpu" if arch in (ti.x64, ti.arm64) else ti._lib.core.arch_name(arch)
+
+
+def available() -> list[str]:
+    """Backends that this machine's Taichi was built for and can see, "cpu" last."""
+    return [name for name in _preference() if _supported(name)]
+
+
+def device() -> torch.device:
+    """The torch device whose tensors kernels read without a copy."""
+    return torch.device("cuda" if init() == "cuda" and torch.cuda.is_available() else "cpu")
+
+
+def is_gpu() -> bool:
+    """Whether one thread should treat one pixel, rather than one core a whole tile."""
+    return init() != "cpu"
+
+
+@contextlib.contextmanager
+def launching():
+    """Hold the lock while kernels launch, in order with torch's current CUDA stream.
+
+    Taichi launches on the null stream. Torch's default stream is the same one; any other is
+    waited for, and waits.
+    """
+    with lock:
+        init()
+        stream = None
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            stream = torch.cuda.current_stream()
+            if stream != torch.cuda.default_stream():
+                stream.synchronize()
+        yield
+        if stream is not None and stream != torch.cuda.default_stream():
+            ti.sync()
+
+
+def array(dtype, shape: tuple[int, ...]):
+    """Return an array that Taichi owns; its content is undefined.
+
+    Args:
+        dtype: "f32", "f64", "i32" or a Taichi vector type.
+        shape: extents, all positive.
+    """
+    return ti.ndarray(getattr(ti, dtype) if isinstance(dtype, str) else dtype, shape)
+
+
+def zeros(dtype: str, shape: tuple[int, ...]):
+    """Return an array of zeros that Taichi owns."""
+    result = array(dtype, shape)
+    result.fill(0)
+    return result
+
+
+def sync() -> None:
+    """Wait for everything that was launched."""
+    with lock:
+        ti.sync()
+
+
+def _preference() -> tuple[str, ...]:
+    middle = ("metal",) if platform.system() == "Darwin" else ("vulkan", "opengl")
+    return ("cuda", *middle, "cpu")
+
+
+def _supported(name: str) -> bool:
+    probes = {
+        "cuda": ti._lib.core.with_cuda,
+        "vulkan": ti._lib.core.with_vulkan,
+        "metal": ti._lib.core.with_metal,
+        "opengl": ti._lib.core.with_opengl,
+        "cpu": lambda: True,
+    }
+    with _quiet():
+        return bool(probes[name]())
+
+
+def _start_first() -> str:
+    """Start the first backend that works. A software OpenGL driver is never an automatic choice."""
+    for name in _preference():
+        if name != "opengl" and _supported(name):
+            with contextlib.suppress(RuntimeError):
+                started = _start(name)
+                log.info("backend: %s (chosen automatically)", started)
+                return started
+    raise RuntimeError("no backend of Taichi starts on this machine, not even the CPU")
+
+
+def _start(name: str) -> str:
+    if not _supported(name):
+        there = ", ".join(available())
+        raise RuntimeError(f"backend {name!r} is not available here; available: {there}")
+    arch = {"cpu": ti.cpu}.get(name) or getattr(ti, name)
+    # The version check asks a server, and TI_ARCH would override the choice made here.
+    os.environ["TI_SKIP_VERSION_CHECK"] = "ON"
+    os.environ.pop("TI_ARCH", None)
+    try:
+        with _quiet():
+            ti.init(
+                arch=arch,
+                enable_fallback=False,
+                fast_math=False,
+                default_fp=ti.f32,
+                log_level=os.environ.get("TI_LOG_LEVEL", ti.ERROR),
+            )
+    except Exception as error:
+        ti.reset()
+        raise RuntimeError(f"backend {name!r} did not start: {error}") from error
+    return name
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep Taichi's banner off standard output."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,128 @@
+"""The buffers that binning and splatting need, owned by Taichi and sized for one view."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from taichi2dgs import runtime
+from taichi2dgs.kernels import binning
+from taichi2dgs.kernels import render as render_kernels
+from taichi2dgs.render import RenderSettings, View
+
+TILE = 16  # pixels; a result never depends on it
+CPU_LANES = 8  # pixels per span: one AVX2 register of floats, half an AVX-512 one
+GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
+
+
+class Workspace:
+    """Tile lists and slots for N Gaussians seen through one view.
+
+    Args:
+        kernels: a kernel set; it brings the types of spans and views.
+        n: number of Gaussians, at least 1.
+        channels: colour channels C.
+        view: the pixels to render.
+        settings: how to blend.
+        double: whether numbers are float64.
+        tile: (height, width) of a tile in pixels; the width is a multiple of the lanes.
+    """
+
+    def __init__(
+        self,
+        kernels: Any,
+        n: int,
+        channels: int,
+        view: View,
+        settings: RenderSettings,
+        double: bool = False,
+        tile: tuple[int, int] = (TILE, TILE),
+    ) -> None:
+        self.kernels, self.channels = kernels, channels
+        self.real = "f64" if double else "f32"
+        tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
+        self.tiles = tiles_x * tiles_y
+        self.view = kernels.view_type(
+            cutoff=settings.cutoff, tile_h=tile[0], tile_w=tile[1], tiles_x=tiles_x,
+            tiles_y=tiles_y, **vars(view),
+        )  # fmt: skip
+        self.spans = tile[0] * tile[1] // kernels.lanes  # of one unit: on CPU, a tile
+        self.units = self.tiles
+        if kernels.lanes == 1:
+            pixels = self.tiles * self.spans
+            self.spans = -(-pixels // GPU_THREADS)
+            self.units = -(-pixels // self.spans)
+        self.records = runtime.array(self.real, (n, binning.RECORD))
+        self.rects = runtime.array("i32", (n, 4))
+        self.counts = runtime.array("i32", (self.tiles,))
+        self.starts = runtime.array("i32", (self.tiles + 1,))
+        self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
+        slots = self.units * (settings.top_k if settings.blend == "normalized" else 1)
+        self.slot_q = runtime.array(kernels.lanes_real, (slots,))
+        self.slot_e = runtime.array(kernels.lanes_int, (slots,))
+        self.reserve(1)
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` entries of the tile lists; what they held is lost."""
+        if capacity >= binning.MAX_ENTRIES:
+            raise MemoryError(
+                f"the tile lists would need {binning.MAX_ENTRIES} entries or more; "
+                "the Gaussians are too large (log_scale) for their number"
+            )
+        self.capacity = max(capacity, 1)
+        self.entries = runtime.array("i32", (self.capacity,))
+        self.packed = runtime.array(self.real, (self.capacity, binning.RECORD + self.channels))
+        self.grads = runtime.array(self.kernels.grad_row, (self.capacity,))
+
+    def required(self) -> int:
+        """Entries that the last measured lists need. Waits for the device."""
+        return int(self.starts.to_numpy()[-1])
+
+    def lists(self) -> tuple:
+        """The arrays of `binning.fill` after params, in its order."""
+        return (
+            self.records, self.rects, self.counts, self.starts, self.entries, self.packed,
+        )  # fmt: skip
+
+
+class Launch:
+    """One render: lists are made once and serve the forward and the backward pass."""
+
+    def __init__(
+        self, params: Tensor, view: View, settings: RenderSettings, tile=(TILE, TILE)
+    ) -> None:
+        channels, double = params.shape[1] - 5, params.element_size() == 8
+        lanes = 1 if runtime.is_gpu() else CPU_LANES
+        self.kernels = render_kernels.make(
+            channels, settings.top_k, settings.blend, lanes, double
+        )
+        self.params, self.settings = params, settings
+        self.shape = (view.height, view.width, channels)
+        self.work = w = Workspace(
+            self.kernels, len(params), channels, view, settings, double, tile
+        )
+        self.kernels.measure(
+            params, w.records, w.rects, w.counts, w.starts, w.partial, w.view
+        )
+        w.reserve(w.required())
+        self.kernels.fill(params, *w.lists(), w.view)
+
+    def forward(self) -> Tensor:
+        """Return the render. [H, W, C]"""
+        w, out = self.work, self.params.new_empty(self.shape)
+        self.kernels.forward(
+            w.packed, w.starts, w.slot_q, w.slot_e, out, w.view, w.units, w.spans,
+            self.settings.eps,
+        )  # fmt: skip
+        return out
+
+    def backward(self, d_out: Tensor) -> Tensor:
+        """Return the gradient of the packed parameters. [N, 5 + C]"""
+        w, d_params = self.work, self.params.new_empty(self.params.shape)
+        self.kernels.backward(
+            self.params, w.records, w.rects, w.starts, w.entries, w.packed, w.slot_q, w.slot_e,
+            w.grads, d_out, d_params, w.view, w.units, w.spans, self.settings.eps,
+        )  # fmt: skip
+        return d_params
