@@ -1,12 +1,16 @@
 """Which device Taichi runs on: the only place that starts it, and the only lock."""
 
 import contextlib
+import glob
 import io
 import logging
 import os
 import platform
+import subprocess
+import sys
 import threading
 
+import numpy as np
 import torch
 
 os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")  # read when Taichi is imported
@@ -27,8 +31,8 @@ def init(backend: str | None = None) -> str:
 
     Args:
         backend: "auto", "cuda", "vulkan", "metal", "opengl" or "cpu". None reads the environment
-            variable TAICHI2DGS_BACKEND, else means "auto": the first of cuda, metal, vulkan and
-            cpu that starts. If the script has started Taichi itself, that runtime is used.
+            variable TAICHI2DGS_BACKEND, else means "auto": the first of cuda, metal, vulkan
+            (given hardware for it) and cpu that starts and counts right. If the script has started Taichi itself, that runtime is used.
 
     Returns:
         The name of the backend that runs.
@@ -125,11 +129,14 @@ def _preference() -> tuple[str, ...]:
 
 
 def _supported(name: str) -> bool:
+    """Whether Taichi finds the driver. Its OpenGL probe can crash, so that one runs apart."""
+    if name == "opengl":
+        probe = "import taichi; raise SystemExit(not taichi._lib.core.with_opengl())"
+        return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
     probes = {
         "cuda": ti._lib.core.with_cuda,
         "vulkan": ti._lib.core.with_vulkan,
         "metal": ti._lib.core.with_metal,
-        "opengl": ti._lib.core.with_opengl,
         "cpu": lambda: True,
     }
     with _quiet():
@@ -137,14 +144,41 @@ def _supported(name: str) -> bool:
 
 
 def _start_first() -> str:
-    """Start the first backend that works. A software OpenGL driver is never an automatic choice."""
+    """Start the first backend that works; Vulkan only where there is hardware for it.
+
+    A software Vulkan driver is slower than the CPU backend, and one of them loses atomic adds.
+    """
     for name in _preference():
-        if name != "opengl" and _supported(name):
+        software = name == "opengl" or (name == "vulkan" and not _has_graphics_hardware())
+        if not software and _supported(name):
             with contextlib.suppress(RuntimeError):
-                started = _start(name)
-                log.info("backend: %s (chosen automatically)", started)
-                return started
+                _start(name)
+                if name == "cpu" or counts_right():
+                    log.info("backend: %s (chosen automatically)", name)
+                    return name
+                ti.reset()
     raise RuntimeError("no backend of Taichi starts on this machine, not even the CPU")
+
+
+def _has_graphics_hardware() -> bool:
+    """Whether a device node says so on Linux; elsewhere drivers come with their hardware."""
+    if platform.system() != "Linux":
+        return True
+    named = os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES") or ""
+    if any(software in named for software in ("swiftshader", "lvp")):
+        return False
+    return bool(glob.glob("/dev/dri/renderD*") or glob.glob("/dev/nvidia[0-9]*"))
+
+
+def counts_right() -> bool:
+    """Whether the running device counts right; Mesa's llvmpipe, for one, loses atomic adds."""
+    from taichi2dgs.kernels import counting
+
+    lengths, total = array("i32", (4096,)), zeros("i32", (1,))
+    expected = (np.arange(4096) * 7919 % 61).astype(np.int32)
+    lengths.from_numpy(expected)
+    counting.count(lengths, total)
+    return int(total.to_numpy()[0]) == int(expected.sum())
 
 
 def _start(name: str) -> str:
@@ -154,24 +188,25 @@ def _start(name: str) -> str:
     arch = {"cpu": ti.cpu}.get(name) or getattr(ti, name)
     # The version check asks a server, and TI_ARCH would override the choice made here.
     os.environ["TI_SKIP_VERSION_CHECK"] = "ON"
-    os.environ.pop("TI_ARCH", None)
+    overridden = os.environ.pop("TI_ARCH", None)
+    options = {} if "TI_LOG_LEVEL" in os.environ else {"log_level": "error"}
     try:
         with _quiet():
-            ti.init(
-                arch=arch,
-                enable_fallback=False,
-                fast_math=False,
-                default_fp=ti.f32,
-                log_level=os.environ.get("TI_LOG_LEVEL", ti.ERROR),
-            )
+            # Without fast_math, the same expression rounds the same way wherever it stands.
+            ti.init(arch=arch, enable_fallback=False, fast_math=False, **options)
     except Exception as error:
         ti.reset()
         raise RuntimeError(f"backend {name!r} did not start: {error}") from error
+    finally:
+        if overridden is not None:
+            os.environ["TI_ARCH"] = overridden
     return name
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Keep Taichi's banner off standard output."""
+    """Keep Taichi's banner and warnings off the terminal."""
+    if "TI_LOG_LEVEL" not in os.environ:
+        ti._logging.set_logging_level("error")
     with contextlib.redirect_stdout(io.StringIO()):
         yield

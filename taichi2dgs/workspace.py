@@ -59,9 +59,10 @@ class Workspace:
         self.counts = runtime.array("i32", (self.tiles,))
         self.starts = runtime.array("i32", (self.tiles + 1,))
         self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
-        slots = self.units * (settings.top_k if settings.blend == "normalized" else 1)
-        self.slot_q = runtime.array(kernels.lanes_real, (slots,))
-        self.slot_e = runtime.array(kernels.lanes_int, (slots,))
+        slots = settings.top_k if settings.blend == "normalized" else 1
+        shape = (slots, self.units) if kernels.lanes == 1 else (self.units, slots)
+        self.slot_q = runtime.array(kernels.lanes_real, shape)
+        self.slot_e = runtime.array(kernels.lanes_int, shape)
         self.reserve(1)
 
     def reserve(self, capacity: int) -> None:

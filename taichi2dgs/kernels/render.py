@@ -24,8 +24,8 @@ def make(
     reals_3 = ti.types.ndarray(real, 3)
     ints_1 = ti.types.ndarray(ti.i32, 1)
     ints_2 = ti.types.ndarray(ti.i32, 2)
-    slots_q = ti.types.ndarray(f.reals, 1)
-    slots_e = ti.types.ndarray(f.ints, 1)
+    slots_q = ti.types.ndarray(f.reals, 2)
+    slots_e = ti.types.ndarray(f.ints, 2)
     entry_grads = ti.types.ndarray(f.grad_row, 1)
 
     @ti.kernel

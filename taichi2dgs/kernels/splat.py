@@ -38,11 +38,11 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
     offsets = [float(lane) for lane in range(lanes)]
 
     @ti.func
-    def slot(unit, k, units):
+    def slot(unit, k):
         """Slots of a unit lie together on CPU; on a GPU those of neighbouring threads do."""
-        at = unit * top_k + k
+        at = ti.Vector([unit, k])
         if ti.static(lanes == 1):
-            at = k * units + unit
+            at = ti.Vector([k, unit])
         return at
 
     @ti.func
@@ -88,20 +88,20 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
         return ti.select(q < real(EMPTY), m.exp(real(-0.5) * q), reals(0))
 
     @ti.func
-    def select(unit, units, begin, end, x, y, packed: array, slot_q: array, slot_e: array, cutoff):
+    def select(unit, begin, end, x, y, packed: array, slot_q: array, slot_e: array, cutoff):
         """Leave in the slots the K nearest entries of each lane, nearest first.
 
         The comparison is strict and entries come in index order, so the lower index wins a tie.
         """
         for k in range(top_k):
-            slot_q[slot(unit, k, units)] = reals(EMPTY)
-            slot_e[slot(unit, k, units)] = ints(begin)
+            slot_q[slot(unit, k)] = reals(EMPTY)
+            slot_e[slot(unit, k)] = ints(begin)
         for e in range(begin, end):
             if covers(packed, e, x, y):
                 q = distance(packed, e, x, y, cutoff)
                 entry = ints(e)
                 for k in ti.static(range(top_k)):
-                    at = slot(unit, k, units)
+                    at = slot(unit, k)
                     held_q, held_e = slot_q[at], slot_e[at]
                     nearer = q < held_q
                     slot_q[at] = ti.select(nearer, q, held_q)
@@ -110,12 +110,12 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
                     entry = ti.select(nearer, held_e, entry)
 
     @ti.func
-    def blend_slots(unit, units, packed: array, slot_q: array, slot_e: array, eps):
+    def blend_slots(unit, packed: array, slot_q: array, slot_e: array, eps):
         """Blended colour of each lane and 1 / denominator; slots keep weights from here on."""
         total = reals(0)
         out = colors(0)
         for k in range(top_k):
-            at = slot(unit, k, units)
+            at = slot(unit, k)
             w = weight(slot_q[at])
             slot_q[at] = w
             total += w
@@ -158,10 +158,10 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
             grads[e] += row
 
     @ti.func
-    def push_slots(unit, units, x, y, packed: array, slot_q: array, slot_e: array, grads: array,
+    def push_slots(unit, x, y, packed: array, slot_q: array, slot_e: array, grads: array,
                    out, d_out):  # fmt: skip
         for k in range(top_k):
-            at = slot(unit, k, units)
+            at = slot(unit, k)
             w, entry = slot_q[at], slot_e[at]
             for lane in ti.static(range(lanes)):
                 e = entry[lane]
@@ -180,28 +180,28 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
                         push(packed, grads, e, dx, dy, w[lane], colors(0), d_out, lane)
 
     @ti.func
-    def forward_span(unit, units, begin, end, x, y, packed: array, slot_q: array, slot_e: array,
+    def forward_span(unit, begin, end, x, y, packed: array, slot_q: array, slot_e: array,
                      cutoff, eps):  # fmt: skip
         """Colours of a span, and the factor that turns their gradient into that of the sums."""
         out = colors(0)
         scale = reals(1)
         if begin < end:
             if ti.static(normalized):
-                select(unit, units, begin, end, x, y, packed, slot_q, slot_e, cutoff)
-                out, scale = blend_slots(unit, units, packed, slot_q, slot_e, eps)
+                select(unit, begin, end, x, y, packed, slot_q, slot_e, cutoff)
+                out, scale = blend_slots(unit, packed, slot_q, slot_e, eps)
             else:
                 out = blend_all(begin, end, x, y, packed, cutoff)
         return out, scale
 
     @ti.func
-    def backward_span(unit, units, begin, end, x, y, packed: array, slot_q: array, slot_e: array,
+    def backward_span(unit, begin, end, x, y, packed: array, slot_q: array, slot_e: array,
                       grads: array, out, d_out, scale, cutoff):  # fmt: skip
         """Add what a span sends back to the gradients of its tile's entries."""
         if begin < end:
             for c, lane in ti.static(ti.ndrange(channels, lanes)):
                 d_out[c, lane] *= scale[lane]
             if ti.static(normalized):
-                push_slots(unit, units, x, y, packed, slot_q, slot_e, grads, out, d_out)
+                push_slots(unit, x, y, packed, slot_q, slot_e, grads, out, d_out)
             else:
                 push_all(begin, end, x, y, packed, grads, d_out, cutoff)
 
@@ -225,7 +225,7 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
                         x, y = points(ix, iy, view)
                         begin, end = starts[t], starts[t + 1]
                         out, scale = forward_span(
-                            unit, units, begin, end, x, y, packed, slot_q, slot_e, view.cutoff, eps
+                            unit, begin, end, x, y, packed, slot_q, slot_e, view.cutoff, eps
                         )
                         d_out = colors(0)
                         for lane in ti.static(range(lanes)):
@@ -243,7 +243,7 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
                                         loss += error * error
                         if ti.static(task in ("backward", "fit")):
                             backward_span(
-                                unit, units, begin, end, x, y, packed, slot_q, slot_e, grads,
+                                unit, begin, end, x, y, packed, slot_q, slot_e, grads,
                                 out, d_out, scale, view.cutoff,
                             )  # fmt: skip
                 if ti.static(task in ("score", "fit")):

@@ -30,7 +30,7 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
     reals_1, reals_2 = ti.types.ndarray(ti.f32, 1), ti.types.ndarray(ti.f32, 2)
     reals_3 = ti.types.ndarray(ti.f32, 3)
-    slots_q, slots_e = ti.types.ndarray(f.reals, 1), ti.types.ndarray(f.ints, 1)
+    slots_q, slots_e = ti.types.ndarray(f.reals, 2), ti.types.ndarray(f.ints, 2)
     entry_grads = ti.types.ndarray(f.grad_row, 1)
 
     @ti.func
