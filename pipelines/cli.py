@@ -1,0 +1,156 @@
+"""The command line: encode, render, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipelines.starts import INITS, initialize
+from taichi2dgs import doctor, files, runtime
+from taichi2dgs.fit import Report, fit
+from taichi2dgs.render import render
+
+SAMPLE = "sample:astronaut"
+FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return 0, 2 after an error, or 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except FAILURES as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"taichi2dgs: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("taichi2dgs: interrupted", file=sys.stderr)
+        return 130
+
+
+def _encode(options: argparse.Namespace) -> int:
+    out = options.output or Path(options.image.removeprefix("sample:")).stem + ".npz"
+    if options.seconds is None and options.steps is None:
+        options.seconds = 10.0
+    if Path(out).suffix != ".npz":
+        raise ValueError(f"{out}: Gaussians are saved as .npz")
+    image = files.read_image(options.image)
+    files.check_writable(out)
+    runtime.init(options.backend)
+    start = initialize(image, options.k, options.init, options.seed)
+    with _FitBar(options) as bar:
+        result = fit(
+            image, start, steps=options.steps, seconds=options.seconds,
+            target_psnr=options.target_psnr, on_report=bar.show,
+        )  # fmt: skip
+    files.save_npz(out, result.gaussians)
+    last = result.history[-1]
+    if result.interrupted:
+        print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
+    print(
+        f"{out}: PSNR {last.psnr:.2f} dB, {last.step} iterations, {last.seconds:.1f} s, "
+        f"backend {runtime.current()}"
+    )
+    return 130 if result.interrupted else 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    gaussians = files.load_npz(options.gaussians)
+    files.check_writable(options.output)
+    runtime.init(options.backend)
+    started = time.perf_counter()
+    image = render(gaussians, options.size)
+    files.write_image(options.output, image)
+    print(
+        f"{options.output}: {image.shape[0]}x{image.shape[1]}, {len(gaussians)} Gaussians, "
+        f"{time.perf_counter() - started:.2f} s, backend {runtime.current()}"
+    )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    for name, version in doctor.versions().items():
+        print(f"{name:10} {version}")
+    print()
+    healthy = 0
+    for backend in runtime.BACKENDS[1:]:
+        works, line = doctor.check(backend)
+        healthy += works
+        print(f"{backend:10} {'ok ' if works else '-- '} {line}", flush=True)
+    return 0 if healthy else 2
+
+
+class _FitBar:
+    """A progress bar of steps or of seconds, whichever is the budget, with the PSNR."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.by_steps = options.steps is not None
+        form = "{desc} {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} " + (
+            "its" if self.by_steps else "s"
+        )
+        total = options.steps if self.by_steps else options.seconds
+        self.bar = tqdm(
+            total=total, bar_format=form + "{postfix}", desc="encode", disable=options.quiet
+        )
+
+    def show(self, report: Report) -> None:
+        done = report.step if self.by_steps else report.seconds
+        self.bar.n = min(done, self.bar.total)
+        self.bar.set_postfix_str(f"PSNR {report.psnr:.2f} dB, step {report.step}")
+
+    def __enter__(self) -> _FitBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="taichi2dgs", description="Pictures as two-dimensional Gaussians."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    encode = commands.add_parser("encode", help="fit Gaussians to a picture")
+    encode.set_defaults(run=_encode)
+    encode.add_argument(
+        "image", nargs="?", default=SAMPLE, help=f"a picture file (default: {SAMPLE})"
+    )
+    encode.add_argument("-k", type=int, default=50_000, help="number of Gaussians (50000)")
+    encode.add_argument("--seconds", type=float, help="budget in seconds (10)")
+    encode.add_argument("--steps", type=int, help="budget in iterations")
+    encode.add_argument("--target-psnr", type=float, metavar="DB", help="stop when reached")
+    encode.add_argument("--init", default="gradient", choices=INITS, help="start (gradient)")
+    encode.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
+    encode.add_argument("-o", "--output", metavar="OUT.npz", help="default: IMAGE's name .npz")
+    encode.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+    show = commands.add_parser("render", help="render Gaussians to a picture")
+    show.set_defaults(run=_render)
+    show.add_argument("gaussians", metavar="FILE.npz")
+    show.add_argument("-o", "--output", required=True, metavar="OUT.png")
+    show.add_argument("--size", type=_size, metavar="HxW", help="default: the picture's own")
+
+    for command in (encode, show):
+        command.add_argument(
+            "--backend", metavar="NAME", help=f"{', '.join(runtime.BACKENDS)} (auto)"
+        )
+    check = commands.add_parser("doctor", help="say what works on this machine")
+    check.set_defaults(run=_doctor)
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected HxW, such as 1080x1920")
+    return int(match[1]), int(match[2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

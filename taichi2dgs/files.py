@@ -1,0 +1,158 @@
+"""Reading and writing pictures and Gaussians."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi2dgs.gaussians import Gaussians
+
+SAMPLES = ("astronaut",)
+ARRAYS = ("xy", "log_scale", "theta", "color", "size")
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read a picture file, or "sample:astronaut" from the package scikit-image.
+
+    Returns:
+        float32 in [0, 1]; 1 channel if grey, 3 if RGB, one more with transparency. [H, W, C]
+
+    Raises:
+        ValueError: the file cannot be read as one picture; the message names it.
+    """
+    name = os.fspath(path)
+    if name.startswith("sample:"):
+        return _as_image(_sample(name.removeprefix("sample:")), name)
+    if not Path(name).is_file():
+        raise ValueError(f"{name}: no such file")
+    try:
+        pixels = iio.imread(name, plugin="pillow", index=0, rotate=True)
+    except Exception as error:  # decoders raise anything from OSError to SyntaxError
+        raise ValueError(f"{name}: not a readable picture ({_one_line(error)})") from error
+    return _as_image(pixels, name)
+
+
+def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
+    """Write an image, clamped and rounded to 8 bits; the file appears complete or not at all.
+
+    Args:
+        path: its ending names the format, such as .png.
+        image: values in [0, 1], 1 to 4 channels. [H, W, C]
+
+    Raises:
+        ValueError: the format cannot hold the image, or the file cannot be written.
+    """
+    if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
+        raise ValueError(f"image has shape {list(image.shape)}; expected [H, W, 1 to 4]")
+    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    target = Path(path)
+    try:
+        with _replacing(target) as temporary:
+            iio.imwrite(temporary, pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+                        plugin="pillow", extension=target.suffix or ".png")  # fmt: skip
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{target}: cannot be written ({_one_line(error)})") from error
+
+
+def save_npz(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
+    """Write Gaussians as a NumPy archive of float32 arrays, complete or not at all.
+
+    Raises:
+        ValueError: the file cannot be written; the message names it.
+    """
+    plain = gaussians.detach().to("cpu", torch.float32)
+    arrays = {name: getattr(plain, name).numpy() for name in ARRAYS[:4]}
+    try:
+        with _replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, size=np.array(plain.size, dtype=np.int64), **arrays)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
+
+
+def load_npz(path: str | os.PathLike[str]) -> Gaussians:
+    """Read Gaussians that `save_npz` wrote.
+
+    Raises:
+        ValueError: the file is missing, damaged or holds something else; the message names it.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ARRAYS}
+        height, width = (int(extent) for extent in arrays.pop("size"))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Gaussians(**tensors, size=(height, width))
+    except (OSError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a file of Gaussians ({_one_line(error)})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {_one_line(error)}") from error
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError, naming the file, if it could not be written; leaves nothing behind."""
+    try:
+        with contextlib.suppress(_Unwanted), _replacing(Path(path)):
+            raise _Unwanted
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
+
+
+class _Unwanted(Exception):
+    """Ends a replacement without replacing."""
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[str]:
+    """Give a temporary file beside the target that takes its place on success."""
+    if target.is_dir():
+        raise IsADirectoryError(f"is a directory: {target}")
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+    os.close(descriptor)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's own mode is for the owner only
+        os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _as_image(pixels: np.ndarray, name: str) -> Tensor:
+    """Bring decoded pixels to float32 [H, W, C] in [0, 1]."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise ValueError(f"{name}: pixels of shape {list(pixels.shape)}; expected one picture")
+    if pixels.dtype == np.bool_:
+        return torch.from_numpy(pixels.astype(np.float32))
+    if pixels.dtype.kind != "u":
+        raise ValueError(f"{name}: pixels of type {pixels.dtype}; expected 8 or 16 bits")
+    return torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+
+
+def _sample(name: str) -> np.ndarray:
+    if name not in SAMPLES:
+        raise ValueError(f"sample:{name}: unknown; expected sample:{' or sample:'.join(SAMPLES)}")
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ValueError(
+            f"sample:{name}: needs scikit-image; install the extra, taichi2dgs[demo]"
+        ) from error
+    return getattr(data, name)()
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

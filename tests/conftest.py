@@ -1,0 +1,69 @@
+"""Shared fixtures. TAICHI2DGS_BACKEND picks the backend; without it the suite runs on the CPU."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
+
+import taichi2dgs  # noqa: E402
+from taichi2dgs import Gaussians, runtime  # noqa: E402
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def backend() -> str:
+    """The backend that this run tests."""
+    return taichi2dgs.init()
+
+
+@pytest.fixture
+def needs_double(backend):
+    if backend not in runtime.DOUBLE:
+        pytest.skip(f"backend {backend} has no float64")
+
+
+@pytest.fixture(scope="session")
+def kodak() -> list[Path]:
+    """The 24 Kodak images."""
+    found = sorted((DATA / "kodak").glob("kodim*.png"))
+    if not found:
+        pytest.skip(f"no Kodak images in {DATA / 'kodak'}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def photograph() -> torch.Tensor:
+    """A 96x128 part of the sample photograph. [H, W, 3]"""
+    pytest.importorskip("skimage", reason="needs the extra 'demo' for a photograph")
+    return taichi2dgs.read_image("sample:astronaut")[20:116, 160:288].contiguous()
+
+
+def scatter(
+    n: int,
+    size: tuple[int, int],
+    *,
+    channels: int = 3,
+    log_scale: tuple[float, float] = (-0.7, 1.6),
+    margin: float = 0.2,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Gaussians:
+    """Random Gaussians over an image and `margin` times its size around it."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+    extent = torch.tensor([size[1], size[0]], dtype=torch.float64)
+    low, high = log_scale
+    return Gaussians(
+        xy=((uniform(n, 2) * (1 + 2 * margin) - margin) * extent).to(dtype),
+        log_scale=(uniform(n, 2) * (high - low) + low).to(dtype),
+        theta=((uniform(n) - 0.5) * 20).to(dtype),
+        color=(uniform(n, channels) * 1.4 - 0.2).to(dtype),
+        size=size,
+    )
