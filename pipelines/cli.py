@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pipelines.starts import INITS, initialize
 from taichi2dgs import doctor, files, runtime
-from taichi2dgs.fit import Report, fit
+from taichi2dgs.fit import Report, check_budget, fit
 from taichi2dgs.render import render
 
 SAMPLE = "sample:astronaut"
@@ -37,6 +37,7 @@ def _encode(options: argparse.Namespace) -> int:
     out = options.output or Path(options.image.removeprefix("sample:")).stem + ".npz"
     if options.seconds is None and options.steps is None:
         options.seconds = 10.0
+    check_budget(options.steps, options.seconds)
     if Path(out).suffix != ".npz":
         raise ValueError(f"{out}: Gaussians are saved as .npz")
     image = files.read_image(options.image)

@@ -18,6 +18,9 @@ from taichi2dgs.gaussians import Gaussians
 
 SAMPLES = ("astronaut",)
 ARRAYS = ("xy", "log_scale", "theta", "color", "size")
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -91,9 +94,10 @@ def load_npz(path: str | os.PathLike[str]) -> Gaussians:
             arrays = {name: archive[name] for name in ARRAYS}
         height, width = (int(extent) for extent in arrays.pop("size"))
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Gaussians(**tensors, size=(height, width))
-    except (OSError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: not a file of Gaussians ({_one_line(error)})") from error
+    try:
+        return Gaussians(**tensors, size=(height, width))
     except ValueError as error:
         raise ValueError(f"{path}: {_one_line(error)}") from error
 

@@ -114,18 +114,23 @@ def fit(
     """
     options = options or FitOptions()
     target = _checked_image(image, gaussians)
-    if steps is None and seconds is None:
-        raise ValueError("steps and seconds are both None; expected a budget")
-    if steps is not None and (not isinstance(steps, int) or steps < 0):
-        raise ValueError(f"steps={steps!r}; expected a whole number of 0 or more")
-    if seconds is not None and not 0 <= seconds < math.inf:
-        raise ValueError(f"seconds={seconds!r}; expected 0 or more")
+    check_budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
     run = _Run(_Engine(target, gaussians.packed().detach()[order], options), steps, seconds)
     interrupted = run.until_done(target_psnr, on_report)
     fitted = torch.empty_like(gaussians.packed())
     fitted[order] = run.engine.params.to(fitted)
     return FitResult(Gaussians.from_packed(fitted, gaussians.size), run.history, interrupted)
+
+
+def check_budget(steps: int | None, seconds: float | None) -> None:
+    """Raise ValueError unless steps or seconds, or both, say when a fit ends."""
+    if steps is None and seconds is None:
+        raise ValueError("steps and seconds are both None; expected a budget")
+    if steps is not None and (not isinstance(steps, int) or steps < 0):
+        raise ValueError(f"steps={steps!r}; expected a whole number of 0 or more")
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds={seconds!r}; expected 0 or more")
 
 
 class _Run:

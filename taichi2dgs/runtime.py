@@ -189,11 +189,15 @@ def _start(name: str) -> str:
     # The version check asks a server, and TI_ARCH would override the choice made here.
     os.environ["TI_SKIP_VERSION_CHECK"] = "ON"
     overridden = os.environ.pop("TI_ARCH", None)
-    options = {} if "TI_LOG_LEVEL" in os.environ else {"log_level": "error"}
+    options: dict = {"fast_math": False, "enable_fallback": False, "unrolling_limit": 0}
+    if "TI_LOG_LEVEL" not in os.environ:
+        options["log_level"] = "error"
     try:
         with _quiet():
             # Without fast_math, the same expression rounds the same way wherever it stands.
-            ti.init(arch=arch, enable_fallback=False, fast_math=False, **options)
+            ti.init(arch=arch, **options)
+            # Only this thread may do this, and the first kernel may come from another.
+            ti.lang.impl.get_runtime().materialize()
     except Exception as error:
         ti.reset()
         raise RuntimeError(f"backend {name!r} did not start: {error}") from error

@@ -1,0 +1,125 @@
+"""The command line, as a stranger would use it: in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import taichi2dgs
+from taichi2dgs import files, metrics
+
+
+def taichi2dgs_command(*arguments: object, cwd) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment())
+
+
+def environment() -> dict[str, str]:
+    """Find the package that this suite tests, also from another directory."""
+    places = [os.path.dirname(os.path.dirname(taichi2dgs.__file__)), os.environ.get("PYTHONPATH")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
+
+
+@pytest.fixture
+def picture(tmp_path, photograph):
+    files.write_image(tmp_path / "photo.png", photograph[:48, :56])
+    return tmp_path / "photo.png"
+
+
+def test_encode_then_render(tmp_path, picture, backend):
+    done = taichi2dgs_command("encode", picture, "-k", 400, "--steps", 30, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    match = re.fullmatch(
+        r"photo\.npz: PSNR ([\d.]+) dB, 30 iterations, [\d.]+ s, backend (\w+)", last
+    )
+    assert match and match[2] == backend
+    assert "PSNR" in done.stderr and "100%" in done.stderr
+    shown = taichi2dgs_command("render", "photo.npz", "-o", "out.png", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    image, original = files.read_image(tmp_path / "out.png"), files.read_image(picture)
+    assert metrics.psnr(image, original) == pytest.approx(float(match[1]), abs=0.1)
+    large = taichi2dgs_command(
+        "render", "photo.npz", "-o", "large.png", "--size", "97x111", cwd=tmp_path
+    )
+    assert large.returncode == 0 and large.stdout.startswith("large.png: 97x111, 400 Gaussians")
+    assert files.read_image(tmp_path / "large.png").shape == (97, 111, 3)
+
+
+def test_seconds_and_quiet(tmp_path, picture):
+    done = taichi2dgs_command(
+        "encode", picture, "-k", 100, "--seconds", 0.5, "-o", "x.npz", "-q", cwd=tmp_path
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert "0.5 s" in done.stdout or "0.6 s" in done.stdout
+
+
+def test_transparency_is_kept(tmp_path):
+    image = torch.rand(20, 30, 4, generator=torch.Generator().manual_seed(0))
+    files.write_image(tmp_path / "a.png", image)
+    assert not taichi2dgs_command("encode", "a.png", "-k", 50, "--steps", 5, cwd=tmp_path).returncode
+    assert not taichi2dgs_command("render", "a.npz", "-o", "b.png", cwd=tmp_path).returncode
+    assert files.read_image(tmp_path / "b.png").shape == (20, 30, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "absent.png"], "absent.png: no such file"),
+        (["encode", "text.png"], "text.png: not a readable picture"),
+        (["encode", "photo.png", "-k", "0"], "k=0; expected a whole number of 1 or more"),
+        (["encode", "photo.png", "-o", "no/x.npz"], "no/x.npz: cannot be written"),
+        (["encode", "photo.png", "-o", "x.png"], "x.png: Gaussians are saved as .npz"),
+        (["encode", "photo.png", "--backend", "abacus"], "backend='abacus' is unknown"),
+        (["encode", "photo.png", "--backend", "metal"], "backend 'metal' is not available here"),
+        (["encode", "photo.png", "--seconds", "-1"], "seconds=-1.0; expected 0 or more"),
+        (["render", "absent.npz", "-o", "x.png"], "absent.npz: no such file"),
+        (["render", "text.png", "-o", "x.png"], "text.png: not a file of Gaussians"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_2(tmp_path, picture, arguments, message):
+    if "metal" in arguments and sys.platform == "darwin":
+        pytest.skip("metal is there")
+    (tmp_path / "text.png").write_text("no picture")
+    done = taichi2dgs_command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("taichi2dgs: error: " + message), done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["photo.png", "text.png"]
+
+
+def test_malformed_size_is_a_usage_error(tmp_path):
+    done = taichi2dgs_command("render", "a.npz", "-o", "b.png", "--size", "12", cwd=tmp_path)
+    assert done.returncode == 2 and "expected HxW, such as 1080x1920" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_saves_what_is_there(tmp_path, picture):
+    command = [sys.executable, "-m", "pipelines.cli", "encode", picture, "-k", "200",
+               "--seconds", "60"]  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=tmp_path, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    seen = ""
+    while "step" not in seen:  # the fit has begun
+        seen += process.stderr.read(1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted; what was there is saved" in err
+    assert out.startswith("photo.npz: PSNR")
+    assert len(taichi2dgs.load_npz(tmp_path / "photo.npz")) == 200
+
+
+def test_doctor_lists_every_backend(tmp_path):
+    done = taichi2dgs_command("doctor", cwd=tmp_path)
+    assert done.returncode == 0
+    for word in ("python", "taichi", "torch", "cuda", "vulkan", "metal", "opengl"):
+        assert f"\n{word} " in "\n" + done.stdout
+    assert re.search(r"cpu +ok +starts and counts right", done.stdout)

@@ -1,0 +1,54 @@
+"""The data type: validation, conversion."""
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import scatter
+
+from taichi2dgs import Gaussians, metrics
+
+
+def test_length_channels_and_conversion():
+    g = scatter(5, (8, 9), channels=4)
+    assert len(g) == 5 and g.channels == 4 and g.size == (8, 9)
+    double = g.to(dtype=torch.float64)
+    assert double.theta.dtype == torch.float64 and double.to("cpu").xy.device.type == "cpu"
+    again = Gaussians.from_packed(g.packed(), g.size)
+    assert all(torch.equal(getattr(g, n), getattr(again, n)) for n in ("xy", "theta", "color"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"xy": torch.zeros(5, 3)}, r"xy has shape \[5, 3\]; expected \[5, 2\]"),
+        ({"log_scale": torch.zeros(4, 2)}, r"log_scale has shape \[4, 2\]; expected \[5, 2\]"),
+        ({"theta": torch.zeros(5, 1)}, r"theta has shape \[5, 1\]; expected \[5\]"),
+        ({"color": torch.zeros(5)}, "color has shape"),
+        ({"color": torch.zeros(5, 0)}, "color has 0 channels"),
+        ({"color": torch.zeros(5, 17)}, "color has 17 channels; expected 1 to 16"),
+        ({"theta": torch.zeros(5, dtype=torch.float64)}, "theta is torch.float64"),
+        ({"xy": torch.zeros(5, 2, dtype=torch.int64)}, "xy is torch.int64; expected float32"),
+        ({"xy": [[0.0, 0.0]]}, "xy is a list; expected a torch tensor"),
+        ({"theta": torch.tensor([0, 0, torch.nan, 0, 0])}, "theta is not finite at Gaussian 2"),
+        ({"log_scale": torch.full((5, 2), torch.inf)}, "log_scale is not finite at Gaussian 0"),
+        ({"size": (0, 4)}, r"size=\(0, 4\); expected two positive"),
+        ({"size": (4,)}, "size="),
+        ({"size": None}, "size=None"),
+    ],
+)
+def test_bad_fields_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(scatter(5, (8, 8)), **change)
+
+
+def test_psnr():
+    reference = torch.full((4, 4, 3), 0.5)
+    assert metrics.psnr(reference, reference) == float("inf")
+    assert metrics.psnr(reference + 0.1, reference) == pytest.approx(20, abs=1e-3)
+    assert metrics.psnr(torch.full((1, 1, 1), 7.0), torch.ones(1, 1, 1)) == float("inf")
+    # 0.5019 rounds to 128/255, as 0.5 does not: the rounded image is off by 0.5/255.
+    rounded = metrics.psnr(torch.full((1, 1, 1), 0.5019), torch.full((1, 1, 1), 0.5), rounded=True)
+    assert rounded == pytest.approx(54.15, abs=0.01)
+    with pytest.raises(ValueError, match="shape"):
+        metrics.psnr(reference, reference[:2])

@@ -1,0 +1,121 @@
+"""Backends: choice, errors, and isolation from the environment. Each case is its own process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(script: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if k != "TAICHI2DGS_BACKEND"} | variables
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+
+
+def test_import_starts_nothing_and_prints_nothing():
+    done = run("import taichi2dgs, pipelines; print(taichi2dgs.runtime.current())")
+    assert done.stdout == "None\n" and done.stderr == ""
+
+
+def test_same_backend_twice_is_a_no_op_and_another_an_error():
+    done = run("""
+import taichi2dgs
+print(taichi2dgs.init("cpu"), taichi2dgs.init("cpu"), taichi2dgs.init(), taichi2dgs.init("auto"))
+try:
+    taichi2dgs.init("vulkan")
+except RuntimeError as error:
+    print(error)
+""")
+    assert done.stdout.splitlines() == [
+        "cpu cpu cpu cpu",
+        "backend 'cpu' already runs in this process; 'vulkan' needs a new one",
+    ]
+
+
+def test_environment_variable_decides_and_is_named_when_wrong():
+    assert run("import taichi2dgs as t; print(t.init())", TAICHI2DGS_BACKEND="cpu").stdout == "cpu\n"
+    wrong = run("import taichi2dgs as t; t.init()", TAICHI2DGS_BACKEND="abacus")
+    assert "ValueError: TAICHI2DGS_BACKEND='abacus' is unknown" in wrong.stderr
+
+
+def test_missing_backend_is_an_error_that_names_what_is_there():
+    missing = "cuda" if sys.platform == "darwin" else "metal"
+    done = run(f"import taichi2dgs as t; t.init({missing!r})")
+    assert f"backend '{missing}' is not available here; available:" in done.stderr
+    assert done.stderr.rstrip().endswith("cpu")
+
+
+def test_auto_logs_its_choice_and_never_takes_a_software_device():
+    done = run(
+        "import logging; logging.basicConfig(level=20); import taichi2dgs as t; print(t.init())"
+    )
+    backend = done.stdout.strip()
+    assert f"backend: {backend} (chosen automatically)" in done.stderr
+    if "swiftshader" in os.environ.get("VK_DRIVER_FILES", ""):
+        assert backend != "vulkan"
+
+
+def test_taichis_own_variable_does_not_override_the_choice():
+    done = run("import taichi2dgs as t; print(t.init('cpu'))", TI_ARCH="vulkan")
+    assert done.stdout == "cpu\n"
+
+
+def test_lazy_start_happens_on_first_use():
+    done = run("""
+import sys; sys.path.insert(0, sys.path[0] + "/tests")
+import torch, taichi2dgs as t
+g = t.Gaussians(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), torch.ones(1, 1), (2, 2))
+g.render(); print(t.runtime.current())
+""", TAICHI2DGS_BACKEND="cpu")  # fmt: skip
+    assert done.stdout == "cpu\n"
+
+
+def test_backward_from_another_thread():
+    done = run("""
+import threading, torch, taichi2dgs as t
+def gaussians(color):
+    return t.Gaussians(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), color, (2, 2))
+colors = [torch.ones(1, 1, requires_grad=True) for _ in range(4)]
+def work(color):
+    for _ in range(5):
+        gaussians(color).render().sum().backward()
+threads = [threading.Thread(target=work, args=(color,)) for color in colors]
+[thread.start() for thread in threads]; [thread.join() for thread in threads]
+print(len({float(color.grad) for color in colors}), float(colors[0].grad) > 0)
+""", TAICHI2DGS_BACKEND="cpu")  # fmt: skip
+    assert done.stdout == "1 True\n", done.stderr
+
+
+def test_this_backend_counts_right(backend):
+    from taichi2dgs import doctor, runtime
+
+    assert runtime.counts_right()
+    works, line = doctor.check(backend)
+    assert works and line == "starts and counts right"
+
+
+def test_doctor_survives_a_backend_that_is_not_there():
+    from taichi2dgs import doctor
+
+    works, line = doctor.check("cuda" if sys.platform == "darwin" else "metal")
+    assert not works and "not available here" in line
+
+
+@pytest.mark.parametrize("folder", ["taichi2dgs", "nets", "pipelines"])
+def test_imports_go_one_way(folder):
+    """kernels -> taichi2dgs, nets, then pipelines; Taichi only in kernels and the runtime."""
+    forbidden = {"taichi2dgs": ("nets", "pipelines"), "nets": ("taichi2dgs", "pipelines", "taichi"),
+                 "pipelines": ("benchmarks", "taichi")}[folder]  # fmt: skip
+    for path in (ROOT / folder).rglob("*.py"):
+        inner = path.parent.name == "kernels" or path.name == "runtime.py"
+        names = forbidden + (() if inner else ("taichi",))
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] in ("import", "from") and not line.startswith(" "):
+                module = words[1].split(".")[0].rstrip(",")
+                assert module not in names, f"{path}: {line}"

@@ -1,0 +1,94 @@
+"""Starts, and the neighbour distances that set their scales."""
+
+import pytest
+import torch
+from conftest import scatter
+
+import pipelines
+from pipelines.starts import MIN_SCALE, gradient_density
+from taichi2dgs.gaussians import morton_order
+from taichi2dgs.neighbours import neighbour_distances
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 63, 1000])
+@pytest.mark.parametrize("kind", ["scattered", "line", "clustered"])
+def test_neighbour_distances_equal_brute_force(n, kind):
+    xy = scatter(n, (300, 200)).xy
+    if kind == "line":
+        xy[:, 1] = 7.0
+    elif kind == "clustered":
+        xy[n // 2 :] = xy[n // 2 :] / 1000 + 50
+    distances = neighbour_distances(xy, 3)
+    expected = torch.cdist(xy.double(), xy.double())
+    expected.fill_diagonal_(float("inf"))
+    missing = torch.full((n, max(0, 3 - n)), float("inf"), dtype=torch.float64)
+    expected = torch.cat([expected.sort(dim=1).values[:, :3], missing], dim=1)
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_neighbour_distances_of_duplicates_are_zero():
+    assert not neighbour_distances(torch.full((5, 2), 3.0)).any()
+
+
+@pytest.mark.parametrize(("xy", "count"), [(torch.zeros(3), 1), (torch.full((2, 2), torch.nan), 1)])
+def test_neighbour_distances_reject_bad_points(xy, count):
+    with pytest.raises(ValueError, match="xy"):
+        neighbour_distances(xy, count)
+
+
+@pytest.mark.parametrize("init", ["random", "gradient"])
+@pytest.mark.parametrize("k", [1, 7, 300, 5000])
+def test_start_is_inside_the_picture_and_takes_its_colours(photograph, init, k):
+    image = photograph[:40, :50]  # 2,000 pixels: fewer than the largest k
+    g = pipelines.initialize(image, k, init)
+    assert len(g) == k and g.size == (40, 50)
+    assert (g.xy >= 0).all() and (g.xy <= torch.tensor([50, 40])).all()
+    assert float(g.log_scale.exp().min()) >= MIN_SCALE - 1e-6
+    column, row = g.xy.long().clamp(max=torch.tensor([49, 39])).unbind(1)
+    torch.testing.assert_close(g.color, image[row, column])
+
+
+def test_no_pixel_is_drawn_twice_before_every_pixel_is_drawn(photograph):
+    image = photograph[:20, :30]
+    few = pipelines.initialize(image, 400).xy.unique(dim=0)
+    assert len(few) == 400
+    many = pipelines.initialize(image, 1000).xy.long()
+    assert len(many.unique(dim=0)) == 600
+
+
+def test_seed_decides(photograph):
+    first, again, other = (pipelines.initialize(photograph, 100, seed=s) for s in (1, 1, 2))
+    assert torch.equal(first.packed(), again.packed())
+    assert not torch.equal(first.xy, other.xy)
+
+
+def test_gradient_start_prefers_edges():
+    image = torch.zeros(64, 64, 3)
+    image[:, 32:] = 1
+    density = gradient_density(image)
+    assert float(density.sum()) == pytest.approx(1)
+    assert float(density[:, 31:33].sum()) == pytest.approx(0.7 + 0.3 * 2 / 64)
+    x = pipelines.initialize(image, 150).xy[:, 0]
+    assert float(((x - 32).abs() < 2).double().mean()) > 0.4
+
+
+def test_flat_picture_has_a_uniform_density():
+    density = gradient_density(torch.full((5, 4, 1), 0.3))
+    torch.testing.assert_close(density, torch.full_like(density, 1 / 20))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((torch.zeros(4, 4, 3), 0), "k"), ((torch.zeros(4, 4, 3), 2.0), "k"),
+     ((torch.zeros(4, 4, 3), 1, "best"), "init"), ((torch.zeros(4, 4), 1), "image"),
+     ((torch.zeros(4, 4, 3, dtype=torch.uint8), 1), "image")],
+)  # fmt: skip
+def test_bad_arguments_are_named(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        pipelines.initialize(*arguments)
+
+
+def test_morton_order_keeps_neighbours_together_and_duplicates_in_order():
+    xy = torch.tensor([[0.0, 0.0], [63.0, 63.0], [1.0, 0.0], [0.0, 0.0], [62.0, 63.0], [-9.0, 0.0]])
+    order = morton_order(xy, (64, 64)).tolist()
+    assert order == [0, 3, 5, 2, 4, 1]
