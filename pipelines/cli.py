@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pipelines import configuration
 from pipelines.starts import INITS, initialize
 from taichi2dgs import doctor, files, runtime
 from taichi2dgs.fit import Report, check_budget, fit
@@ -40,6 +41,7 @@ def _encode(options: argparse.Namespace) -> int:
     check_budget(options.steps, options.seconds)
     if Path(out).suffix != ".npz":
         raise ValueError(f"{out}: Gaussians are saved as .npz")
+    fit_options = configuration.fit_options(options.config)
     image = files.read_image(options.image)
     files.check_writable(out)
     runtime.init(options.backend)
@@ -47,7 +49,7 @@ def _encode(options: argparse.Namespace) -> int:
     with _FitBar(options) as bar:
         result = fit(
             image, start, steps=options.steps, seconds=options.seconds,
-            target_psnr=options.target_psnr, on_report=bar.show,
+            target_psnr=options.target_psnr, on_report=bar.show, options=fit_options,
         )  # fmt: skip
     files.save_npz(out, result.gaussians)
     last = result.history[-1]
@@ -128,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--target-psnr", type=float, metavar="DB", help="stop when reached")
     encode.add_argument("--init", default="gradient", choices=INITS, help="start (gradient)")
     encode.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
+    encode.add_argument(
+        "--config",
+        metavar="YAML",
+        help=f"fit options; shipped: {', '.join(configuration.shipped())}",
+    )
     encode.add_argument("-o", "--output", metavar="OUT.npz", help="default: IMAGE's name .npz")
     encode.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 

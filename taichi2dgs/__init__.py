@@ -1,4 +1,4 @@
-"""A picture becomes K two-dimensional Gaussians, and a picture again at any size, on any GPU or CPU.
+"""A picture becomes K two-dimensional Gaussians, and a picture again at any size, on any device.
 
 Conventions: centres in pixels, x right, y down, with the centre of the top-left pixel at
 (0.5, 0.5); log_scale is the natural log of the standard deviations in pixels; theta in radians;

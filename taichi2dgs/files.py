@@ -105,13 +105,13 @@ def load_npz(path: str | os.PathLike[str]) -> Gaussians:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ValueError, naming the file, if it could not be written; leaves nothing behind."""
     try:
-        with contextlib.suppress(_Unwanted), _replacing(Path(path)):
-            raise _Unwanted
+        with contextlib.suppress(_DiscardError), _replacing(Path(path)):
+            raise _DiscardError
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
 
 
-class _Unwanted(Exception):
+class _DiscardError(Exception):
     """Ends a replacement without replacing."""
 
 

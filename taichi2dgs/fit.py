@@ -29,7 +29,8 @@ class FitOptions:
 
     Args:
         xy, log_scale, theta, color: learning rates in pixels, log pixels, radians, colour units.
-        beta1, beta2, epsilon: Adam's constants.
+        beta1, beta2, epsilon: Adam's constants. The usual 0.9 and 0.999 (the configuration "adam")
+            remember longer than a fit of a few hundred steps has use for.
         settings: how the fitted Gaussians blend.
         report_every: steps between reports; a twentieth of the budget if None.
     """
@@ -38,8 +39,8 @@ class FitOptions:
     log_scale: float = 0.15
     theta: float = 0.1
     color: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float = 0.8
+    beta2: float = 0.9
     epsilon: float = 1e-8
     settings: RenderSettings = field(default_factory=RenderSettings)
     report_every: int | None = None

@@ -50,9 +50,7 @@ def render(
     settings = RenderSettings(top_k, cutoff, eps, blend)
     view = View.of(gaussians.size, size, crop)
     points = sample_points(view, gaussians.xy)
-    chunks = [
-        blend_at(gaussians, part, settings) for part in points.split(PIXELS_AT_ONCE)
-    ]
+    chunks = [blend_at(gaussians, part, settings) for part in points.split(PIXELS_AT_ONCE)]
     return torch.cat(chunks).reshape(view.height, view.width, gaussians.channels)
 
 

@@ -73,7 +73,7 @@ class View:
             top, left, rows, columns = (int(number) for number in crop)
         except (TypeError, ValueError):
             raise ValueError(f"crop={crop!r}; expected (top, left, height, width)") from None
-        inside = 0 <= top and 0 <= left and top + rows <= height and left + columns <= width
+        inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
         if not inside or rows < 1 or columns < 1:
             raise ValueError(f"crop={crop!r} does not lie in an image of {height}x{width}")
         return cls(left, top, columns, rows, pitch_x, pitch_y)
@@ -142,6 +142,7 @@ class _Render(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, d_out: Tensor):
+    def backward(ctx, *grad_outputs: Tensor):
+        (d_out,) = grad_outputs
         with runtime.launching():
             return ctx.launch.backward(d_out.detach().contiguous()), None, None

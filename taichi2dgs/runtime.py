@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import importlib
 import io
 import logging
 import os
@@ -9,12 +10,13 @@ import platform
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import torch
 
 os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")  # read when Taichi is imported
-import taichi as ti  # noqa: E402
+import taichi as ti
 
 BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
@@ -23,7 +25,6 @@ VARIABLE = "TAICHI2DGS_BACKEND"
 # Taichi's tracer and runtime are global state, and torch runs backward passes on other threads.
 lock = threading.RLock()
 log = logging.getLogger("taichi2dgs")
-_backend: str | None = None
 
 
 def init(backend: str | None = None) -> str:
@@ -31,8 +32,9 @@ def init(backend: str | None = None) -> str:
 
     Args:
         backend: "auto", "cuda", "vulkan", "metal", "opengl" or "cpu". None reads the environment
-            variable TAICHI2DGS_BACKEND, else means "auto": the first of cuda, metal, vulkan
-            (given hardware for it) and cpu that starts and counts right. If the script has started Taichi itself, that runtime is used.
+            variable TAICHI2DGS_BACKEND, else means "auto": the first of cuda, metal, vulkan (given
+            hardware for it) and cpu that starts and counts right. If the script has started Taichi
+            itself, that runtime is used.
 
     Returns:
         The name of the backend that runs.
@@ -41,7 +43,6 @@ def init(backend: str | None = None) -> str:
         ValueError: the name is unknown.
         RuntimeError: the backend is not available, or another one runs already.
     """
-    global _backend
     chosen = backend or os.environ.get(VARIABLE) or "auto"
     if chosen not in BACKENDS:
         source = "backend" if backend else VARIABLE
@@ -49,12 +50,12 @@ def init(backend: str | None = None) -> str:
     with lock:
         running = current()
         if running is None:
-            _backend = _start_first() if chosen == "auto" else _start(chosen)
-        elif chosen not in ("auto", running) and backend:
+            return _start_first() if chosen == "auto" else _start(chosen)
+        if chosen not in ("auto", running) and backend:
             raise RuntimeError(
                 f"backend {running!r} already runs in this process; {chosen!r} needs a new one"
             )
-        return current() or ""
+        return running
 
 
 def current() -> str | None:

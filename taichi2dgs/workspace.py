@@ -96,17 +96,11 @@ class Launch:
     ) -> None:
         channels, double = params.shape[1] - 5, params.element_size() == 8
         lanes = 1 if runtime.is_gpu() else CPU_LANES
-        self.kernels = render_kernels.make(
-            channels, settings.top_k, settings.blend, lanes, double
-        )
+        self.kernels = render_kernels.make(channels, settings.top_k, settings.blend, lanes, double)
         self.params, self.settings = params, settings
         self.shape = (view.height, view.width, channels)
-        self.work = w = Workspace(
-            self.kernels, len(params), channels, view, settings, double, tile
-        )
-        self.kernels.measure(
-            params, w.records, w.rects, w.counts, w.starts, w.partial, w.view
-        )
+        self.work = w = Workspace(self.kernels, len(params), channels, view, settings, double, tile)
+        self.kernels.measure(params, w.records, w.rects, w.counts, w.starts, w.partial, w.view)
         w.reserve(w.required())
         self.kernels.fill(params, *w.lists(), w.view)
 

@@ -8,10 +8,16 @@ import torch
 
 os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
 
-import taichi2dgs  # noqa: E402
-from taichi2dgs import Gaussians, runtime  # noqa: E402
+import taichi2dgs
+from taichi2dgs import Gaussians, runtime
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def environment() -> dict[str, str]:
+    """Variables of a process that is to find the package under test from any directory."""
+    places = [str(Path(taichi2dgs.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 @pytest.fixture(scope="session", autouse=True)

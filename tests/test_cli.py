@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from conftest import environment
 
 import taichi2dgs
 from taichi2dgs import files, metrics
@@ -17,12 +18,6 @@ from taichi2dgs import files, metrics
 def taichi2dgs_command(*arguments: object, cwd) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment())
-
-
-def environment() -> dict[str, str]:
-    """Find the package that this suite tests, also from another directory."""
-    places = [os.path.dirname(os.path.dirname(taichi2dgs.__file__)), os.environ.get("PYTHONPATH")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 @pytest.fixture
@@ -62,7 +57,9 @@ def test_seconds_and_quiet(tmp_path, picture):
 def test_transparency_is_kept(tmp_path):
     image = torch.rand(20, 30, 4, generator=torch.Generator().manual_seed(0))
     files.write_image(tmp_path / "a.png", image)
-    assert not taichi2dgs_command("encode", "a.png", "-k", 50, "--steps", 5, cwd=tmp_path).returncode
+    assert not taichi2dgs_command(
+        "encode", "a.png", "-k", 50, "--steps", 5, cwd=tmp_path
+    ).returncode
     assert not taichi2dgs_command("render", "a.npz", "-o", "b.png", cwd=tmp_path).returncode
     assert files.read_image(tmp_path / "b.png").shape == (20, 30, 4)
 

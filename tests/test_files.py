@@ -82,7 +82,7 @@ def test_bad_gaussian_files_are_named(tmp_path):
     np.savez(tmp_path / "nan.npz", **(arrays | {"theta": np.full(9, np.nan, np.float32)}))
     np.savez(tmp_path / "words.npz", **(arrays | {"theta": np.array(["a"] * 9)}))
     np.savez(tmp_path / "pickle.npz", **(arrays | {"theta": np.array([{}], dtype=object)}))
-    names = "cut text empty array other shape nan words pickle absent".split()
+    names = ["cut", "text", "empty", "array", "other", "shape", "nan", "words", "pickle", "absent"]
     for name in names:
         with pytest.raises(ValueError, match=f"{name}.npz"):
             taichi2dgs.load_npz(tmp_path / f"{name}.npz")

@@ -24,7 +24,9 @@ def adam_by_torch(image, gaussians, steps, options):
     names = ("xy", "log_scale", "theta", "color")
     leaves = {name: getattr(gaussians, name).double().requires_grad_() for name in names}
     groups = [{"params": [leaves[name]], "name": name} for name in names]
-    adam = torch.optim.Adam(groups, lr=1.0, betas=(options.beta1, options.beta2), eps=options.epsilon)
+    adam = torch.optim.Adam(
+        groups, lr=1.0, betas=(options.beta1, options.beta2), eps=options.epsilon
+    )
     settings = dataclasses.asdict(options.settings)
     for step in range(steps):
         for group in adam.param_groups:
@@ -213,7 +215,8 @@ def test_finer_budget_ends_better(photograph):
     ("change", "name"),
     [
         ({}, "budget"), ({"steps": -1}, "steps"), ({"steps": 1.5}, "steps"),
-        ({"seconds": float("nan")}, "seconds"), ({"steps": 1, "image": torch.zeros(3, 3, 3)}, "image"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"steps": 1, "image": torch.zeros(3, 3, 3)}, "image"),
         ({"steps": 1, "image": torch.zeros(8, 8, 3, dtype=torch.uint8)}, "image"),
         ({"steps": 1, "image": np.full((8, 8, 3), np.nan)}, "image"),
         ({"steps": 1, "gaussians": scatter(0, (8, 8))}, "gaussians"),

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import scatter
+from conftest import environment, scatter
 
+import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, files, reference
 from taichi2dgs.render import RenderSettings, View
@@ -254,33 +256,28 @@ def test_photograph_renders_alike_on_cpu_and_on_this_backend(backend, kodak, tmp
     """At every pixel, within 1e-3; observed 2e-6 between CPU and SwiftShader."""
     if backend == "cpu":
         pytest.skip("compares another backend with the CPU")
-    import pipelines
-
     photograph = taichi2dgs.read_image(kodak[22])[100:228, 300:492].contiguous()
     start = pipelines.initialize(photograph, 5000)
     fitted = taichi2dgs.fit(photograph, start, steps=10).gaussians
     files.save_npz(tmp_path / "g.npz", fitted)
     command = [sys.executable, "-c", OTHER_BACKEND, tmp_path / "g.npz", tmp_path / "cpu.pt"]
-    subprocess.run(list(map(str, command)), check=True)
+    subprocess.run(list(map(str, command)), check=True, env=environment())
     difference = (fitted.render() - torch.load(tmp_path / "cpu.pt")).abs().max()
     assert float(difference) < 1e-3
 
 
-def test_uses_a_runtime_that_the_script_started(tmp_path):
+def test_uses_a_runtime_that_the_script_started():
     """A script's own ti.init, fast_math included, is used as it is and gives the same picture."""
     script = """
 import taichi as ti
 ti.init(arch=ti.cpu, fast_math=True, cpu_max_num_threads=1)
-import sys; sys.path.insert(0, sys.argv[1])
 from conftest import scatter
 import taichi2dgs
 print(taichi2dgs.init(), float((scatter(80, (30, 30)).render()
       - taichi2dgs.reference.render(scatter(80, (30, 30)))).abs().max()))
 """
-    from pathlib import Path
-
     done = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__).parent)],
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, env=environment(),
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     backend, error = done.stdout.split()[-2:]

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import environment
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
 
 
 def run(script: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if k != "TAICHI2DGS_BACKEND"} | variables
+    chosen = {k: v for k, v in environment().items() if k != "TAICHI2DGS_BACKEND"} | variables
     return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", script], capture_output=True, text=True, env=chosen, cwd=TESTS
     )
 
 
@@ -38,7 +39,9 @@ except RuntimeError as error:
 
 
 def test_environment_variable_decides_and_is_named_when_wrong():
-    assert run("import taichi2dgs as t; print(t.init())", TAICHI2DGS_BACKEND="cpu").stdout == "cpu\n"
+    assert (
+        run("import taichi2dgs as t; print(t.init())", TAICHI2DGS_BACKEND="cpu").stdout == "cpu\n"
+    )
     wrong = run("import taichi2dgs as t; t.init()", TAICHI2DGS_BACKEND="abacus")
     assert "ValueError: TAICHI2DGS_BACKEND='abacus' is unknown" in wrong.stderr
 
@@ -67,7 +70,6 @@ def test_taichis_own_variable_does_not_override_the_choice():
 
 def test_lazy_start_happens_on_first_use():
     done = run("""
-import sys; sys.path.insert(0, sys.path[0] + "/tests")
 import torch, taichi2dgs as t
 g = t.Gaussians(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), torch.ones(1, 1), (2, 2))
 g.render(); print(t.runtime.current())
@@ -111,7 +113,7 @@ def test_imports_go_one_way(folder):
     """kernels -> taichi2dgs, nets, then pipelines; Taichi only in kernels and the runtime."""
     forbidden = {"taichi2dgs": ("nets", "pipelines"), "nets": ("taichi2dgs", "pipelines", "taichi"),
                  "pipelines": ("benchmarks", "taichi")}[folder]  # fmt: skip
-    for path in (ROOT / folder).rglob("*.py"):
+    for path in (TESTS.parent / folder).rglob("*.py"):
         inner = path.parent.name == "kernels" or path.name == "runtime.py"
         names = forbidden + (() if inner else ("taichi",))
         for line in path.read_text().splitlines():

@@ -17,7 +17,20 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning, maths
 from taichi2dgs.kernels.binning import (
-    FALL, GEOMETRY, PAD_PIXELS, PAD_RELATIVE, REACH, RECORD, SHEAR, UX, UY, VX, VY, X, Y, array,
+    FALL,
+    GEOMETRY,
+    PAD_PIXELS,
+    PAD_RELATIVE,
+    REACH,
+    RECORD,
+    SHEAR,
+    UX,
+    UY,
+    VX,
+    VY,
+    X,
+    Y,
+    array,
 )  # fmt: skip
 
 PAD_SQUARE = 1.0e-5  # relative, on a difference of squares: covers the rounding of both

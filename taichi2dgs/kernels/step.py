@@ -89,6 +89,6 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
         score_walk(packed, starts, slot_q, slot_e, None, target, losses, view, units, spans, eps)
 
     return SimpleNamespace(
-        step=step, score=score, view_type=view_type, rates_type=ADAM, lanes=lanes, lanes_real=f.reals,
-        lanes_int=f.ints, grad_row=f.grad_row,
+        step=step, score=score, view_type=view_type, rates_type=ADAM, lanes=lanes,
+        lanes_real=f.reals, lanes_int=f.ints, grad_row=f.grad_row,
     )  # fmt: skip

@@ -1,0 +1,62 @@
+"""YAML configurations: files of the user, or those that travel with the package."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from taichi2dgs import FitOptions, RenderSettings
+
+# Beside this file when installed, beside this package in a checkout.
+PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the configurations that come with the package, by name."""
+    return {path.stem: path for place in PLACES for path in sorted(place.glob("*.yaml"))}
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read a configuration: the path of a YAML file, or the name of a shipped one.
+
+    Raises:
+        ValueError: there is no such file, or it is not a YAML mapping; the message names it.
+    """
+    path = Path(name) if Path(name).is_file() else shipped().get(name)
+    if path is None:
+        raise ValueError(f"{name}: no such file or configuration; shipped: {', '.join(shipped())}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"{path}: not readable as YAML ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of names to values")
+    return content
+
+
+def fit_options(name: str | None, **overrides: Any) -> FitOptions:
+    """Return the options of a fit that a configuration describes; the defaults for None.
+
+    A configuration holds fields of `FitOptions`; under `settings`, fields of `RenderSettings`.
+
+    Raises:
+        ValueError: a name or a value is wrong; the message names the configuration and it.
+    """
+    content = (load(name) if name else {}) | overrides
+    try:
+        settings = content.pop("settings", None) or {}
+        unknown = [*_unknown(content, FitOptions), *_unknown(settings, RenderSettings)]
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(unknown)}")
+        return FitOptions(**content, settings=RenderSettings(**settings))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _unknown(content: dict[str, Any], kind: type) -> list[str]:
+    return sorted(set(content) - {field.name for field in fields(kind)})

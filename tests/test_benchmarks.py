@@ -1,0 +1,43 @@
+"""The benchmark scripts run, and write what they say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import environment
+
+from taichi2dgs import files
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "run_kodak.py"
+
+
+def run_kodak(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT, *arguments]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+
+
+def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
+    for number in (1, 2):
+        files.write_image(
+            tmp_path / f"kodim{number:02d}.png", photograph[:40, 8 * number :][:, :44]
+        )
+    done = run_kodak(
+        "--data", tmp_path, "--k", 90, "--steps", 30, "--crop", 32, "--out", tmp_path / "out/table"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out/table.json").read_text())
+    assert [row["image"] for row in result["rows"]] == ["kodim01", "kodim02"]
+    for row in result["rows"]:
+        assert list(row["psnr_at"]) == ["0", "25"]
+        assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
+    table = (tmp_path / "out/table.md").read_text()
+    assert table.strip() == done.stdout.strip() and "| kodim02 | " in table
+    assert str(tmp_path) not in table.split("--out")[0]
+
+
+def test_run_kodak_names_an_empty_folder(tmp_path):
+    done = run_kodak("--data", tmp_path)
+    assert done.returncode == 2 and str(tmp_path) in done.stderr

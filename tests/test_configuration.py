@@ -1,0 +1,42 @@
+"""YAML configurations."""
+
+import pytest
+
+from pipelines import configuration
+from taichi2dgs import FitOptions
+
+
+@pytest.mark.parametrize("name", sorted(configuration.shipped()))
+def test_shipped_configurations_load(name):
+    assert isinstance(configuration.fit_options(name), FitOptions)
+
+
+def test_there_are_shipped_configurations():
+    assert "adam" in configuration.shipped()
+
+
+def test_files_and_nested_settings(tmp_path):
+    (tmp_path / "a.yaml").write_text("xy: 0.2\nsettings: {top_k: 4, blend: sum}\n")
+    options = configuration.fit_options(str(tmp_path / "a.yaml"), report_every=3)
+    assert options.xy == 0.2 and options.report_every == 3
+    assert options.settings.top_k == 4 and options.settings.blend == "sum"
+    assert configuration.fit_options(None) == FitOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("xz: 1", "unknown: xz"), ("settings: {k: 1}", "unknown: k"), ("xy: -1", "xy=-1"),
+     ("xy: fast", "a.yaml"), ("- 1", "expected a mapping"), ("a: [", "not readable as YAML"),
+     ("settings: 3", "a.yaml")],
+)  # fmt: skip
+def test_bad_files_are_named(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        configuration.fit_options(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_unknown_names_list_what_is_there():
+    with pytest.raises(ValueError, match="absent: no such file or configuration; shipped: adam"):
+        configuration.load("absent")
