@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")  # read when Taichi is imported
-import taichi as ti
+ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
 
 BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
