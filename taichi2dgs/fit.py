@@ -11,15 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs import runtime
+from taichi2dgs.engine import Engine
 from taichi2dgs.gaussians import Gaussians, morton_order
-from taichi2dgs.kernels import step as step_kernels
-from taichi2dgs.metrics import psnr_of_mse
-from taichi2dgs.render import RenderSettings, View
-from taichi2dgs.workspace import CPU_LANES, Workspace
+from taichi2dgs.render import RenderSettings
 
 BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
-SPARE = 1.3  # capacity of the tile lists over what they need when it is set
 REPORTS = 20  # per fit, unless told
 
 
@@ -117,7 +113,7 @@ def fit(
     target = _checked_image(image, gaussians)
     check_budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
-    run = _Run(_Engine(target, gaussians.packed().detach()[order], options), steps, seconds)
+    run = _Run(Engine(target, gaussians.packed().detach()[order], options), steps, seconds)
     interrupted = run.until_done(target_psnr, on_report)
     fitted = torch.empty_like(gaussians.packed())
     fitted[order] = run.engine.params.to(fitted)
@@ -137,7 +133,7 @@ def check_budget(steps: int | None, seconds: float | None) -> None:
 class _Run:
     """The clock, the schedule and the reports of one fit."""
 
-    def __init__(self, engine: _Engine, steps: int | None, seconds: float | None) -> None:
+    def __init__(self, engine: Engine, steps: int | None, seconds: float | None) -> None:
         self.engine, self.steps, self.seconds = engine, steps, seconds
         self.history: list[Report] = []
         self.excluded = 0.0
@@ -154,9 +150,8 @@ class _Run:
         interrupted = False
         try:
             while not self._is_over():
-                self._batch()
-                due = self._due()
-                if due and self._report(self.engine.done - 1, target_psnr, on_report):
+                measured = self._batch() and self._due()
+                if measured and self._report(self.engine.done - 1, target_psnr, on_report):
                     break
         except KeyboardInterrupt:
             interrupted = True
@@ -171,20 +166,23 @@ class _Run:
             self.elapsed() + self.second_of_step / 2 >= self.seconds
         )
 
-    def _batch(self) -> None:
-        """Launch steps until it is time to look at the clock or to report."""
+    def _batch(self) -> bool:
+        """Launch steps until it is time to look at the clock or to report; see `Engine.look`."""
         engine, began, first = self.engine, self.elapsed(), self.engine.done
         count = max(1, int(BATCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
         if self.steps is not None:
             count = min(count, self.steps - first)
+        if self.seconds is not None and self.second_of_step:
+            count = min(count, max(1, round((self.seconds - began) / self.second_of_step)))
         if self.every is not None:  # a report on step s reads what launch s + 1 has measured
-            count = min(count, -(first - 1) % self.every + (first == 0) or self.every)
+            count = min(count, (1 - first) % self.every or self.every)
         for index in range(count):
             at = began + index * self.second_of_step
             engine.step(first + 1 + index, self._rate(first + index, at))
-        engine.look()
+        had_room = engine.look()
         if engine.done > first:
             self.second_of_step = (self.elapsed() - began) / (engine.done - first)
+        return had_room
 
     def _rate(self, done: int, elapsed: float) -> float:
         """Fraction of the learning rates: a cosine over the budget that is used up faster."""
@@ -210,85 +208,6 @@ class _Run:
             on_report(report)
             self.excluded += time.perf_counter() - before
         return target_psnr is not None and report.psnr >= target_psnr
-
-
-class _Engine:
-    """Taichi-owned state of one fit, and its launches."""
-
-    def __init__(self, target: Tensor, params: Tensor, options: FitOptions) -> None:
-        self.options, self.done = options, 0
-        n, columns = params.shape
-        height, width, channels = target.shape
-        self.values = target.numel()
-        settings = options.settings
-        view = View.of((height, width), None, None)
-        with runtime.launching():
-            lanes = 1 if runtime.is_gpu() else CPU_LANES
-            self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes)
-            self.work = Workspace(self.kernels, n, channels, view, settings)
-            self.state = runtime.array("f32", (n, columns))
-            self.state.from_numpy(params.float().cpu().contiguous().numpy())
-            self.first = runtime.zeros("f32", (n, columns))
-            self.second = runtime.zeros("f32", (n, columns))
-            self.progress = runtime.zeros("i32", (2,))
-            self.losses = runtime.zeros("f32", (self.work.units,))
-            self.target = runtime.array("f32", (height, width, channels))
-            self.target.from_numpy(target.float().cpu().contiguous().numpy())
-        self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
-        self.score()
-
-    @property
-    def params(self) -> Tensor:
-        """The packed parameters, read back from the device. [N, 5 + C]"""
-        with runtime.launching():
-            return torch.from_numpy(self.state.to_numpy())
-
-    def step(self, number: int, rate: float) -> None:
-        """Launch step `number`, from 1, at a fraction of the learning rates."""
-        w, o = self.work, self.options
-        rate /= 1 - o.beta1 ** max(number, 1)
-        rates = self.kernels.rates_type(
-            xy=o.xy * rate, log_scale=o.log_scale * rate, theta=o.theta * rate,
-            color=o.color * rate, beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
-            correction2=1 / (1 - o.beta2 ** max(number, 1)),
-        )  # fmt: skip
-        with runtime.launching():
-            self.kernels.step(
-                self.state, self.first, self.second, self.progress, self.target, self.losses,
-                w.records, w.rects, w.counts, w.starts, w.partial, w.entries, w.packed, w.grads,
-                w.slot_q, w.slot_e, w.view, rates, number, w.units, w.spans, o.settings.eps,
-            )  # fmt: skip
-
-    def look(self) -> None:
-        """Wait for the device, see how far it got, and make room where it lacked some."""
-        with runtime.launching():
-            self.done, bad = (int(number) for number in self.progress.to_numpy())
-            if bad:
-                raise FloatingPointError(
-                    f"a parameter is not finite after step {bad}; lower the learning rates"
-                )
-            if self.work.required() > self.work.capacity:
-                self.work.reserve(int(self.work.required() * SPARE))
-
-    def score(self) -> None:
-        """Measure the error of the parameters as they are."""
-        w = self.work
-        while True:
-            with runtime.launching():
-                self.kernels.score(
-                    self.state, self.target, self.losses, w.records, w.rects, w.counts, w.starts,
-                    w.partial, w.entries, w.packed, w.slot_q, w.slot_e, w.view, w.units, w.spans,
-                    self.options.settings.eps,
-                )  # fmt: skip
-            if w.required() <= w.capacity:
-                return
-            self.look()
-
-    def psnr(self) -> float:
-        """PSNR in dB that the last launch measured."""
-        with runtime.launching():
-            total = self.losses.to_numpy().sum(dtype=np.float64)
-        return psnr_of_mse(float(total) / self.values)
 
 
 def _checked_image(image: Tensor | np.ndarray, gaussians: Gaussians) -> Tensor:

@@ -74,7 +74,7 @@ def available() -> list[str]:
 
 def device() -> torch.device:
     """The torch device whose tensors kernels read without a copy."""
-    return torch.device("cuda" if init() == "cuda" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda:0" if init() == "cuda" and torch.cuda.is_available() else "cpu")
 
 
 def is_gpu() -> bool:

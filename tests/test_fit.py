@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import signal
-import sys
 import threading
 
 import numpy as np
@@ -13,9 +12,9 @@ from conftest import scatter
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics, reference
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, engine, metrics, reference
 from taichi2dgs import fit as fit_function
-from taichi2dgs.fit import _Engine
+from taichi2dgs.engine import Engine
 from taichi2dgs.workspace import Workspace
 
 
@@ -79,8 +78,9 @@ def test_is_repeatable_bit_for_bit_on_cpu(photograph, backend):
 
 
 def test_lists_that_overflow_grow_without_losing_a_step(photograph, monkeypatch):
-    """With no spare room at all, lists overflow again and again; the result is the same."""
+    """Small Gaussians that grow, and no spare room: lists overflow again and again, to no harm."""
     start = pipelines.initialize(photograph, 800)
+    start.log_scale.sub_(1.5)
     plain = fit_function(photograph, start, steps=12)
     calls = []
     reserve = Workspace.reserve
@@ -89,11 +89,13 @@ def test_lists_that_overflow_grow_without_losing_a_step(photograph, monkeypatch)
         calls.append(capacity)
         reserve(self, capacity)
 
-    monkeypatch.setattr(sys.modules["taichi2dgs.fit"], "SPARE", 1.0)
+    monkeypatch.setattr(engine, "SPARE", 1.0)
     monkeypatch.setattr(Workspace, "reserve", tight)
     grown = fit_function(photograph, start, steps=12)
     assert len(calls) > 3
     torch.testing.assert_close(grown.gaussians.packed(), plain.gaussians.packed())
+    timed = fit_function(photograph, start, seconds=1.0)  # reports by the clock, not by the step
+    assert all(report.psnr < 60 for report in timed.history)
 
 
 def test_order_and_device_are_those_that_came_in(photograph):
@@ -171,17 +173,17 @@ def test_reports_come_at_the_steps_asked_for(photograph):
 def test_report_means_the_state_after_that_many_steps(photograph):
     """The cosine depends on the budget, so equal schedules need equal learning rates: beta 0."""
     start = pipelines.initialize(photograph, 300)
-    engine = _Engine(photograph, start.packed(), FitOptions())
+    run = Engine(photograph, start.packed(), FitOptions())
     by_hand = []
     for step in range(1, 5):
-        engine.step(step, 1.0)
-        engine.look()
-        by_hand.append(engine.psnr())  # of the parameters before this step
-    engine.score()
+        run.step(step, 1.0)
+        run.look()
+        by_hand.append(run.psnr())  # of the parameters before this step
+    run.score()
     assert by_hand[0] == pytest.approx(metrics.psnr(start.render(), photograph), abs=1e-3)
-    after = Gaussians.from_packed(engine.params, start.size).render()
-    assert engine.psnr() == pytest.approx(metrics.psnr(after, photograph), abs=1e-3)
-    assert engine.psnr() > by_hand[-1]
+    after = Gaussians.from_packed(run.params, start.size).render()
+    assert run.psnr() == pytest.approx(metrics.psnr(after, photograph), abs=1e-3)
+    assert run.psnr() > by_hand[-1]
 
 
 def test_ctrl_c_returns_what_is_there(photograph):
@@ -203,6 +205,13 @@ def test_numbers_that_run_away_are_reported_with_their_step(photograph):
     start = pipelines.initialize(photograph, 100)
     with pytest.raises(FloatingPointError, match=r"step \d+"):
         fit_function(photograph, start, steps=50, options=FitOptions(log_scale=1e38))
+
+
+def test_gaussians_too_large_for_their_lists_are_an_error():
+    image = torch.zeros(512, 512, 1)
+    g = scatter(70_000, (512, 512), channels=1, log_scale=(9.0, 9.0))
+    with pytest.raises(MemoryError, match="log_scale"):
+        fit_function(image, g, steps=1)
 
 
 def test_finer_budget_ends_better(photograph):

@@ -30,7 +30,7 @@ FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
 
-MAX_ENTRIES = 1 << 30  # the prefix sum stops here, so that it cannot wrap around
+MAX_ENTRIES = 1 << 26  # the prefix sum stops here: 25 columns of this many are still below 2^31
 
 array = ti.template()  # how arrays enter a ti.func
 

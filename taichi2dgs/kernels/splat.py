@@ -31,7 +31,7 @@ from taichi2dgs.kernels.binning import (
     X,
     Y,
     array,
-)  # fmt: skip
+)
 
 PAD_SQUARE = 1.0e-5  # relative, on a difference of squares: covers the rounding of both
 EMPTY = 1.0e30  # squared distance of a slot that holds nothing
