@@ -191,6 +191,21 @@ def test_report_means_the_state_after_that_many_steps(photograph):
     assert run.psnr() > by_hand[-1]
 
 
+def test_a_step_out_of_turn_changes_nothing(photograph):
+    """What follows a launch that lacked room is such a step, and must wait for its turn."""
+    start = pipelines.initialize(photograph, 100)
+    run = Engine(photograph, start.packed(), FitOptions())
+    run.step(1, 1.0)
+    run.look()
+    before = run.params
+    run.step(3, 1.0)
+    run.look()
+    assert run.done == 1 and torch.equal(run.params, before)
+    run.step(2, 1.0)
+    run.look()
+    assert run.done == 2 and not torch.equal(run.params, before)
+
+
 def test_ctrl_c_returns_what_is_there(photograph):
     start = pipelines.initialize(photograph, 500)
     timer = threading.Timer(0.0, lambda: None)
