@@ -10,13 +10,14 @@ import yaml
 
 from taichi2dgs import FitOptions, RenderSettings
 
-# Beside this file when installed, beside this package in a checkout.
+# Beside this file when installed, else, in a checkout, beside this package.
 PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
 def shipped() -> dict[str, Path]:
     """Return the configurations that come with the package, by name."""
-    return {path.stem: path for place in PLACES for path in sorted(place.glob("*.yaml"))}
+    folder = next((place for place in PLACES if place.is_dir()), PLACES[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load(name: str) -> dict[str, Any]:

@@ -7,16 +7,21 @@ import platform
 import subprocess
 import sys
 
+import taichi2dgs
 from taichi2dgs import runtime
 
 PROBE = "import sys; from taichi2dgs import doctor; sys.exit(doctor.probe(sys.argv[1]))"
 SECONDS = 120
-PACKAGES = ("taichi2dgs", "taichi", "torch", "numpy", "imageio")
+PACKAGES = ("taichi", "torch", "numpy", "imageio")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found = {
+        "taichi2dgs": taichi2dgs.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

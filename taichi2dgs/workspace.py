@@ -75,7 +75,14 @@ class Workspace:
         self.capacity = max(capacity, 1)
         self.entries = runtime.array("i32", (self.capacity,))
         self.packed = runtime.array(self.real, (self.capacity, binning.RECORD + self.channels))
-        self.grads = runtime.array(self.kernels.grad_row, (self.capacity,))
+        self._grads: Any = None
+
+    @property
+    def grads(self) -> Any:
+        """Gradients of the entries, allocated when a backward pass first asks for them."""
+        if self._grads is None:
+            self._grads = runtime.array(self.kernels.grad_row, (self.capacity,))
+        return self._grads
 
     def required(self) -> int:
         """Entries that the last measured lists need. Waits for the device."""
