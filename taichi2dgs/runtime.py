@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,17 @@ def array(dtype, shape: tuple[int, ...]):
         dtype: "f32", "f64", "i32" or a Taichi vector type.
         shape: extents, all positive.
     """
-    return ti.ndarray(getattr(ti, dtype) if isinstance(dtype, str) else dtype, shape)
+    if isinstance(dtype, str):
+        return ti.ndarray(getattr(ti, dtype), shape)
+    vectors = ti.ndarray(dtype, shape)  # which Taichi, unlike arrays of scalars, never frees
+    program = ti.lang.impl.get_runtime().prog
+    weakref.finalize(vectors, _free, program, vectors.arr).atexit = False
+    return vectors
+
+
+def _free(program, handle) -> None:
+    if ti.lang.impl.get_runtime().prog is program:
+        program.delete_ndarray(handle)
 
 
 def zeros(dtype: str, shape: tuple[int, ...]):
