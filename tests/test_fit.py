@@ -43,7 +43,8 @@ def test_equals_adam_through_the_reference(photograph, blend):
     """Five steps of the fused kernel against autograd, float64 and torch's Adam.
 
     Adam divides by the size of the gradient, so float32 rounding is magnified where a gradient is
-    nearly zero; the bar is a thousandth of a step. Observed: 1e-4 pixels.
+    nearly zero: errors are taken relative to how far a parameter moved, and the worst percent is
+    left out. Observed: 2e-6 in the median, 1e-5 at 99 percent.
     """
     image = photograph[:32, :40].contiguous()
     options = FitOptions(settings=RenderSettings(blend=blend))
@@ -55,8 +56,8 @@ def test_equals_adam_through_the_reference(photograph, blend):
     for name in ("xy", "log_scale", "theta", "color"):
         moved = (getattr(fitted, name) - getattr(start, name)).abs().median()
         error = (getattr(fitted, name) - getattr(expected, name)).abs()
-        assert float(error.median()) < 1e-3 * float(moved)
-        assert float(error.quantile(0.99)) < 0.02 * float(moved)
+        assert float(error.median()) < 1e-4 * float(moved)
+        assert float(error.quantile(0.99)) < 1e-3 * float(moved)
 
 
 def test_improves_a_photograph(photograph):

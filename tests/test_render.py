@@ -15,8 +15,9 @@ from taichi2dgs import Gaussians, files, reference
 from taichi2dgs.render import RenderSettings, View
 from taichi2dgs.workspace import Launch
 
-# float32 kernels against a float64 reference. Observed: 4e-7 of the largest value in the image and
-# 6e-7 of the largest gradient, on CPU and Vulkan alike; the bar is the one promised to users.
+# float32 kernels against a float64 reference. Observed on CPU and Vulkan alike: 2e-6 of the largest
+# value in the image and 4e-6 of the largest gradient (thin Gaussians), else below 3e-6; the bar is
+# the one promised to users.
 TOLERANCE = 1e-4
 # A pixel where the reference decides by less than this cannot be expected to agree: there the
 # picture itself jumps. Such pixels are left out, and counted.
@@ -110,8 +111,8 @@ def test_matches_reference_in_any_number_of_channels(channels):
 @pytest.mark.parametrize("top_k", [1, 3, 16])
 def test_matches_reference_for_any_top_k(top_k):
     # With one Gaussian per pixel, colour - blended colour is eps / (weight + eps) of the colour: a
-    # difference of nearly equal numbers, and gradients inherit its error. Observed: 4e-4.
-    tolerance = 1e-3 if top_k == 1 else TOLERANCE
+    # difference of nearly equal numbers, and gradients inherit its error. Observed: 9e-4.
+    tolerance = 2e-3 if top_k == 1 else TOLERANCE
     compare(scatter(200, (19, 40)), top_k=top_k, tolerance=tolerance)
 
 
@@ -253,7 +254,7 @@ torch.save(image, sys.argv[2])
 
 
 def test_photograph_renders_alike_on_cpu_and_on_this_backend(backend, kodak, tmp_path):
-    """At every pixel, within 1e-3; observed 2e-6 between CPU and SwiftShader."""
+    """At every pixel, within 1e-3; observed 1.2e-7 between CPU and SwiftShader."""
     if backend == "cpu":
         pytest.skip("compares another backend with the CPU")
     photograph = taichi2dgs.read_image(kodak[22])[100:228, 300:492].contiguous()
