@@ -155,7 +155,9 @@ class _Run:
                     break
         except KeyboardInterrupt:
             interrupted = True
+        before = time.perf_counter()
         self.engine.score()
+        self.excluded += time.perf_counter() - before  # measuring is not fitting
         self._report(self.engine.done, None, on_report)
         return interrupted
 
