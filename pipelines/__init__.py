@@ -1,5 +1,5 @@
-"""From pictures to Gaussians: starts, and what is built on the renderer and the fit."""
+"""From pictures to Gaussians: starts, the prior, its training, and the command line."""
 
-from pipelines.starts import initialize
+from pipelines.inits import INITS, initialize, initialize_batch
 
-__all__ = ["initialize"]
+__all__ = ["INITS", "initialize", "initialize_batch"]

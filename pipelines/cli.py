@@ -1,4 +1,4 @@
-"""The command line: encode, render, doctor."""
+"""The command line: encode, render, train, doctor."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nets.weights import SHIPPED
 from pipelines import configuration
-from pipelines.starts import INITS, initialize
+from pipelines.inits import DEFAULT, INITS, initialize
 from taichi2dgs import doctor, files, runtime
 from taichi2dgs.fit import Report, check_budget, fit
 from taichi2dgs.render import render
@@ -45,7 +46,7 @@ def _encode(options: argparse.Namespace) -> int:
     image = files.read_image(options.image)
     files.check_writable(out)
     runtime.init(options.backend)
-    start = initialize(image, options.k, options.init, options.seed)
+    start = initialize(image, options.k, options.init, options.seed, weights=options.weights)
     with _FitBar(options) as bar:
         result = fit(
             image, start, steps=options.steps, seconds=options.seconds,
@@ -73,6 +74,32 @@ def _render(options: argparse.Namespace) -> int:
         f"{options.output}: {image.shape[0]}x{image.shape[1]}, {len(gaussians)} Gaussians, "
         f"{time.perf_counter() - started:.2f} s, backend {runtime.current()}"
     )
+    return 0
+
+
+def _train_position(options: argparse.Namespace) -> int:
+    from pipelines.training import position
+
+    config = configuration.stage(options.config, "position", position.PositionConfig)
+    runtime.init(options.backend)
+    made = position.train(options.data, options.valid, options.out, config, options.quiet)
+    return _say_made(made)
+
+
+def _train_attributes(options: argparse.Namespace) -> int:
+    from pipelines.training import attributes
+
+    config = configuration.stage(options.config, "attributes", attributes.AttributesConfig)
+    runtime.init(options.backend)
+    made = attributes.train(
+        options.data, options.valid, options.out, config, options.position, options.quiet
+    )
+    return _say_made(made)
+
+
+def _say_made(made: Path | None) -> int:
+    if made is not None:  # the first process of several
+        print(f"{made}: {made.stat().st_size / 1e6:.1f} MB, card in {made.stem}.json")
     return 0
 
 
@@ -128,7 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--seconds", type=float, help="budget in seconds (10)")
     encode.add_argument("--steps", type=int, help="budget in iterations")
     encode.add_argument("--target-psnr", type=float, metavar="DB", help="stop when reached")
-    encode.add_argument("--init", default="gradient", choices=INITS, help="start (gradient)")
+    encode.add_argument("--init", default=DEFAULT, choices=INITS, help=f"start ({DEFAULT})")
+    encode.add_argument("--weights", metavar="RUN", help="networks from a training of your own")
     encode.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
     encode.add_argument(
         "--config",
@@ -144,7 +172,23 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("-o", "--output", required=True, metavar="OUT.png")
     show.add_argument("--size", type=_size, metavar="HxW", help="default: the picture's own")
 
-    for command in (encode, show):
+    train = commands.add_parser("train", help="train the networks of the prior")
+    stages = train.add_subparsers(required=True, metavar="STAGE")
+    position = stages.add_parser("position", help="Stage I: where Gaussians go")
+    position.set_defaults(run=_train_position)
+    attributes = stages.add_parser("attributes", help="Stage II: what they look like")
+    attributes.set_defaults(run=_train_attributes)
+    attributes.add_argument(
+        "--position", metavar="RUN", default=SHIPPED, help="folder of Stage I (shipped weights)"
+    )
+    for command, name in ((position, "position"), (attributes, "attributes")):
+        command.add_argument("--data", required=True, metavar="DIR", help="images to train on")
+        command.add_argument("--valid", metavar="DIR", help="to validate on (part of --data)")
+        command.add_argument("--config", default=name, metavar="YAML", help=f"({name})")
+        command.add_argument("--out", required=True, metavar="RUN", help="folder; a run resumes")
+        command.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+    for command in (encode, show, position, attributes):
         command.add_argument(
             "--backend", metavar="NAME", help=f"{', '.join(runtime.BACKENDS)} (auto)"
         )

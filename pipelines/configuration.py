@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from taichi2dgs import FitOptions, RenderSettings
+
+Config = TypeVar("Config")
 
 # Beside this file when installed, else, in a checkout, beside this package.
 PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -49,15 +53,39 @@ def fit_options(name: str | None, **overrides: Any) -> FitOptions:
         ValueError: a name or a value is wrong; the message names the configuration and it.
     """
     content = (load(name) if name else {}) | overrides
-    try:
+    with _named(name or "fit options"):
         settings = content.pop("settings", None) or {}
-        unknown = [*_unknown(content, FitOptions), *_unknown(settings, RenderSettings)]
-        if unknown:
-            raise ValueError(f"unknown: {', '.join(unknown)}")
-        return FitOptions(**content, settings=RenderSettings(**settings))
+        return _made(FitOptions, content | {"settings": _made(RenderSettings, settings)})
+
+
+def stage(name: str, section: str, kind: type[Config]) -> Config:
+    """Return the settings of one stage of training that a configuration describes.
+
+    Args:
+        name: of the configuration.
+        section: of it, that holds fields of `kind`.
+        kind: the dataclass of the settings.
+
+    Raises:
+        ValueError: the section is missing, or a name or value is wrong; the message names both.
+    """
+    content = load(name)
+    with _named(name):
+        if not isinstance(content.get(section), dict):
+            raise ValueError(f"no section {section!r} with settings")
+        return _made(kind, content[section])
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _unknown(content: dict[str, Any], kind: type) -> list[str]:
-    return sorted(set(content) - {field.name for field in fields(kind)})
+def _made(kind: type[Config], content: dict[str, Any]) -> Config:
+    unknown = sorted(set(content) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(unknown)}")
+    return kind(**content)

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import taichi2dgs
 from taichi2dgs import runtime
@@ -28,6 +29,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def commit() -> str:
+    """Return what git calls the checkout that this package lies in, or its version."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return f"version {taichi2dgs.__version__}"
+    return done.stdout.strip() or f"version {taichi2dgs.__version__}"
 
 
 def check(backend: str) -> tuple[bool, str]:

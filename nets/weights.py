@@ -1,0 +1,87 @@
+"""Weights on disk: named by network and content, each with a card of where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nets.prior import AttributeNet, PositionNet
+
+NETS: dict[str, type[PositionNet] | type[AttributeNet]] = {
+    "position": PositionNet,
+    "attributes": AttributeNet,
+}
+SHIPPED = Path(__file__).parent / "weights"
+DIGITS = 8  # of the hash, in the name
+
+
+def save(net: nn.Module, name: str, folder: str | Path, card: dict[str, Any]) -> Path:
+    """Write a network in half precision as `<name>-<sha8>.pt`, and its card beside it as JSON.
+
+    Args:
+        net: its class is the one that `NETS` has for the name.
+        name: "position" or "attributes"; older weights of that name in the folder go.
+        folder: where to.
+        card: what to know about the weights: data, licence, commit, config, validation.
+
+    Returns:
+        The file of weights.
+    """
+    state = {
+        key: tensor.half() if tensor.dim() > 1 else tensor
+        for key, tensor in net.state_dict().items()
+    }
+    buffer = io.BytesIO()
+    unet = net.unet
+    torch.save({"net": name, "width": unet.width, "patch": unet.patch, "state": state}, buffer)
+    content = buffer.getvalue()
+    sha = hashlib.sha256(content).hexdigest()
+    for old in Path(folder).glob(f"{name}-*"):
+        old.unlink()
+    path = Path(folder) / f"{name}-{sha[:DIGITS]}.pt"
+    path.write_bytes(content)
+    card = {
+        "net": name,
+        "sha256": sha,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        **card,
+    }
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load(name: str, folder: str | Path = SHIPPED) -> nn.Module:
+    """Read the network of that name from a folder of weights, ready for inference.
+
+    Raises:
+        ValueError: there is not exactly one such file, its content is not what its name says, or
+            it is not a network of that kind; the message names the file.
+    """
+    found = sorted(Path(folder).glob(f"{name}-*.pt"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{Path(folder) / name}-<sha8>.pt: {len(found) or 'no'} such files; expected one"
+        )
+    (path,) = found
+    content = path.read_bytes()
+    digits = re.fullmatch(rf"{name}-([0-9a-f]{{{DIGITS}}})\.pt", path.name)
+    sha = hashlib.sha256(content).hexdigest()
+    if not digits or digits[1] != sha[:DIGITS]:
+        raise ValueError(
+            f"{path}: damaged: its hash begins with {sha[:DIGITS]}, not as its name says"
+        )
+    try:
+        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        net = NETS[name](stored["width"], stored["patch"])
+        net.load_state_dict({key: tensor.float() for key, tensor in stored["state"].items()})
+    except Exception as error:  # a pickle of anything else raises anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: not the weights of a {name} network ({reason})") from error
+    return net.eval().to(memory_format=torch.channels_last)

@@ -1,0 +1,136 @@
+"""From pictures to Gaussians that are ready to be fitted: the named starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nets.weights import SHIPPED, load
+from pipelines import prior, sampling, starts
+from taichi2dgs import Gaussians
+
+
+class Init(NamedTuple):
+    """What a start is made of: the density of the centres, and who says what they look like."""
+
+    density: str
+    attributes: bool = False
+
+
+INITS = {
+    "prior": Init("network", attributes=True),
+    "prior-no-position": Init("uniform", attributes=True),
+    "prior-no-attributes": Init("network"),
+    "gradient": Init("gradient"),
+    "random": Init("uniform"),
+}
+DEFAULT = "prior"
+
+
+def initialize(
+    image: Tensor | np.ndarray,
+    k: int,
+    init: str = DEFAULT,
+    seed: int = 0,
+    *,
+    sampler: str | None = None,
+    weights: str | Path | None = None,
+) -> Gaussians:
+    """Place k Gaussians on an image, ready to be fitted.
+
+    Args:
+        image: values in [0, 1]. [H, W, C]
+        k: number of Gaussians; may exceed the number of pixels.
+        init: see `initialize_batch`, as for the rest.
+        seed: of the random numbers; the same seed gives the same start.
+        sampler: how pixels are drawn.
+        weights: folder of the networks' weights.
+
+    Returns:
+        Gaussians, on the device of the image.
+
+    Raises:
+        ValueError: an argument is out of range, or weights are missing or damaged.
+    """
+    picture = torch.as_tensor(image)
+    if picture.ndim != 3 or not picture.is_floating_point() or 0 in picture.shape:
+        raise ValueError(
+            f"image is {picture.dtype} {list(picture.shape)}; expected floats, [H, W, C]"
+        )
+    batch = picture.permute(2, 0, 1)[None]
+    return initialize_batch(batch, k, init, seed, sampler=sampler, weights=weights)[0]
+
+
+def initialize_batch(
+    images: Tensor,
+    k: int | Sequence[int],
+    init: str = DEFAULT,
+    seed: int = 0,
+    *,
+    sampler: str | None = None,
+    weights: str | Path | None = None,
+) -> list[Gaussians]:
+    """Place Gaussians on a batch of images; the networks see all of them in one pass.
+
+    Args:
+        images: values in [0, 1]; the networks look at three channels, or at one repeated. [B, C, H, W]
+        k: number of Gaussians, one for all images or one each.
+        init: "prior" draws pixels by the position network's heatmap, and the attribute network says
+            what Gaussians there look like. "prior-no-position" draws uniformly, "prior-no-attributes"
+            leaves Gaussians round, coloured by their pixel and scaled by the distance to three
+            neighbours. "gradient" and "random" use no network: the first draws 70 % of the
+            probability from the magnitude of the image gradient and 30 % uniformly, as Image-GS
+            does.
+        seed: of the random numbers; image b is drawn with seed + b.
+        sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient" and
+            "random", and the default of `sampling.sample` for the others.
+        weights: folder of the networks' weights; the shipped ones if None.
+
+    Returns:
+        B x Gaussians, on the device of the images.
+
+    Raises:
+        ValueError: an argument is out of range, or weights are missing or damaged.
+
+    Source: paper Eq. 6 to 8, 12 to 17.
+    """
+    if images.ndim != 4 or not images.is_floating_point() or 0 in images.shape:
+        raise ValueError(
+            f"images is {images.dtype} {list(images.shape)}; expected floats, [B, C, H, W]"
+        )
+    if init not in INITS:
+        raise ValueError(f"init={init!r}; expected one of {', '.join(INITS)}")
+    counts = [k] * len(images) if isinstance(k, int) else list(k)
+    for count in counts:
+        sampling.checked_count(count)
+    pictures, recipe = images.detach().float(), INITS[init]
+    learned = recipe.attributes or recipe.density == "network"
+    method = sampler or (sampling.DEFAULT if learned else "distinct")
+    heat = _density(recipe.density, pictures, counts, weights)
+    placed = prior.place(pictures, heat, counts, method, seed)
+    if not recipe.attributes:
+        return placed
+    with torch.no_grad():
+        net = _network("attributes", str(weights or SHIPPED), pictures.device)
+        return prior.attribute(net, pictures, placed, prior.rendered(placed))
+
+
+def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
+    """[B, C, H, W] -> [B, H, W]"""
+    if kind == "gradient":
+        return torch.stack([starts.gradient_density(p.permute(1, 2, 0).cpu()) for p in pictures])
+    if kind == "uniform":
+        return torch.ones(len(pictures), *pictures.shape[2:])
+    net = _network("position", str(weights or SHIPPED), pictures.device)
+    return prior.heatmaps(net, pictures, counts)
+
+
+@lru_cache(maxsize=4)
+def _network(name: str, folder: str, device: torch.device):
+    return load(name, folder).to(device)

@@ -1,0 +1,1 @@
+"""Training the Deep Gaussian Prior: Stage I (positions) and Stage II (attributes)."""

@@ -1,0 +1,164 @@
+"""What both stages share: processes, checkpoints, log, and steps of an optimiser."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nets import weights
+from taichi2dgs import doctor
+
+CHECKPOINT = "checkpoint.pt"
+MAX_NORM = 1.0  # of a step's gradient
+
+
+class Processes:
+    """The processes of one training: one, or as many as torchrun has started.
+
+    As a context it starts and ends their group. Each sees one GPU, if there are any: Taichi can
+    use a process's first only.
+    """
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", 0))
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
+        if self.world > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
+            os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def __enter__(self) -> Processes:
+        if self.world > 1:
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def share(self, number: int) -> range:
+        """Return this process's part of `number` items."""
+        return range(self.rank, number, self.world)
+
+    def mean(self, rows: list[list[float]]) -> list[float]:
+        """Return the mean of all processes' rows, column by column; each has one at least."""
+        total = torch.tensor(rows, dtype=torch.float64).sum(0)
+        total = torch.cat([total, total.new_tensor([len(rows)])]).to(self.device)
+        if self.world > 1:
+            dist.all_reduce(total)
+        return (total[:-1] / total[-1]).tolist()
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """Return the network with gradients averaged over the processes."""
+        return DistributedDataParallel(net) if self.world > 1 else net
+
+    def autocast(self) -> torch.autocast:
+        """Return a bf16 context where it helps: on a CPU without the instructions it costs 10x."""
+        enabled = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+
+class Folder:
+    """The files of one training: checkpoint, log and panels. Only the first process writes."""
+
+    def __init__(self, path: str | Path, processes: Processes, config: dict[str, Any]) -> None:
+        self.path, self.processes, self.config = Path(path), processes, config
+        if processes.is_first:
+            self.path.mkdir(parents=True, exist_ok=True)
+        processes.wait()
+
+    def resume(self) -> dict[str, Any] | None:
+        """Return the last checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is unreadable, or of another configuration; the message names the file.
+        """
+        file = self.path / CHECKPOINT
+        if not file.exists():
+            return None
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            config = state["config"]
+        except Exception as error:  # a damaged archive raises anything
+            raise ValueError(f"{file}: not a readable checkpoint; delete it to restart") from error
+        changed = [key for key in self.config if config.get(key) != self.config[key]]
+        if changed:
+            raise ValueError(
+                f"{file}: made with another {', '.join(changed)}; expected "
+                + ", ".join(f"{key}={config.get(key)!r}" for key in changed)
+                + ", or another --out"
+            )
+        return state
+
+    def save(self, **state: Any) -> None:
+        """Replace the checkpoint; a kill leaves the old one or the new one."""
+        if not self.processes.is_first:
+            return
+        temporary = self.path / (CHECKPOINT + ".part")
+        torch.save({**state, "config": self.config}, temporary)
+        os.replace(temporary, self.path / CHECKPOINT)
+
+    def log(self, rows: list[dict[str, float]]) -> None:
+        """Write the whole log: what a killed run had logged past its checkpoint goes."""
+        if not self.processes.is_first:
+            return
+        temporary = self.path / "log.csv.part"
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[-1], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(
+                {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
+                for row in rows
+            )
+        os.replace(temporary, self.path / "log.csv")
+
+    def export(
+        self, net: nn.Module, name: str, images: list[Path], validation: dict[str, float]
+    ) -> Path:
+        """Write the weights with a card that says where they come from."""
+        config = {key: value for key, value in self.config.items() if key != "about"}
+        card = {"about": self.config["about"], "images": len(images), "config": config,
+                "validation": validation, "commit": doctor.commit(), "torch": torch.__version__}  # fmt: skip
+        return weights.save(net, name, self.path, card)
+
+
+def cosine(used: float) -> float:
+    """Fraction of the learning rate after a fraction of the training: from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * used))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def descend(loss: Tensor, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Take one step of the optimiser, with the gradient's norm bounded."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_NORM)
+    optimizer.step()
+
+
+def panel(rows: list[list[Tensor]]) -> Tensor:
+    """Lay images out in rows. R x C x [1 or 3, H, W] -> [H', W', 3]"""
+    lines = [torch.cat([image.float().cpu().expand(3, -1, -1) for image in row], 2) for row in rows]
+    return torch.cat(lines, 1).permute(1, 2, 0)
