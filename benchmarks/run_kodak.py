@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 import taichi2dgs
-from pipelines import configuration, initialize
-from pipelines.starts import INITS
+from pipelines import INITS, configuration, initialize
 from taichi2dgs import doctor, files, metrics, runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,13 +99,10 @@ def measure(path: Path, options: argparse.Namespace, warm_up: bool) -> dict[str,
 
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True
-    ).stdout.strip()
     arguments = [a if a != str(options.data) else "FOLDER" for a in sys.argv[1:]]
     return {
         "command": " ".join(["python benchmarks/run_kodak.py", *arguments]),
-        "commit": commit or "unknown",
+        "commit": doctor.commit(),
         "backend": runtime.current(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
         "versions": {k: v for k, v in doctor.versions().items() if k != "platform"},

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,31 @@ def save(net: nn.Module, name: str, folder: str | Path, card: dict[str, Any]) ->
     return path
 
 
+def file(name: str, folder: str | Path = SHIPPED) -> Path:
+    """Return the one file of weights of that name in a folder.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    found = sorted(Path(folder).glob(f"{name}-*.pt"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{Path(folder) / name}-<sha8>.pt: {len(found) or 'no'} such files; expected one"
+        )
+    return found[0]
+
+
+def copy(name: str, source: str | Path, target: str | Path) -> None:
+    """Copy weights and their card to another folder, in place of what is there of that name."""
+    path = file(name, source)
+    if path.parent.resolve() == Path(target).resolve():
+        return
+    for old in Path(target).glob(f"{name}-*"):
+        old.unlink()
+    for part in (path, path.with_suffix(".json")):
+        shutil.copy(part, target)
+
+
 def load(name: str, folder: str | Path = SHIPPED) -> nn.Module:
     """Read the network of that name from a folder of weights, ready for inference.
 
@@ -64,12 +90,7 @@ def load(name: str, folder: str | Path = SHIPPED) -> nn.Module:
         ValueError: there is not exactly one such file, its content is not what its name says, or
             it is not a network of that kind; the message names the file.
     """
-    found = sorted(Path(folder).glob(f"{name}-*.pt"))
-    if len(found) != 1:
-        raise ValueError(
-            f"{Path(folder) / name}-<sha8>.pt: {len(found) or 'no'} such files; expected one"
-        )
-    (path,) = found
+    path = file(name, folder)
     content = path.read_bytes()
     digits = re.fullmatch(rf"{name}-([0-9a-f]{{{DIGITS}}})\.pt", path.name)
     sha = hashlib.sha256(content).hexdigest()

@@ -79,17 +79,18 @@ def initialize_batch(
     """Place Gaussians on a batch of images; the networks see all of them in one pass.
 
     Args:
-        images: values in [0, 1]; the networks look at three channels, or at one repeated. [B, C, H, W]
+        images: values in [0, 1]; the networks look at the first three channels, or at one repeated.
+            [B, C, H, W]
         k: number of Gaussians, one for all images or one each.
-        init: "prior" draws pixels by the position network's heatmap, and the attribute network says
-            what Gaussians there look like. "prior-no-position" draws uniformly, "prior-no-attributes"
-            leaves Gaussians round, coloured by their pixel and scaled by the distance to three
-            neighbours. "gradient" and "random" use no network: the first draws 70 % of the
-            probability from the magnitude of the image gradient and 30 % uniformly, as Image-GS
-            does.
+        init: "prior" draws pixels by the position network's heatmap, and the attribute network
+            says what Gaussians there look like. "prior-no-position" draws uniformly,
+            "prior-no-attributes" leaves Gaussians round, coloured by their pixel and scaled by the
+            distance to three neighbours. "gradient" and "random" use no network: the first draws
+            70 % of the probability from the magnitude of the image gradient and 30 % uniformly, as
+            Image-GS does.
         seed: of the random numbers; image b is drawn with seed + b.
-        sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient" and
-            "random", and the default of `sampling.sample` for the others.
+        sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient"
+            and "random", and the default of `sampling.sample` for the others.
         weights: folder of the networks' weights; the shipped ones if None.
 
     Returns:

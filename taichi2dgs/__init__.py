@@ -7,6 +7,7 @@ colour is linear in the render and not clamped; images are float32 [H, W, C] in 
 
 from taichi2dgs.runtime import init  # isort: skip  (before anything that imports Taichi)
 from taichi2dgs import reference
+from taichi2dgs.encode import encode
 from taichi2dgs.files import load_npz, read_image, save_npz, write_image
 from taichi2dgs.fit import FitOptions, FitResult, Report, fit
 from taichi2dgs.gaussians import Gaussians
@@ -14,6 +15,6 @@ from taichi2dgs.render import RenderSettings, render
 
 __version__ = "0.1.0"
 __all__ = [
-    "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "fit", "init", "load_npz",
-    "read_image", "reference", "render", "save_npz", "write_image",
+    "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode", "fit", "init",
+    "load_npz", "read_image", "reference", "render", "save_npz", "write_image",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -42,6 +43,45 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     except Exception as error:  # decoders raise anything from OSError to SyntaxError
         raise ValueError(f"{name}: not a readable picture ({_one_line(error)})") from error
     return _as_image(pixels, name)
+
+
+def as_image(image: Any) -> Tensor:
+    """Return a picture of any common kind as an image.
+
+    Args:
+        image: a path or "sample:astronaut"; a PIL image; a NumPy array or torch tensor, [H, W] or
+            [H, W, C], of 8 or 16 bit unsigned integers, booleans, or floats in [0, 1].
+
+    Returns:
+        float32 in [0, 1]; a tensor stays on its device. [H, W, C]
+
+    Raises:
+        ValueError: it is none of these; the message says what came.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    device = image.device if isinstance(image, Tensor) else "cpu"
+    if isinstance(image, Tensor):
+        pixels = image.detach().cpu().numpy()
+    elif hasattr(image, "getbands"):  # PIL
+        keeps = image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")
+        pixels = np.asarray(image if keeps else image.convert("RGB"))
+    elif isinstance(image, np.ndarray):
+        pixels = image
+    else:
+        raise ValueError(
+            f"image is a {type(image).__name__}; expected a path, PIL image, array or tensor"
+        )
+    if pixels.dtype.kind != "f":
+        return _as_image(pixels, "image").to(device)
+    whole = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(device)
+    whole = whole[..., None] if whole.ndim == 2 else whole
+    if whole.ndim != 3 or 0 in whole.shape:
+        raise ValueError(f"image has shape {list(pixels.shape)}; expected [H, W] or [H, W, C]")
+    low, high = float(whole.min()), float(whole.max())
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"image has floats from {low:g} to {high:g}; expected [0, 1]")
+    return whole
 
 
 def write_image(path: str | os.PathLike[str], image: Tensor) -> None:

@@ -48,7 +48,7 @@ def test_equals_adam_through_the_reference(photograph, blend):
     """
     image = photograph[:32, :40].contiguous()
     options = FitOptions(settings=RenderSettings(blend=blend))
-    start = pipelines.initialize(image, 120)
+    start = pipelines.initialize(image, 120, "gradient")
     start = dataclasses.replace(start, theta=torch.linspace(0, 3, 120))
     start.log_scale[:, 1] += 0.3
     expected = adam_by_torch(image.double(), start, 5, options)
@@ -61,7 +61,7 @@ def test_equals_adam_through_the_reference(photograph, blend):
 
 
 def test_improves_a_photograph(photograph):
-    start = pipelines.initialize(photograph, 2000)
+    start = pipelines.initialize(photograph, 2000, "gradient")
     result = fit_function(photograph, start, steps=60)
     psnrs = [report.psnr for report in result.history]
     assert psnrs[-1] > psnrs[0] + 8
@@ -73,14 +73,14 @@ def test_improves_a_photograph(photograph):
 def test_is_repeatable_bit_for_bit_on_cpu(photograph, backend):
     if backend != "cpu":
         pytest.skip("float atomics on a GPU add in any order")
-    start = pipelines.initialize(photograph, 1500)
+    start = pipelines.initialize(photograph, 1500, "gradient")
     first, second = (fit_function(photograph, start, steps=25).gaussians for _ in range(2))
     assert torch.equal(first.packed(), second.packed())
 
 
 def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, monkeypatch):
     """Small Gaussians that grow, and no spare room: lists overflow again and again, to no harm."""
-    start = pipelines.initialize(photograph, 800)
+    start = pipelines.initialize(photograph, 800, "gradient")
     start.log_scale.sub_(1.5)
     plain = fit_function(photograph, start, steps=12)
     calls = []
@@ -105,7 +105,7 @@ def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, mon
 
 
 def test_order_and_device_are_those_that_came_in(photograph):
-    start = pipelines.initialize(photograph, 300)
+    start = pipelines.initialize(photograph, 300, "gradient")
     fitted = fit_function(photograph, start, steps=2).gaussians
     assert float((fitted.xy - start.xy).abs().max()) < 2  # pixels: each one moved a little
 
@@ -117,7 +117,7 @@ def test_order_and_device_are_those_that_came_in(photograph):
 def test_any_size_and_number_of_channels(size, channels, k):
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(*size, channels, generator=generator)
-    result = fit_function(image, pipelines.initialize(image, k), steps=40)
+    result = fit_function(image, pipelines.initialize(image, k, "gradient"), steps=40)
     # A picture of one pixel starts at its own colour: there is nothing to gain, and little lost.
     assert result.history[-1].psnr > min(result.history[0].psnr, 60)
     assert result.gaussians.render().shape == (*size, channels)
@@ -126,13 +126,13 @@ def test_any_size_and_number_of_channels(size, channels, k):
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_constant_image(value):
     image = torch.full((20, 28, 3), value)
-    result = fit_function(image, pipelines.initialize(image, 60), steps=100)
+    result = fit_function(image, pipelines.initialize(image, 60, "gradient"), steps=100)
     assert torch.isfinite(result.gaussians.packed()).all()
     assert result.history[-1].psnr > 45
 
 
 def test_gaussians_that_see_nothing_stay(photograph):
-    start = pipelines.initialize(photograph, 50)
+    start = pipelines.initialize(photograph, 50, "gradient")
     start.xy[7] = torch.tensor([-500.0, -500.0])
     fitted = fit_function(photograph, start, steps=10).gaussians
     assert torch.equal(fitted.packed()[7], start.packed()[7])
@@ -141,7 +141,10 @@ def test_gaussians_that_see_nothing_stay(photograph):
 def test_seconds_are_kept_and_the_schedule_ends(photograph):
     reports = []
     result = fit_function(
-        photograph, pipelines.initialize(photograph, 500), seconds=0.6, on_report=reports.append
+        photograph,
+        pipelines.initialize(photograph, 500, "gradient"),
+        seconds=0.6,
+        on_report=reports.append,
     )
     assert reports == result.history and len(reports) > 3
     # One step may overrun by half its length; 3 s would mean that the compiler was on the clock.
@@ -152,13 +155,13 @@ def test_seconds_are_kept_and_the_schedule_ends(photograph):
 def test_callbacks_do_not_use_up_the_seconds(photograph):
     import time
 
-    start = pipelines.initialize(photograph, 200)
+    start = pipelines.initialize(photograph, 200, "gradient")
     result = fit_function(photograph, start, seconds=0.3, on_report=lambda report: time.sleep(0.1))
     assert result.history[-1].seconds < 1.5 and len(result.history) > 3
 
 
 def test_target_psnr_stops_early(photograph):
-    start = pipelines.initialize(photograph, 2000)
+    start = pipelines.initialize(photograph, 2000, "gradient")
     result = fit_function(
         photograph, start, steps=500, target_psnr=28, options=FitOptions(report_every=5)
     )
@@ -167,7 +170,7 @@ def test_target_psnr_stops_early(photograph):
 
 def test_reports_come_at_the_steps_asked_for(photograph):
     result = fit_function(
-        photograph, pipelines.initialize(photograph, 200), steps=23,
+        photograph, pipelines.initialize(photograph, 200, "gradient"), steps=23,
         options=FitOptions(report_every=10),
     )  # fmt: skip
     assert [report.step for report in result.history] == [0, 10, 20, 23]
@@ -178,7 +181,7 @@ def test_reports_come_at_the_steps_asked_for(photograph):
 
 def test_report_means_the_state_after_that_many_steps(photograph):
     """The cosine depends on the budget, so equal schedules need equal learning rates: beta 0."""
-    start = pipelines.initialize(photograph, 300)
+    start = pipelines.initialize(photograph, 300, "gradient")
     run = Engine(photograph, start.packed(), FitOptions())
     by_hand = []
     for step in range(1, 5):
@@ -194,7 +197,7 @@ def test_report_means_the_state_after_that_many_steps(photograph):
 
 def test_a_step_out_of_turn_changes_nothing(photograph):
     """What follows a launch that lacked room is such a step, and must wait for its turn."""
-    start = pipelines.initialize(photograph, 100)
+    start = pipelines.initialize(photograph, 100, "gradient")
     run = Engine(photograph, start.packed(), FitOptions())
     run.step(1, 1.0)
     run.look()
@@ -208,7 +211,7 @@ def test_a_step_out_of_turn_changes_nothing(photograph):
 
 
 def test_ctrl_c_returns_what_is_there(photograph):
-    start = pipelines.initialize(photograph, 500)
+    start = pipelines.initialize(photograph, 500, "gradient")
     timer = threading.Timer(0.0, lambda: None)
 
     def interrupt(report):
@@ -223,7 +226,7 @@ def test_ctrl_c_returns_what_is_there(photograph):
 
 
 def test_numbers_that_run_away_are_reported_with_their_step(photograph):
-    start = pipelines.initialize(photograph, 100)
+    start = pipelines.initialize(photograph, 100, "gradient")
     with pytest.raises(FloatingPointError, match=r"step \d+"):
         fit_function(photograph, start, steps=50, options=FitOptions(log_scale=1e38))
 
@@ -236,7 +239,7 @@ def test_gaussians_too_large_for_their_lists_are_an_error():
 
 
 def test_finer_budget_ends_better(photograph):
-    start = pipelines.initialize(photograph, 1000)
+    start = pipelines.initialize(photograph, 1000, "gradient")
     short, long = (fit_function(photograph, start, steps=n).history[-1].psnr for n in (10, 80))
     assert long > short
 
@@ -269,7 +272,7 @@ def test_kodim13_reaches_the_figure_of_the_readme(kodak, backend):
     if backend != "cpu":
         pytest.skip("one backend is enough for a figure")
     image = taichi2dgs.read_image(kodak[12])[192:320, 320:448].contiguous()
-    result = fit_function(image, pipelines.initialize(image, 3125), steps=200)
+    result = fit_function(image, pipelines.initialize(image, 3125, "gradient"), steps=200)
     assert result.history[-1].psnr > GOLDEN_PSNR - 0.3
 
 

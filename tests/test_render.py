@@ -258,7 +258,7 @@ def test_photograph_renders_alike_on_cpu_and_on_this_backend(backend, kodak, tmp
     if backend == "cpu":
         pytest.skip("compares another backend with the CPU")
     photograph = taichi2dgs.read_image(kodak[22])[100:228, 300:492].contiguous()
-    start = pipelines.initialize(photograph, 5000)
+    start = pipelines.initialize(photograph, 5000, "gradient")
     fitted = taichi2dgs.fit(photograph, start, steps=10).gaussians
     files.save_npz(tmp_path / "g.npz", fitted)
     command = [sys.executable, "-c", OTHER_BACKEND, tmp_path / "g.npz", tmp_path / "cpu.pt"]

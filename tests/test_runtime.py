@@ -100,7 +100,7 @@ def test_memory_does_not_grow_with_renders_and_fits():
 import torch, pipelines, taichi2dgs as t
 from pathlib import Path
 image = torch.rand(256, 256, 3)
-start = pipelines.initialize(image, 10_000)
+start = pipelines.initialize(image, 10_000, "gradient")
 def work():
     color = start.color.clone().requires_grad_()
     t.Gaussians(start.xy, start.log_scale, start.theta, color, start.size).render().sum().backward()

@@ -50,14 +50,16 @@ def test_start_is_inside_the_picture_and_takes_its_colours(photograph, init, k):
 
 def test_no_pixel_is_drawn_twice_before_every_pixel_is_drawn(photograph):
     image = photograph[:20, :30]
-    few = pipelines.initialize(image, 400).xy.unique(dim=0)
+    few = pipelines.initialize(image, 400, "gradient").xy.unique(dim=0)
     assert len(few) == 400
-    many = pipelines.initialize(image, 1000).xy.long()
+    many = pipelines.initialize(image, 1000, "gradient").xy.long()
     assert len(many.unique(dim=0)) == 600
 
 
 def test_seed_decides(photograph):
-    first, again, other = (pipelines.initialize(photograph, 100, seed=s) for s in (1, 1, 2))
+    first, again, other = (
+        pipelines.initialize(photograph, 100, "gradient", seed=s) for s in (1, 1, 2)
+    )
     assert torch.equal(first.packed(), again.packed())
     assert not torch.equal(first.xy, other.xy)
 
@@ -68,7 +70,7 @@ def test_gradient_start_prefers_edges():
     density = gradient_density(image)
     assert float(density.sum()) == pytest.approx(1)
     assert float(density[:, 31:33].sum()) == pytest.approx(0.7 + 0.3 * 2 / 64)
-    x = pipelines.initialize(image, 150).xy[:, 0]
+    x = pipelines.initialize(image, 150, "gradient").xy[:, 0]
     assert float(((x - 32).abs() < 2).double().mean()) > 0.4
 
 

@@ -69,7 +69,7 @@ def train(
 
     Args:
         data, valid: folders of images; see `images.find`.
-        out: folder for checkpoint, log.csv, panels and, at the end, the weights.
+        out: folder for checkpoint, log.csv, panels and, at the end, the weights of both networks.
         config: what to do.
         position: folder with the position network's weights, which stay as they are.
         quiet: no progress bars.
@@ -93,6 +93,7 @@ class _Stage:
         self.processes, self.folder = processes, folder
         self.quiet = quiet or not processes.is_first
         self.train_paths, self.valid_paths = images.find(data, valid)
+        self.position_folder = position
         self.position = weights.load("position", position).to(processes.device)
         self.net = AttributeNet(config.width, config.patch).to(processes.device)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
@@ -114,6 +115,7 @@ class _Stage:
             self._record(loss)
 
     def export(self) -> Path:
+        weights.copy("position", self.position_folder, self.folder.path)
         validation = {key: value for key, value in self.rows[-1].items() if key != "loss"}
         return self.folder.export(self.net, NET, self.train_paths, validation)
 
@@ -122,7 +124,7 @@ class _Stage:
         c, where = self.config, self.processes.device
         self.net.train()
         crops = images.Crops(self.train_paths, c.crops, c.crop, c.k, c.seed, self.epoch)
-        share = [i for i in self.processes.share(c.crops)][: self.steps * c.batch]
+        share = list(self.processes.share(c.crops))[: self.steps * c.batch]
         context = "spawn" if c.workers else None
         loader = DataLoader(crops, c.batch, sampler=share, num_workers=c.workers,
                             multiprocessing_context=context)  # fmt: skip

@@ -134,8 +134,14 @@ class Folder:
     ) -> Path:
         """Write the weights with a card that says where they come from."""
         config = {key: value for key, value in self.config.items() if key != "about"}
-        card = {"about": self.config["about"], "images": len(images), "config": config,
-                "validation": validation, "commit": doctor.commit(), "torch": torch.__version__}  # fmt: skip
+        card = {
+            "about": self.config["about"],
+            "images": len(images),
+            "config": config,
+            "validation": validation,
+            "commit": doctor.commit(),
+            "torch": torch.__version__,
+        }
         return weights.save(net, name, self.path, card)
 
 

@@ -1,0 +1,152 @@
+"""The shipped prior: starts, ablations, encode."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import pipelines
+import taichi2dgs
+from nets import weights
+from pipelines import inits, prior
+from taichi2dgs import fit, metrics
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[torch.Tensor]:
+    """Three photographs, each a 160x160 part. 3 x [160, 160, 3]"""
+    data = pytest.importorskip("skimage.data", reason="needs the extra 'demo' for photographs")
+    pictures = [data.astronaut()[40:200, 140:300], data.coffee()[100:260, 200:360],
+                data.chelsea()[60:220, 80:240]]  # fmt: skip
+    return [torch.from_numpy(picture.astype(np.float32) / 255) for picture in pictures]
+
+
+def k_of(image: torch.Tensor, per_512: int) -> int:
+    return round(per_512 * image.shape[0] * image.shape[1] / 512**2)
+
+
+def start_psnr(image: torch.Tensor, k: int, init: str) -> float:
+    return metrics.psnr(pipelines.initialize(image, k, init).render(), image)
+
+
+def test_prior_starts_far_above_the_gradient_and_each_part_counts(photographs):
+    means = {
+        init: np.mean([start_psnr(image, k_of(image, 50_000), init) for image in photographs])
+        for init in pipelines.INITS
+    }
+    assert means["prior"] > means["gradient"] + 3
+    assert means["prior"] > means["prior-no-attributes"] + 2
+    assert means["prior"] > means["prior-no-position"]
+    assert means["prior-no-position"] > means["random"] + 2
+
+
+def test_prior_is_ahead_after_25_steps(photographs):
+    for image in photographs:
+        ends = {}
+        for init in ("prior", "gradient"):
+            start = pipelines.initialize(image, k_of(image, 50_000), init)
+            ends[init] = fit(image, start, steps=25).history[-1].psnr
+        assert ends["prior"] > ends["gradient"]
+
+
+def test_heatmap_is_flatter_at_small_k(photographs):
+    """Entropy of the predicted heatmap, as in the paper's Figure 5."""
+    net = weights.load("position")
+    for image in photographs:
+        entropies = []
+        for per_512 in (10_000, 100_000):
+            heat = prior.heatmaps(net, image.permute(2, 0, 1)[None], [k_of(image, per_512)])
+            p = heat.double() / heat.double().sum()
+            entropies.append(float(-(p * p.log()).sum()))
+        assert entropies[0] > entropies[1]
+
+
+def test_batch_equals_its_images_and_seed_decides(photographs):
+    batch = torch.stack(photographs[:2]).permute(0, 3, 1, 2)
+    both = pipelines.initialize_batch(batch, [300, 500], seed=3)
+    for index, gaussians in enumerate(both):
+        alone = pipelines.initialize(photographs[index], (300, 500)[index], seed=3 + index)
+        torch.testing.assert_close(gaussians.packed(), alone.packed(), atol=1e-3, rtol=0)
+    other = pipelines.initialize(photographs[0], 300, seed=4)
+    assert not torch.equal(other.xy, both[0].xy)
+
+
+@pytest.mark.parametrize("init", sorted(pipelines.INITS))
+@pytest.mark.parametrize(("size", "channels", "k"), [((1, 1), 3, 4), ((33, 17), 1, 200),
+                                                     ((20, 45), 4, 1500), ((16, 16), 2, 9)])  # fmt: skip
+def test_every_start_takes_any_picture(init, size, channels, k):
+    image = torch.rand(*size, channels, generator=torch.Generator().manual_seed(0))
+    gaussians = pipelines.initialize(image, k, init)
+    assert len(gaussians) == k and gaussians.size == size and gaussians.channels == channels
+    assert torch.isfinite(gaussians.render()).all()
+
+
+@pytest.mark.parametrize("size", [(333, 500), (1365, 2048)])
+def test_photographs_of_any_size_encode_without_resizing(size):
+    data = pytest.importorskip("skimage.data", reason="needs the extra 'demo' for a photograph")
+    tiled = np.tile(data.astronaut(), (3, 4, 1))[: size[0], : size[1]]
+    gaussians = taichi2dgs.encode(tiled, k=2000, steps=2)
+    assert gaussians.size == size and len(gaussians) == 2000
+
+
+def test_encode_takes_every_kind_of_picture(tmp_path, photographs):
+    from PIL import Image
+
+    pixels = (photographs[0][:40, :50] * 255).round().to(torch.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels.numpy()).save(path)
+    kinds = [path, str(path), Image.open(path), pixels.numpy(), pixels, pixels.float() / 255,
+             pixels.numpy() / 255.0]  # fmt: skip
+    packed = [taichi2dgs.encode(kind, k=100, steps=0).packed() for kind in kinds]
+    for other in packed[1:]:
+        torch.testing.assert_close(packed[0], other)
+    assert taichi2dgs.encode(pixels.numpy()[..., 0], k=10, steps=1).channels == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [(3, "image is a int"), (np.full((4, 4, 3), 9.0), r"floats from 9 to 9; expected \[0, 1\]"),
+     (np.zeros(4), "shape"), ("absent.png", "absent.png: no such file"),
+     (np.full((4, 4), np.nan), "expected"), (np.zeros((4, 4), dtype=np.int64), "int64")],
+)  # fmt: skip
+def test_encode_says_what_is_wrong_with_a_picture(image, message):
+    with pytest.raises(ValueError, match=message):
+        taichi2dgs.encode(image, k=5, steps=1)
+
+
+def test_encode_starts_from_the_prior_and_fits(photographs):
+    image = photographs[1][:64, :64]
+    start = pipelines.initialize(image, 800)
+    assert torch.equal(taichi2dgs.encode(image, 800, steps=0).packed(), start.packed())
+    found = taichi2dgs.encode(image, 800, steps=30)
+    assert metrics.psnr(found.render(), image) > metrics.psnr(start.render(), image) + 3
+    quick = taichi2dgs.encode(image, 800, seconds=0.3, init="gradient")
+    assert metrics.psnr(quick.render(), image) > 25
+
+
+def test_weights_of_ones_own(tmp_path, photographs):
+    with pytest.raises(ValueError, match=r"position-<sha8>\.pt: no such files"):
+        pipelines.initialize(photographs[0], 10, weights=tmp_path)
+    for name in weights.NETS:
+        weights.copy(name, weights.SHIPPED, tmp_path)
+    own = pipelines.initialize(photographs[0], 10, weights=tmp_path)
+    assert torch.equal(own.packed(), pipelines.initialize(photographs[0], 10).packed())
+
+
+def test_shipped_weights_are_small_and_have_cards():
+    total = 0
+    for name in weights.NETS:
+        path = weights.file(name)
+        total += path.stat().st_size
+        card = json.loads(path.with_suffix(".json").read_text())
+        assert {"about", "commit", "config", "images", "validation", "sha256"} <= set(card)
+        assert "CC BY" in card["about"]
+        assert all(math.isfinite(value) for value in card["validation"].values())
+    assert total < 15e6
+
+
+def test_unknown_sampler_is_named():
+    with pytest.raises(ValueError, match="method='best'"):
+        inits.initialize(torch.rand(4, 4, 3), 2, "random", sampler="best")

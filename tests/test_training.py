@@ -1,0 +1,175 @@
+"""Both stages of training, through the command line: they learn, resume exactly, and scale out."""
+
+import csv
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import environment
+
+from nets import weights
+from pipelines.training import images
+from taichi2dgs import files
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
+COMMAND = [sys.executable, "-m", "pipelines.cli", "train"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder laid out as DIV2K is, with twelve small parts of photographs to train on."""
+    pictures = pytest.importorskip("skimage.data", reason="needs the extra 'demo' for photographs")
+    folder = tmp_path_factory.mktemp("data")
+    sources = [pictures.astronaut(), pictures.coffee(), pictures.chelsea()]
+    for name, count, shift in (("DIV2K_train_HR", 12, 0), ("DIV2K_valid_HR", 3, 45)):
+        (folder / name).mkdir()
+        for index in range(count):
+            source = sources[index % 3]
+            row = 25 * index % (source.shape[0] - 100)
+            part = torch.from_numpy(source[row : row + 96, 150 + shift : 260 + shift] / 255)
+            files.write_image(folder / name / f"{index:04d}.png", part)
+    return folder
+
+
+def train(
+    stage: str, data: Path, out: Path, *more: object, run=None
+) -> subprocess.CompletedProcess:
+    command = [*(run or COMMAND), stage, "--data", data, "--config", CONFIG, "--out", out, *more]
+    return subprocess.run(
+        list(map(str, command)), env=environment(), capture_output=True, text=True
+    )
+
+
+def log(out: Path) -> list[dict[str, str]]:
+    with open(out / "log.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def state(out: Path) -> dict:
+    return torch.load(out / "checkpoint.pt", weights_only=True)["net"]
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory) -> Path:
+    """The folder of one finished run of each stage."""
+    folder = tmp_path_factory.mktemp("runs")
+    for stage, more in (("position", ()), ("attributes", ("--position", folder / "position"))):
+        done = train(stage, data, folder / stage, *more)
+        assert done.returncode == 0, done.stderr
+        assert re.search(rf"{stage}-[0-9a-f]{{8}}\.pt: 0\.\d MB, card in", done.stdout)
+    return folder
+
+
+def test_training_lowers_the_validation_loss(runs):
+    for stage in ("position", "attributes"):
+        losses = [float(row["valid_loss"]) for row in log(runs / stage)]
+        assert losses[-1] < losses[0], stage
+        if stage == "position":  # the targets of a round are its own
+            first = [float(r["valid_loss"]) for r in log(runs / stage) if r["round"] == "0"]
+            assert first[-1] < first[0]
+
+
+def test_a_run_leaves_panels_log_and_usable_weights(runs):
+    assert list(log(runs / "position")[0]) == ["round", "epoch", "loss", "valid_loss", "change"]
+    assert len(list((runs / "position").glob("panel-*.png"))) == len(log(runs / "position"))
+    assert len(list((runs / "attributes").glob("panel-*.png"))) == len(log(runs / "attributes"))
+    panel = files.read_image(next((runs / "attributes").glob("panel-*.png")))
+    assert panel.shape == (2 * 64, 4 * 64, 3)
+    for name in weights.NETS:  # Stage II's folder serves as --weights
+        weights.load(name, runs / "attributes")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("stage", ["position", "attributes"])
+def test_a_killed_run_resumes_exactly(stage, data, runs, tmp_path):
+    more = ["--position", runs / "position"] if stage == "attributes" else []
+    command = [*COMMAND, stage, "--data", data, "--config", CONFIG, "--out", tmp_path, *more]
+    process = subprocess.Popen(list(map(str, command)), env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    rows = 3 if stage == "position" else 2
+    deadline = time.monotonic() + 120
+    while not ((tmp_path / "log.csv").exists() and len(log(tmp_path)) >= rows):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(log(tmp_path)) < len(log(runs / stage))
+    done = train(stage, data, tmp_path, *more)
+    assert done.returncode == 0, done.stderr
+    assert log(tmp_path) == log(runs / stage)
+    expected, found = state(runs / stage), state(tmp_path)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_two_processes_train_one_network(data, runs, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                "--nproc_per_node", "2", "-m", "pipelines.cli", "train"]  # fmt: skip
+    for stage, more in (("position", ()), ("attributes", ("--position", tmp_path / "position"))):
+        done = train(stage, data, tmp_path / stage, *more, "-q", run=torchrun)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.strip().splitlines()) == 1  # the second process says nothing
+        rows = log(tmp_path / stage)
+        assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
+        assert rows[0]["valid_loss"] == log(runs / stage)[0]["valid_loss"] or stage == "attributes"
+
+
+def test_another_configuration_does_not_resume(data, runs, tmp_path):
+    config = tmp_path / "other.yaml"
+    config.write_text(CONFIG.read_text().replace("steps: 5", "steps: 6"))
+    done = train("position", data, runs / "position", "--config", config)
+    assert done.returncode == 2
+    assert "checkpoint.pt: made with another steps; expected steps=5" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
+    done = train("position", data, tmp_path)
+    assert done.returncode == 2 and "not a readable checkpoint; delete it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(("crops: 16", "crop_count: 16"), "unknown: crop_count"),
+     (("position:", "positions:"), "no section 'position' with settings")],
+)  # fmt: skip
+def test_bad_configurations_are_named(data, tmp_path, change, message):
+    config = tmp_path / "bad.yaml"
+    config.write_text(CONFIG.read_text().replace(*change))
+    done = train("position", data, tmp_path / "run", "--config", config)
+    assert done.returncode == 2 and message in done.stderr and "bad.yaml" in done.stderr
+
+
+def test_folders_of_images(data, tmp_path):
+    learn, check = images.find(data)
+    assert len(learn) == 12 and len(check) == 3
+    assert images.find(data / "DIV2K_train_HR", data / "DIV2K_valid_HR") == (learn, check)
+    alone, held = images.find(data / "DIV2K_train_HR")
+    assert len(held) == 1 and len(alone) == 11 and not set(held) & set(alone)
+    with pytest.raises(ValueError, match="no images there"):
+        images.find(tmp_path)
+
+
+def test_crops_depend_on_their_number_alone_and_differ(data):
+    paths, _ = images.find(data)
+    crops = images.Crops(paths, 30, 64, (10_000, 100_000), seed=1)
+    image, k = crops[7]
+    again, same = images.Crops(paths, 30, 64, (10_000, 100_000), seed=1)[7]
+    assert torch.equal(image, again) and k == same and image.shape == (3, 64, 64)
+    assert not torch.equal(image, crops[19][0])
+    counts = [crops[index][1] for index in range(30)]
+    assert 150 < min(counts) < 400 and 800 < max(counts) < 1600  # of 156 to 1563, log-uniformly
+
+
+def test_small_images_are_reflected_and_squares_turn():
+    ramp = torch.arange(3.0)[None, None].expand(1, 2, 3)
+    wide = images.cropped(ramp, 7)
+    assert wide.shape == (1, 7, 7) and wide[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    square = torch.arange(9).reshape(1, 3, 3)
+    turns = {tuple(images.turned(square, which).flatten().tolist()) for which in range(8)}
+    assert len(turns) == 8
