@@ -8,22 +8,20 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 
 from nets.prior import AttributeNet, PositionNet
+from nets.unet import UNet
 
-NETS: dict[str, type[PositionNet] | type[AttributeNet]] = {
-    "position": PositionNet,
-    "attributes": AttributeNet,
-}
+Net: TypeAlias = PositionNet | AttributeNet
+NETS: dict[str, type[Net]] = {"position": PositionNet, "attributes": AttributeNet}
 SHIPPED = Path(__file__).parent / "weights"
 DIGITS = 8  # of the hash, in the name
 
 
-def save(net: nn.Module, name: str, folder: str | Path, card: dict[str, Any]) -> Path:
+def save(net: Net, name: str, folder: str | Path, card: dict[str, Any]) -> Path:
     """Write a network in half precision as `<name>-<sha8>.pt`, and its card beside it as JSON.
 
     Args:
@@ -40,7 +38,7 @@ def save(net: nn.Module, name: str, folder: str | Path, card: dict[str, Any]) ->
         for key, tensor in net.state_dict().items()
     }
     buffer = io.BytesIO()
-    unet = net.unet
+    unet: UNet = net.unet
     torch.save({"net": name, "width": unet.width, "patch": unet.patch, "state": state}, buffer)
     content = buffer.getvalue()
     sha = hashlib.sha256(content).hexdigest()
@@ -83,7 +81,7 @@ def copy(name: str, source: str | Path, target: str | Path) -> None:
         shutil.copy(part, target)
 
 
-def load(name: str, folder: str | Path = SHIPPED) -> nn.Module:
+def load(name: str, folder: str | Path = SHIPPED) -> Net:
     """Read the network of that name from a folder of weights, ready for inference.
 
     Raises:
@@ -104,5 +102,6 @@ def load(name: str, folder: str | Path = SHIPPED) -> nn.Module:
         net.load_state_dict({key: tensor.float() for key, tensor in stored["state"].items()})
     except Exception as error:  # a pickle of anything else raises anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: not the weights of a {name} network ({reason})") from error
-    return net.eval().to(memory_format=torch.channels_last)
+        raise ValueError(f"{path}: not weights of the {name} network ({reason})") from error
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval()

@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument(
         "--config",
         metavar="YAML",
-        help=f"fit options; shipped: {', '.join(configuration.shipped())}",
+        help="fit options: a file, or the shipped adam",
     )
     encode.add_argument("-o", "--output", metavar="OUT.npz", help="default: IMAGE's name .npz")
     encode.add_argument("-q", "--quiet", action="store_true", help="no progress bar")

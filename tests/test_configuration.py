@@ -3,16 +3,25 @@
 import pytest
 
 from pipelines import configuration
+from pipelines.training.attributes import AttributesConfig
+from pipelines.training.position import PositionConfig
 from taichi2dgs import FitOptions
+
+STAGES = {"position": PositionConfig, "attributes": AttributesConfig}
 
 
 @pytest.mark.parametrize("name", sorted(configuration.shipped()))
 def test_shipped_configurations_load(name):
-    assert isinstance(configuration.fit_options(name), FitOptions)
+    sections = set(configuration.load(name)) & set(STAGES)
+    for section in sections:
+        kind = STAGES[section]
+        assert isinstance(configuration.stage(name, section, kind), kind)
+    if not sections:
+        assert isinstance(configuration.fit_options(name), FitOptions)
 
 
 def test_there_are_shipped_configurations():
-    assert "adam" in configuration.shipped()
+    assert {"adam", "position", "attributes", "smoke"} <= set(configuration.shipped())
 
 
 def test_files_and_nested_settings(tmp_path):

@@ -87,10 +87,10 @@ def test_damaged_missing_and_foreign_weights_are_one_clear_error(tmp_path, scram
         weights.load("position", tmp_path)
     path.write_bytes(content)
     path.rename(tmp_path / "attributes-12345678.pt")
-    with pytest.raises(ValueError, match="attributes-12345678.pt: damaged"):
+    with pytest.raises(ValueError, match=r"attributes-12345678\.pt: damaged"):
         weights.load("attributes", tmp_path)
     foreign = weights.save(scrambled, "attributes", tmp_path, {})  # a position network inside
-    with pytest.raises(ValueError, match=f"{foreign.name}: not the weights of a attributes"):
+    with pytest.raises(ValueError, match=f"{foreign.name}: not weights of the attributes network"):
         weights.load("attributes", tmp_path)
     (tmp_path / "attributes-00000000.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="2 such files; expected one"):
@@ -108,5 +108,5 @@ def test_pickles_that_run_code_are_refused(tmp_path):
     content = pickle.dumps(Evil())
     name = f"position-{hashlib.sha256(content).hexdigest()[:8]}.pt"
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name}: not the weights of a position network"):
+    with pytest.raises(ValueError, match=f"{name}: not weights of the position network"):
         weights.load("position", tmp_path)

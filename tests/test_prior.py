@@ -74,8 +74,10 @@ def test_batch_equals_its_images_and_seed_decides(photographs):
 
 
 @pytest.mark.parametrize("init", sorted(pipelines.INITS))
-@pytest.mark.parametrize(("size", "channels", "k"), [((1, 1), 3, 4), ((33, 17), 1, 200),
-                                                     ((20, 45), 4, 1500), ((16, 16), 2, 9)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "channels", "k"),
+    [((1, 1), 3, 4), ((33, 17), 1, 200), ((20, 45), 4, 1500), ((16, 16), 2, 9)],
+)
 def test_every_start_takes_any_picture(init, size, channels, k):
     image = torch.rand(*size, channels, generator=torch.Generator().manual_seed(0))
     gaussians = pipelines.initialize(image, k, init)

@@ -1,6 +1,7 @@
 """Both stages of training, through the command line: they learn, resume exactly, and scale out."""
 
 import csv
+import os
 import re
 import signal
 import subprocess
@@ -85,6 +86,7 @@ def test_a_run_leaves_panels_log_and_usable_weights(runs):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
 @pytest.mark.parametrize("stage", ["position", "attributes"])
 def test_a_killed_run_resumes_exactly(stage, data, runs, tmp_path):
     more = ["--position", runs / "position"] if stage == "attributes" else []
@@ -107,6 +109,7 @@ def test_a_killed_run_resumes_exactly(stage, data, runs, tmp_path):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="tested on CPU")
 def test_two_processes_train_one_network(data, runs, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                 "--nproc_per_node", "2", "-m", "pipelines.cli", "train"]  # fmt: skip

@@ -78,8 +78,9 @@ class Crops(Dataset):
         lap, place = divmod(self.epoch * self.number + index, len(self.paths))
         order = np.random.default_rng([self.seed, lap]).permutation(len(self.paths))
         image = read_rgb(self.paths[order[place]])
-        k = max(1, round(math.exp(rng.uniform(*self.k))))
-        return turned(cropped(image, self.side, rng), rng.integers(8)).contiguous(), k
+        low, high = self.k
+        k = max(1, round(math.exp(rng.uniform(low, high))))
+        return turned(cropped(image, self.side, rng), int(rng.integers(8))).contiguous(), k
 
 
 def read_rgb(path: Path) -> Tensor:

@@ -130,7 +130,7 @@ class Folder:
         os.replace(temporary, self.path / "log.csv")
 
     def export(
-        self, net: nn.Module, name: str, images: list[Path], validation: dict[str, float]
+        self, net: weights.Net, name: str, images: list[Path], validation: dict[str, float]
     ) -> Path:
         """Write the weights with a card that says where they come from."""
         config = {key: value for key, value in self.config.items() if key != "about"}

@@ -88,8 +88,8 @@ class Targets(Dataset):
         """Return image, heatmap and k. [3, S, S], [1, S, S]"""
         image, k = self.crops[index]
         xy = torch.from_numpy(np.load(self.file(index)))
-        heat = projection.project(xy, (self.config.crop,) * 2, self.config.sigma)[None]
-        which = self.epoch and np.random.default_rng([self.epoch, index]).integers(8)
+        heat = projection.project(xy, (self.config.crop, self.config.crop), self.config.sigma)[None]
+        which = int(np.random.default_rng([self.epoch, index]).integers(8)) if self.epoch else 0
         return images.turned(image, which), images.turned(heat, which), k
 
 
