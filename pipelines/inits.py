@@ -30,7 +30,7 @@ INITS = {
     "gradient": Init("gradient"),
     "random": Init("uniform"),
 }
-DEFAULT = "prior"
+DEFAULT = "gradient"  # ends higher than the prior does with the first weights
 
 
 def initialize(
@@ -107,9 +107,8 @@ def initialize_batch(
         )
     if init not in INITS:
         raise ValueError(f"init={init!r}; expected one of {', '.join(INITS)}")
-    counts = [k] * len(images) if isinstance(k, int) else list(k)
-    for count in counts:
-        sampling.checked_count(count)
+    counts = list(k) if isinstance(k, list | tuple) else [k] * len(images)
+    counts = [sampling.checked_count(count) for count in counts]
     pictures, recipe = images.detach().float(), INITS[init]
     learned = recipe.attributes or recipe.density == "network"
     method = sampler or (sampling.DEFAULT if learned else "distinct")

@@ -17,7 +17,7 @@ def encode(
     *,
     steps: int | None = None,
     seconds: float | None = None,
-    init: str = "prior",
+    init: str = "gradient",
     seed: int = 0,
 ) -> Gaussians:
     """Turn a picture into k Gaussians: a start, and a fit for as long as you like.
@@ -26,9 +26,9 @@ def encode(
         image: a path or "sample:astronaut", a PIL image, or a NumPy array or torch tensor [H, W] or
             [H, W, C] of 8 or 16 bit integers or floats in [0, 1].
         k: number of Gaussians.
-        steps: of the fit; 0 returns what the prior says.
+        steps: of the fit; 0 returns the start as it is.
         seconds: of the fit; with steps too, what runs out first ends it. 10 if both are None.
-        init: "prior", the learned start, or another of `pipelines.INITS`.
+        init: "gradient", "prior" (the learned start), or another of `pipelines.INITS`.
         seed: of the start.
 
     Returns:
