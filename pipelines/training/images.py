@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from nets.unet import AREA
+from pipelines.prior import as_rgb
 from taichi2dgs import files
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 HELD_OUT = 20  # one image in so many validates, if nothing else is there to
-AREA = 512 * 512  # pixels that k is counted on
 
 
 def find(data: str | Path, valid: str | Path | None = None) -> tuple[list[Path], list[Path]]:
@@ -85,8 +86,7 @@ class Crops(Dataset):
 
 def read_rgb(path: Path) -> Tensor:
     """Read a picture as three channels: grey repeated, transparency dropped. [3, H, W]"""
-    image = files.read_image(path).permute(2, 0, 1)
-    return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    return as_rgb(files.read_image(path).permute(2, 0, 1)[None])[0]
 
 
 def cropped(image: Tensor, side: int, rng: np.random.Generator | None = None) -> Tensor:

@@ -25,7 +25,6 @@ from taichi2dgs import files, fit
 
 NET = "position"
 FIRST_UNIFORM, FIRST_BLUR = 0.1, 1.0  # of the gradient density that the first round samples
-EMPTY = -1  # the round before the first
 
 
 @dataclass(frozen=True)
