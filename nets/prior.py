@@ -12,6 +12,7 @@ from nets.unet import UNet
 OFFSET = 1.5  # how far an offset reaches, in units of the start's scale
 SPREAD = 1.5  # how far a log-scale can be from the start's, either way
 ASPECT = 0.02  # untrained: a round Gaussian has no gradient for its rotation
+HEAT = -2.0  # untrained: the logit of a heatmap, near its mean
 
 
 class PositionNet(nn.Module):
@@ -25,6 +26,7 @@ class PositionNet(nn.Module):
     def __init__(self, width: int = 32, patch: int = 2) -> None:
         super().__init__()
         self.unet = UNet(3, 1, width, patch)
+        nn.init.constant_(self.unet.head.bias, HEAT)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor, k: Tensor) -> Tensor:
         """Return heatmaps in [0, 1], to be sampled in proportion.

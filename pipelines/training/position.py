@@ -1,7 +1,8 @@
 """Stage I: a position network that learns where optimised Gaussians end (paper 3.4).
 
-Round after round, the network proposes where Gaussians go, the fit engine optimises them, and the
-network regresses the heatmap of where they went; until the heatmaps stop moving.
+Round 0 teaches the network a density that is known: `starts.detail_density`. From then on, round
+after round, it proposes where Gaussians go, the fit engine optimises them, and it regresses the
+heatmap of where they went; until the heatmaps stop moving.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from pipelines.training.loop import Folder, Processes, cosine, descend, panel, s
 from taichi2dgs import files, fit
 
 NET = "position"
-FIRST_UNIFORM, FIRST_BLUR = 0.1, 1.0  # of the gradient density that the first round samples
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,16 @@ class PositionConfig:
         width, patch: of the network.
         crop: side of a training crop in pixels.
         k: lowest and highest number of Gaussians per 512x512 pixels.
-        crops, valid_crops: fitted in each round, to learn from and to validate on.
-        rounds: at most.
+        crops, valid_crops: to learn from and to validate on in a round, which fits them; round 0
+            has new crops in every epoch.
+        rounds: of fits, at most; 0 learns the density of round 0 alone.
         threshold: the share of a heatmap that moves in a round, below which rounds end.
         sampler: see `sampling.sample`; "multinomial" keeps the heat an intensity, where samplers
             without repetition would flatten it at large k.
         steps: of a fit.
         sigma: of the projection's blur in pixels.
-        epochs: over a round's crops.
+        first_epochs: of round 0.
+        epochs: of every other round, over its crops.
         batch: crops per step and process.
         learning_rate: of AdamW at the start; round r begins with 1/(r + 1) of it, and follows a
             cosine to zero.
@@ -62,6 +64,7 @@ class PositionConfig:
     sampler: str = "multinomial"
     steps: int = 60
     sigma: float = 1.0
+    first_epochs: int = 16
     epochs: int = 8
     batch: int = 4
     learning_rate: float = 1e-3
@@ -71,25 +74,42 @@ class PositionConfig:
 
 
 class Targets(Dataset):
-    """Crops of one round with the heatmaps of their optimised Gaussians, flipped at random."""
+    """Crops of one round with the heatmaps to learn, flipped at random.
 
-    def __init__(self, crops: images.Crops, folder: Path, config: PositionConfig) -> None:
-        self.crops, self.folder, self.config = crops, folder, config
-        self.epoch = 0
+    Args:
+        crops: images and numbers of Gaussians.
+        folder: where the centres of the optimised Gaussians are; without it the heatmaps are the
+            detail densities of the crops.
+        sigma: of the projection in pixels.
+        epoch: of the flips; there are none in epoch 0.
+    """
+
+    def __init__(
+        self, crops: images.Crops, folder: Path | None, sigma: float, epoch: int = 0
+    ) -> None:
+        self.crops, self.folder, self.sigma, self.epoch = crops, folder, sigma, epoch
 
     def __len__(self) -> int:
         return len(self.crops)
 
-    def file(self, index: int) -> Path:
-        return self.folder / f"{index:05d}.npy"
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         """Return image, heatmap and k. [3, S, S], [1, S, S]"""
         image, k = self.crops[index]
-        xy = torch.from_numpy(np.load(self.file(index)))
-        heat = projection.project(xy, (self.config.crop, self.config.crop), self.config.sigma)[None]
+        heat = self._heat(index, image, k)[None]
         which = int(np.random.default_rng([self.epoch, index]).integers(8)) if self.epoch else 0
         return images.turned(image, which), images.turned(heat, which), k
+
+    def _heat(self, index: int, image: Tensor, k: int) -> Tensor:
+        if self.folder is None:
+            density = starts.detail_density(image.permute(1, 2, 0), k).float()
+            return density / density.max()
+        xy = torch.from_numpy(np.load(centres(self.folder, index)))
+        return projection.project(xy, (image.shape[1], image.shape[2]), self.sigma)
+
+
+def centres(folder: Path, index: int) -> Path:
+    """Return the file with the centres of a crop's optimised Gaussians."""
+    return folder / f"{index:05d}.npy"
 
 
 def train(
@@ -134,15 +154,14 @@ class _Stage:
         self.wrapped = processes.wrap(self.net)
 
     def run(self) -> None:
-        while self.round < self.config.rounds and not self._has_settled():
-            learn = self._collect("train", self.train_paths, self.config.crops)
-            check = self._collect("valid", self.valid_paths, self.config.valid_crops)
+        while self.round <= self.config.rounds and not self._has_settled():
+            epochs = self.config.epochs if self.round else self.config.first_epochs
             if not self.epoch:
-                self._record(check, float("nan"))
-            while self.epoch < self.config.epochs:
-                loss = self._learn(learn)
+                self._record(float("nan"))
+            while self.epoch < epochs:
+                loss = self._learn(epochs)
                 self.epoch += 1
-                self._record(check, loss)
+                self._record(loss)
             self.round, self.epoch = self.round + 1, 0
             self.previous.load_state_dict(self.net.state_dict())
             self._save()
@@ -156,40 +175,42 @@ class _Stage:
             bool(self.rows) and self.round > 1 and self.rows[-1]["change"] < self.config.threshold
         )
 
-    def _collect(self, name: str, paths: list[Path], number: int) -> Targets:
-        """Fit this round's crops, unless that is done, and cache where their Gaussians ended."""
-        c, number = self.config, min(number, number if name == "train" else 4 * len(paths))
-        crops = images.Crops(
-            paths, number, c.crop, c.k, c.seed, self.round if name == "train" else 0
-        )
-        targets = Targets(crops, self.folder.path / "targets" / f"{self.round:02d}-{name}", c)
-        targets.folder.mkdir(parents=True, exist_ok=True)
-        share = [i for i in self.processes.share(number) if not targets.file(i).exists()]
+    def _crops(self, name: str) -> images.Crops:
+        """Crops of this round, or of this epoch of round 0; validation's never change."""
+        c, paths, number, draw = self.config, self.valid_paths, self.config.valid_crops, 0
+        if name == "train":
+            paths, number = self.train_paths, c.crops
+            draw = c.first_epochs + self.round if self.round else self.epoch
+        return images.Crops(paths, min(number, 4 * len(paths)), c.crop, c.k, c.seed, draw)
+
+    def _targets(self, name: str, epoch: int) -> Targets:
+        """Fit this round's crops, unless that is done, and return what to learn from them."""
+        crops = self._crops(name)
+        if not self.round:
+            return Targets(crops, None, self.config.sigma, epoch)
+        folder = self.folder.path / "targets" / f"{self.round:02d}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        share = [i for i in self.processes.share(len(crops)) if not centres(folder, i).exists()]
         self.net.eval()
-        for index in tqdm(share, f"round {self.round}: fit {name}", disable=self.quiet):
-            image, k = crops[index]
-            xy = self._optimised(image, k, index)
-            temporary = targets.file(index).with_suffix(".part")
+        quiet = self.quiet or not share
+        for index in tqdm(share, f"round {self.round}: fit {name}", disable=quiet):
+            temporary = centres(folder, index).with_suffix(".part")
             with open(temporary, "wb") as file:
-                np.save(file, xy.cpu().numpy())
-            temporary.replace(targets.file(index))
+                np.save(file, self._optimised(*crops[index], index).cpu().numpy())
+            temporary.replace(centres(folder, index))
         self.processes.wait()
-        return targets
+        return Targets(crops, folder, self.config.sigma, epoch)
 
     def _optimised(self, image: Tensor, k: int, index: int) -> Tensor:
         """Propose k centres, optimise them with the rest, and return where they end. [k, 2]"""
         c, seed = self.config, self.config.seed + 1000 * self.round + index
-        if self.round:
-            heat = prior.heatmaps(self.net, image[None].to(self.processes.device), [k]).cpu()
-        else:  # an untrained network knows nothing
-            density = starts.gradient_density(image.permute(1, 2, 0), FIRST_UNIFORM)
-            heat = projection.blur(density, FIRST_BLUR)[None]
+        heat = prior.heatmaps(self.net, image[None].to(self.processes.device), [k]).cpu()
         (start,) = prior.place(image[None], heat, [k], c.sampler, seed)
         return fit(image.permute(1, 2, 0), start, steps=c.steps).gaussians.xy
 
-    def _loader(self, targets: Targets, epoch: int) -> DataLoader:
+    def _loader(self, name: str, epoch: int) -> DataLoader:
         """Batches of this process's share: shuffled, and turned, in all epochs but 0."""
-        targets.epoch, c = epoch, self.config
+        targets, c = self._targets(name, epoch), self.config
         order = torch.arange(len(targets))
         if epoch:
             seed = c.seed + 1000 * self.round + epoch
@@ -202,15 +223,15 @@ class _Stage:
             targets, c.batch, sampler=share, num_workers=c.workers, multiprocessing_context=context
         )
 
-    def _learn(self, targets: Targets) -> float:
+    def _learn(self, epochs: int) -> float:
         """Regress the heatmaps for one epoch. Returns the mean squared error."""
-        self.net.train()
         losses, c = [], self.config
-        loader = self._loader(targets, self.epoch + 1)
-        name = f"round {self.round}, epoch {self.epoch + 1} of {c.epochs}"
+        loader = self._loader("train", self.epoch + 1)
+        self.net.train()
+        name = f"round {self.round}, epoch {self.epoch + 1} of {epochs}"
         bar = tqdm(loader, name, disable=self.quiet)
         for step, (image, heat, k) in enumerate(bar):
-            used = (self.epoch + step / len(loader)) / c.epochs
+            used = (self.epoch + step / len(loader)) / epochs
             set_rate(self.optimizer, cosine(used) * c.learning_rate / (self.round + 1))
             image, heat, k = (tensor.to(self.processes.device) for tensor in (image, heat, k))
             with self.processes.autocast():
@@ -221,10 +242,10 @@ class _Stage:
             bar.set_postfix_str(f"loss {losses[-1][0]:.5f}")
         return self.processes.mean(losses)[0]
 
-    def _record(self, check: Targets, loss: float) -> None:
+    def _record(self, loss: float) -> None:
         """Validate, log the epoch, draw its panel, and save."""
         measured, shown = [], []
-        for image, target, k in self._loader(check, 0):
+        for image, target, k in self._loader("valid", 0):
             heat, before = (
                 prior.heatmaps(net.eval(), image.to(self.processes.device), k.tolist()).cpu()
                 for net in (self.net, self.previous)
