@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,6 +15,7 @@ from nets.weights import SHIPPED
 from pipelines import configuration
 from pipelines.inits import DEFAULT, INITS, initialize
 from taichi2dgs import doctor, files, runtime
+from taichi2dgs.encode import SECONDS
 from taichi2dgs.fit import Report, check_budget, fit
 from taichi2dgs.render import render
 
@@ -38,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _encode(options: argparse.Namespace) -> int:
     out = options.output or Path(options.image.removeprefix("sample:")).stem + ".npz"
     if options.seconds is None and options.steps is None:
-        options.seconds = 10.0
+        options.seconds = SECONDS
     check_budget(options.steps, options.seconds)
     if Path(out).suffix != ".npz":
         raise ValueError(f"{out}: Gaussians are saved as .npz")
@@ -78,26 +80,26 @@ def _render(options: argparse.Namespace) -> int:
 
 
 def _train_position(options: argparse.Namespace) -> int:
-    from pipelines.training import position
+    from pipelines.training.position import PositionConfig, PositionStage
 
-    config = configuration.stage(options.config, "position", position.PositionConfig)
-    runtime.init(options.backend)
-    made = position.train(options.data, options.valid, options.out, config, options.quiet)
-    return _say_made(made)
+    return _train(options, PositionStage, PositionConfig)
 
 
 def _train_attributes(options: argparse.Namespace) -> int:
-    from pipelines.training import attributes
+    from pipelines.training.attributes import AttributesConfig, AttributesStage
 
-    config = configuration.stage(options.config, "attributes", attributes.AttributesConfig)
+    return _train(options, AttributesStage, AttributesConfig, position=options.position)
+
+
+def _train(options: argparse.Namespace, stage: type, config_class: type, **more: Any) -> int:
+    from pipelines.training.loop import Processes
+
+    config = configuration.stage(options.config, stage.name, config_class)
     runtime.init(options.backend)
-    made = attributes.train(
-        options.data, options.valid, options.out, config, options.position, options.quiet
-    )
-    return _say_made(made)
-
-
-def _say_made(made: Path | None) -> int:
+    with Processes() as processes:
+        made = stage(
+            options.data, options.valid, options.out, config, processes, options.quiet, **more
+        ).run()
     if made is not None:  # the first process of several
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB, card in {made.stem}.json")
     return 0
@@ -152,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         "image", nargs="?", default=SAMPLE, help=f"a picture file (default: {SAMPLE})"
     )
     encode.add_argument("-k", type=int, default=50_000, help="number of Gaussians (50000)")
-    encode.add_argument("--seconds", type=float, help="budget in seconds (10)")
+    encode.add_argument("--seconds", type=float, help=f"budget in seconds ({SECONDS:g})")
     encode.add_argument("--steps", type=int, help="budget in iterations")
     encode.add_argument("--target-psnr", type=float, metavar="DB", help="stop when reached")
     encode.add_argument("--init", default=DEFAULT, choices=INITS, help=f"start ({DEFAULT})")

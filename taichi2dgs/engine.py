@@ -12,7 +12,7 @@ from taichi2dgs import runtime
 from taichi2dgs.kernels import step as step_kernels
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.render import View
-from taichi2dgs.workspace import CPU_LANES, Workspace
+from taichi2dgs.workspace import Workspace, lanes
 
 if TYPE_CHECKING:
     from taichi2dgs.fit import FitOptions
@@ -31,8 +31,7 @@ class Engine:
         settings = options.settings
         view = View.of((height, width), None, None)
         with runtime.launching():
-            lanes = 1 if runtime.is_gpu() else CPU_LANES
-            self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes)
+            self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes())
             self.work = Workspace(self.kernels, n, channels, view, settings)
             self.state = runtime.array("f32", (n, columns))
             self.state.from_numpy(params.float().cpu().contiguous().numpy())

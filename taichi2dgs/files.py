@@ -99,7 +99,7 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
     pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     target = Path(path)
     try:
-        with _replacing(target) as temporary:
+        with replacing(target) as temporary:
             iio.imwrite(temporary, pixels[..., 0] if pixels.shape[2] == 1 else pixels,
                         plugin="pillow", extension=target.suffix or ".png")  # fmt: skip
     except (OSError, KeyError, ValueError) as error:
@@ -115,7 +115,7 @@ def save_npz(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     plain = gaussians.detach().to("cpu", torch.float32)
     arrays = {name: getattr(plain, name).numpy() for name in ARRAYS[:4]}
     try:
-        with _replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
             np.savez(file, size=np.array(plain.size, dtype=np.int64), **arrays)
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
@@ -145,7 +145,7 @@ def load_npz(path: str | os.PathLike[str]) -> Gaussians:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ValueError, naming the file, if it could not be written; leaves nothing behind."""
     try:
-        with contextlib.suppress(_DiscardError), _replacing(Path(path)):
+        with contextlib.suppress(_DiscardError), replacing(Path(path)):
             raise _DiscardError
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
@@ -156,7 +156,7 @@ class _DiscardError(Exception):
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[str]:
+def replacing(target: Path) -> Iterator[str]:
     """Give a temporary file beside the target that takes its place on success."""
     if target.is_dir():
         raise IsADirectoryError(f"is a directory: {target}")

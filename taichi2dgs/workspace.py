@@ -17,6 +17,11 @@ CPU_LANES = 8  # pixels per span: one AVX2 register of floats, half an AVX-512 o
 GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
 
 
+def lanes() -> int:
+    """Return how many pixels one span holds on the current backend."""
+    return 1 if runtime.is_gpu() else CPU_LANES
+
+
 class Workspace:
     """Tile lists and slots for N Gaussians seen through one view.
 
@@ -102,8 +107,9 @@ class Launch:
         self, params: Tensor, view: View, settings: RenderSettings, tile=(TILE, TILE)
     ) -> None:
         channels, double = params.shape[1] - 5, params.element_size() == 8
-        lanes = 1 if runtime.is_gpu() else CPU_LANES
-        self.kernels = render_kernels.make(channels, settings.top_k, settings.blend, lanes, double)
+        self.kernels = render_kernels.make(
+            channels, settings.top_k, settings.blend, lanes(), double
+        )
         self.params, self.settings = params, settings
         self.shape = (view.height, view.width, channels)
         self.work = w = Workspace(self.kernels, len(params), channels, view, settings, double, tile)

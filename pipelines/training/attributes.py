@@ -2,122 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nets import weights
-from nets.prior import AttributeNet
 from pipelines import prior, sampling
 from pipelines.training import images
-from pipelines.training.loop import Folder, Processes, cosine, descend, panel, set_rate
-from taichi2dgs import Gaussians, files, metrics
+from pipelines.training.loop import cosine, descend, set_rate
+from pipelines.training.stage import Stage, StageConfig
+from taichi2dgs import Gaussians, metrics
 
-NET = "attributes"
 VALID_K = (10_000, 50_000, 100_000)  # Gaussians per 512x512 pixels
 
 
 @dataclass(frozen=True)
-class AttributesConfig:
+class AttributesConfig(StageConfig):
     """Stage II.
 
     Args:
-        width, patch: of the network.
-        crop: side of a training crop in pixels.
-        k: lowest and highest number of Gaussians per 512x512 pixels.
-        crops: in an epoch.
         valid_images: whose centre crops are validated on, each at three k.
         epochs: of the whole training; the learning rate follows one cosine over them.
         sampler: see `sampling.sample`.
-        batch: crops per step and process.
-        learning_rate: of AdamW.
         warm_up: steps in which the learning rate rises.
-        workers: processes that read images.
-        seed: of everything random.
-        about: the images' origin and licence, for the card of the weights.
+        width, patch, crop, k, crops, batch, learning_rate, workers, seed, about: see `StageConfig`.
     """
 
-    width: int = 32
-    patch: int = 2
-    crop: int = 256
-    k: tuple[float, float] = (10_000, 100_000)
-    crops: int = 600
     valid_images: int = 16
-    epochs: int = 30
+    epochs: int = 20
     sampler: str = sampling.DEFAULT
-    batch: int = 4
-    learning_rate: float = 1e-3
     warm_up: int = 100
-    workers: int = 0
-    seed: int = 0
-    about: str = ""
 
 
-def train(
-    data: str,
-    valid: str | None,
-    out: str,
-    config: AttributesConfig,
-    position: str | Path = weights.SHIPPED,
-    quiet: bool = False,
-) -> Path | None:
-    """Train the attribute network; a run in the same folder that was killed goes on.
+class AttributesStage(Stage[AttributesConfig]):
+    """A run of Stage II; the weights of both networks end in its folder.
 
     Args:
-        data, valid: folders of images; see `images.find`.
-        out: folder for checkpoint, log.csv, panels and, at the end, the weights of both networks.
-        config: what to do.
         position: folder with the position network's weights, which stay as they are.
-        quiet: no progress bars.
-
-    Returns:
-        The file of weights; None in all but the first process.
     """
-    torch.manual_seed(config.seed)
-    with Processes() as processes:
-        folder = Folder(out, processes, asdict(config))
-        stage = _Stage(data, valid, processes, folder, position, quiet)
-        stage.run()
-        return stage.export() if processes.is_first else None
 
+    name = "attributes"
 
-class _Stage:
-    """The state of a run: networks, optimiser, log, and how far it got."""
-
-    def __init__(self, data, valid, processes: Processes, folder: Folder, position, quiet) -> None:
-        self.config = config = AttributesConfig(**folder.config)
-        self.processes, self.folder = processes, folder
-        self.quiet = quiet or not processes.is_first
-        self.train_paths, self.valid_paths = images.find(data, valid)
+    def __init__(self, *args: Any, position: str | Path = weights.SHIPPED, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.position_folder = position
-        self.position = weights.load("position", position).to(processes.device)
-        self.net = AttributeNet(config.width, config.patch).to(processes.device)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
-        self.epoch, self.rows = 0, []
-        state = folder.resume()
-        if state:
-            self.net.load_state_dict(state["net"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.epoch, self.rows = state["epoch"], state["rows"]
-        self.wrapped = processes.wrap(self.net)
-        self.steps = config.crops // (config.batch * processes.world)  # in an epoch
+        self.position = weights.load("position", position).to(self.processes.device)
+        # of an epoch
+        self.steps = self.config.crops // (self.config.batch * self.processes.world)
 
-    def run(self) -> None:
+    def _train(self) -> None:
         if not self.rows:
-            self._record(float("nan"))
+            self._validate(float("nan"))
         while self.epoch < self.config.epochs:
             loss = self._learn()
             self.epoch += 1
-            self._record(loss)
+            self._validate(loss)
 
-    def export(self) -> Path:
+    def _export(self) -> Path:
         weights.copy("position", self.position_folder, self.folder.path)
-        validation = {key: value for key, value in self.rows[-1].items() if key != "loss"}
-        return self.folder.export(self.net, NET, self.train_paths, validation)
+        return super()._export()
 
     def _learn(self) -> float:
         """One epoch. Returns the mean loss: squared error over that of the start."""
@@ -125,9 +72,7 @@ class _Stage:
         self.net.train()
         crops = images.Crops(self.train_paths, c.crops, c.crop, c.k, c.seed, self.epoch)
         share = list(self.processes.share(c.crops))[: self.steps * c.batch]
-        context = "spawn" if c.workers else None
-        loader = DataLoader(crops, c.batch, sampler=share, num_workers=c.workers,
-                            multiprocessing_context=context)  # fmt: skip
+        loader = self._loader(crops, share)
         losses = []
         bar = tqdm(loader, f"epoch {self.epoch + 1} of {c.epochs}", disable=self.quiet)
         for step, (image, k) in enumerate(bar):
@@ -152,8 +97,8 @@ class _Stage:
         heat = prior.heatmaps(self.position, image, k)
         return prior.place(image, heat, k, self.config.sampler, seed)
 
-    def _record(self, loss: float) -> None:
-        """Validate, log the epoch, draw its panel, and save."""
+    def _validate(self, loss: float) -> None:
+        """Measure what the network makes of starts, and record it."""
         c, where, net = self.config, self.processes.device, self.net.eval()
         number = min(c.valid_images, len(self.valid_paths))
         share = list(self.processes.share(number)) or [0]
@@ -165,24 +110,14 @@ class _Stage:
                 with torch.no_grad():
                     before = prior.rendered(placed)
                     after = prior.rendered(prior.attribute(net, image, placed, before))
-                loss = float(_relative_error(image, after, before))
-                measured.append([loss, metrics.psnr(after, image), metrics.psnr(before, image)])
+                error = float(_relative_error(image, after, before))
+                measured.append([error, metrics.psnr(after, image), metrics.psnr(before, image)])
                 if count == VALID_K[1]:
-                    error = (after - image).abs() * 5
-                    shown.append([one[0].clamp(0, 1) for one in (image, before, after, error)])
+                    row = (image, before, after, (after - image).abs() * 5)
+                    shown.append([one[0].clamp(0, 1) for one in row])
         names = ("valid_loss", "valid_psnr", "start_psnr")
         means = dict(zip(names, self.processes.mean(measured), strict=True))
-        self.rows.append({"epoch": self.epoch, "loss": loss, **means})
-        if self.processes.is_first:
-            files.write_image(self.folder.path / f"panel-{self.epoch:03d}.png", panel(shown[:4]))
-        self.folder.save(net=self.net.state_dict(), optimizer=self.optimizer.state_dict(),
-                         epoch=self.epoch, rows=self.rows)  # fmt: skip
-        self.folder.log(self.rows)
-        if not self.quiet:
-            tqdm.write(
-                f"epoch {self.epoch}: validation loss {means['valid_loss']:.4f}, "
-                f"PSNR {means['valid_psnr']:.2f} dB, of the start {means['start_psnr']:.2f} dB"
-            )
+        self._record({"epoch": self.epoch, "loss": loss, **means}, shown, f"{self.epoch:03d}")
 
 
 def _relative_error(image: Tensor, after: Tensor, before: Tensor) -> Tensor:

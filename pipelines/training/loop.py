@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nets import weights
-from taichi2dgs import doctor
+from taichi2dgs import doctor, files
 
 CHECKPOINT = "checkpoint.pt"
 MAX_NORM = 1.0  # of a step's gradient
@@ -111,23 +111,23 @@ class Folder:
         """Replace the checkpoint; a kill leaves the old one or the new one."""
         if not self.processes.is_first:
             return
-        temporary = self.path / (CHECKPOINT + ".part")
-        torch.save({**state, "config": self.config}, temporary)
-        os.replace(temporary, self.path / CHECKPOINT)
+        with files.replacing(self.path / CHECKPOINT) as temporary:
+            torch.save({**state, "config": self.config}, temporary)
 
     def log(self, rows: list[dict[str, float]]) -> None:
         """Write the whole log: what a killed run had logged past its checkpoint goes."""
         if not self.processes.is_first:
             return
-        temporary = self.path / "log.csv.part"
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with (
+            files.replacing(self.path / "log.csv") as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, rows[-1], lineterminator="\n")
             writer.writeheader()
             writer.writerows(
                 {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
                 for row in rows
             )
-        os.replace(temporary, self.path / "log.csv")
 
     def export(
         self, net: weights.Net, name: str, images: list[Path], validation: dict[str, float]

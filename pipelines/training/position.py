@@ -8,8 +8,9 @@ heatmap of where they went; until the heatmaps stop moving.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,23 +19,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from nets.prior import PositionNet
 from pipelines import prior, projection, starts
 from pipelines.training import images
-from pipelines.training.loop import Folder, Processes, cosine, descend, panel, set_rate
+from pipelines.training.loop import cosine, descend, set_rate
+from pipelines.training.stage import Stage, StageConfig
 from taichi2dgs import files, fit
-
-NET = "position"
 
 
 @dataclass(frozen=True)
-class PositionConfig:
+class PositionConfig(StageConfig):
     """Stage I.
 
     Args:
-        width, patch: of the network.
-        crop: side of a training crop in pixels.
-        k: lowest and highest number of Gaussians per 512x512 pixels.
         crops, valid_crops: to learn from and to validate on in a round, which fits them; round 0
             has new crops in every epoch.
         rounds: of fits, at most; 0 learns the density of round 0 alone.
@@ -45,32 +41,20 @@ class PositionConfig:
         sigma: of the projection's blur in pixels.
         first_epochs: of round 0.
         epochs: of every other round, over its crops.
-        batch: crops per step and process.
-        learning_rate: of AdamW at the start; round r begins with 1/(r + 1) of it, and follows a
-            cosine to zero.
-        workers: processes that read images.
-        seed: of everything random.
-        about: the images' origin and licence, for the card of the weights.
+        learning_rate: at the start; round r begins with 1/(r + 1) of it, and follows a cosine to
+            zero.
+        width, patch, crop, k, batch, workers, seed, about: see `StageConfig`.
     """
 
-    width: int = 32
-    patch: int = 2
-    crop: int = 256
-    k: tuple[float, float] = (10_000, 100_000)
-    crops: int = 192
+    crops: int = 128
     valid_crops: int = 16
-    rounds: int = 4
+    rounds: int = 2
     threshold: float = 0.03
     sampler: str = "multinomial"
     steps: int = 60
     sigma: float = 1.0
-    first_epochs: int = 16
-    epochs: int = 8
-    batch: int = 4
-    learning_rate: float = 1e-3
-    workers: int = 0
-    seed: int = 0
-    about: str = ""
+    first_epochs: int = 20
+    epochs: int = 6
 
 
 class Targets(Dataset):
@@ -112,76 +96,43 @@ def centres(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.npy"
 
 
-def train(
-    data: str, valid: str | None, out: str, config: PositionConfig, quiet: bool = False
-) -> Path | None:
-    """Train the position network; a run in the same folder that was killed goes on.
+class PositionStage(Stage[PositionConfig]):
+    """A run of Stage I; it caches the targets of its rounds in its folder."""
 
-    Args:
-        data, valid: folders of images; see `images.find`.
-        out: folder for checkpoint, targets, log.csv, panels and, at the end, the weights.
-        config: what to do.
-        quiet: no progress bars.
+    name = "position"
+    counters = ("round", "epoch", "rows")
 
-    Returns:
-        The file of weights; None in all but the first process.
-    """
-    torch.manual_seed(config.seed)
-    with Processes() as processes:
-        stage = _Stage(data, valid, processes, Folder(out, processes, asdict(config)), quiet)
-        stage.run()
-        return stage.export() if processes.is_first else None
-
-
-class _Stage:
-    """The state of a run: network, optimiser, log, and how far it got."""
-
-    def __init__(self, data, valid, processes: Processes, folder: Folder, quiet: bool) -> None:
-        self.config = config = PositionConfig(**folder.config)
-        self.processes, self.folder = processes, folder
-        self.quiet = quiet or not processes.is_first
-        self.train_paths, self.valid_paths = images.find(data, valid)
-        self.net = PositionNet(config.width, config.patch).to(processes.device)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.previous = copy.deepcopy(self.net)  # as it was when the round began
-        self.round, self.epoch, self.rows = 0, 0, []
-        state = folder.resume()
-        if state:
-            self.net.load_state_dict(state["net"])
-            self.previous.load_state_dict(state["previous"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.round, self.epoch, self.rows = state["round"], state["epoch"], state["rows"]
-        self.wrapped = processes.wrap(self.net)
+        self.kept["previous"] = self.previous
+        self.round = 0
 
-    def run(self) -> None:
+    def _train(self) -> None:
         while self.round <= self.config.rounds and not self._has_settled():
             epochs = self.config.epochs if self.round else self.config.first_epochs
             if not self.epoch:
-                self._record(float("nan"))
+                self._validate(float("nan"))
             while self.epoch < epochs:
                 loss = self._learn(epochs)
                 self.epoch += 1
-                self._record(loss)
+                self._validate(loss)
             self.round, self.epoch = self.round + 1, 0
             self.previous.load_state_dict(self.net.state_dict())
             self._save()
 
-    def export(self) -> Path:
-        validation = {key: value for key, value in self.rows[-1].items() if key != "loss"}
-        return self.folder.export(self.net, NET, self.train_paths, validation)
-
     def _has_settled(self) -> bool:
-        return (
-            bool(self.rows) and self.round > 1 and self.rows[-1]["change"] < self.config.threshold
-        )
+        """Whether the last round of fits moved next to nothing."""
+        return self.round > 1 and self.rows[-1]["change"] < self.config.threshold
 
     def _crops(self, name: str) -> images.Crops:
         """Crops of this round, or of this epoch of round 0; validation's never change."""
-        c, paths, number, draw = self.config, self.valid_paths, self.config.valid_crops, 0
+        c, paths, draw = self.config, self.valid_paths, 0
+        number = min(c.valid_crops, 4 * len(paths))
         if name == "train":
             paths, number = self.train_paths, c.crops
             draw = c.first_epochs + self.round if self.round else self.epoch
-        return images.Crops(paths, min(number, 4 * len(paths)), c.crop, c.k, c.seed, draw)
+        return images.Crops(paths, number, c.crop, c.k, c.seed, draw)
 
     def _targets(self, name: str, epoch: int) -> Targets:
         """Fit this round's crops, unless that is done, and return what to learn from them."""
@@ -194,10 +145,9 @@ class _Stage:
         self.net.eval()
         quiet = self.quiet or not share
         for index in tqdm(share, f"round {self.round}: fit {name}", disable=quiet):
-            temporary = centres(folder, index).with_suffix(".part")
-            with open(temporary, "wb") as file:
-                np.save(file, self._optimised(*crops[index], index).cpu().numpy())
-            temporary.replace(centres(folder, index))
+            xy = self._optimised(*crops[index], index).cpu().numpy()
+            with files.replacing(centres(folder, index)) as temporary:
+                np.save(temporary, xy)
         self.processes.wait()
         return Targets(crops, folder, self.config.sigma, epoch)
 
@@ -208,25 +158,21 @@ class _Stage:
         (start,) = prior.place(image[None], heat, [k], c.sampler, seed)
         return fit(image.permute(1, 2, 0), start, steps=c.steps).gaussians.xy
 
-    def _loader(self, name: str, epoch: int) -> DataLoader:
+    def _batches(self, name: str, epoch: int) -> DataLoader:
         """Batches of this process's share: shuffled, and turned, in all epochs but 0."""
-        targets, c = self._targets(name, epoch), self.config
+        targets = self._targets(name, epoch)
         order = torch.arange(len(targets))
         if epoch:
-            seed = c.seed + 1000 * self.round + epoch
+            seed = self.config.seed + 1000 * self.round + epoch
             order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
         world = self.processes.world
         even = len(order) // world * world if epoch else len(order)  # all take as many steps
-        share = order[self.processes.rank : even : world].tolist()
-        context = "spawn" if c.workers else None
-        return DataLoader(
-            targets, c.batch, sampler=share, num_workers=c.workers, multiprocessing_context=context
-        )
+        return self._loader(targets, order[self.processes.rank : even : world].tolist())
 
     def _learn(self, epochs: int) -> float:
         """Regress the heatmaps for one epoch. Returns the mean squared error."""
         losses, c = [], self.config
-        loader = self._loader("train", self.epoch + 1)
+        loader = self._batches("train", self.epoch + 1)
         self.net.train()
         name = f"round {self.round}, epoch {self.epoch + 1} of {epochs}"
         bar = tqdm(loader, name, disable=self.quiet)
@@ -242,10 +188,10 @@ class _Stage:
             bar.set_postfix_str(f"loss {losses[-1][0]:.5f}")
         return self.processes.mean(losses)[0]
 
-    def _record(self, loss: float) -> None:
-        """Validate, log the epoch, draw its panel, and save."""
+    def _validate(self, loss: float) -> None:
+        """Measure the heatmaps, and how they moved in this round; record it."""
         measured, shown = [], []
-        for image, target, k in self._loader("valid", 0):
+        for image, target, k in self._batches("valid", 0):
             heat, before = (
                 prior.heatmaps(net.eval(), image.to(self.processes.device), k.tolist()).cpu()
                 for net in (self.net, self.previous)
@@ -254,21 +200,9 @@ class _Stage:
                 measured.append([float(F.mse_loss(row[2], row[1])), _moved(row[3], row[2])])
                 shown.append([row[0], row[1], row[2] / row[2].max()])
         valid_loss, change = self.processes.mean(measured)
-        self.rows.append({"round": self.round, "epoch": self.epoch, "loss": loss,
-                          "valid_loss": valid_loss, "change": change})  # fmt: skip
-        if self.processes.is_first:
-            name = f"panel-{self.round:02d}-{self.epoch:02d}.png"
-            files.write_image(self.folder.path / name, panel(shown[:4]))
-        self._save()
-        if not self.quiet:
-            tqdm.write(f"round {self.round}, epoch {self.epoch}: validation loss {valid_loss:.5f}, "
-                       f"heat moved {change:.4f}")  # fmt: skip
-
-    def _save(self) -> None:
-        modules = {"net": self.net, "previous": self.previous, "optimizer": self.optimizer}
-        states = {name: module.state_dict() for name, module in modules.items()}
-        self.folder.save(**states, round=self.round, epoch=self.epoch, rows=self.rows)
-        self.folder.log(self.rows)
+        row = {"round": self.round, "epoch": self.epoch, "loss": loss,
+               "valid_loss": valid_loss, "change": change}  # fmt: skip
+        self._record(row, shown, f"{self.round:02d}-{self.epoch:02d}")
 
 
 def _moved(before: Tensor, after: Tensor) -> float:
