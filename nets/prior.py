@@ -7,16 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nets.detail import detail_density
 from nets.unet import UNet
 
 OFFSET = 1.5  # how far an offset reaches, in units of the start's scale
 SPREAD = 1.5  # how far a log-scale can be from the start's, either way
 ASPECT = 0.02  # untrained: a round Gaussian has no gradient for its rotation
-HEAT = -2.0  # untrained: the logit of a heatmap, near its mean
+PEAK = 0.9  # untrained: the highest heat
 
 
 class PositionNet(nn.Module):
     """Where Gaussians should go: a heatmap for an image and a number of Gaussians (paper 3.3).
+
+    It sees the image and where its detail is; untrained, it answers with the detail.
 
     Args:
         width: channels of the U-Net's first level.
@@ -25,8 +28,7 @@ class PositionNet(nn.Module):
 
     def __init__(self, width: int = 32, patch: int = 2) -> None:
         super().__init__()
-        self.unet = UNet(3, 1, width, patch)
-        nn.init.constant_(self.unet.head.bias, HEAT)  # type: ignore[arg-type]
+        self.unet = UNet(3 + 1, 1, width, patch)
 
     def forward(self, images: Tensor, k: Tensor) -> Tensor:
         """Return heatmaps in [0, 1], to be sampled in proportion.
@@ -38,7 +40,9 @@ class PositionNet(nn.Module):
         Returns:
             [B, 1, H, W]
         """
-        return torch.sigmoid(self.unet(images - 0.5, k))
+        detail = detail_density(images, k)
+        logit = torch.logit(PEAK * detail / detail.amax((2, 3), keepdim=True))
+        return torch.sigmoid(logit + self.unet(torch.cat([images - 0.5, detail.log()], 1), k))
 
 
 class Residuals(NamedTuple):

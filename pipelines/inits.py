@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nets.detail import gradient_density
 from nets.weights import SHIPPED, load
-from pipelines import prior, sampling, starts
+from pipelines import prior, sampling
 from taichi2dgs import Gaussians
 
 
@@ -124,7 +125,7 @@ def initialize_batch(
 def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
     """[B, C, H, W] -> [B, H, W]"""
     if kind == "gradient":
-        return torch.stack([starts.gradient_density(p.permute(1, 2, 0).cpu()) for p in pictures])
+        return gradient_density(pictures)[:, 0]
     if kind == "uniform":
         return torch.ones(len(pictures), *pictures.shape[2:])
     net = _network("position", str(weights or SHIPPED), pictures.device)

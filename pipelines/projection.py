@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from nets.detail import blur
+
 SIGMA = 1.0  # pixels
-REACH = 4  # standard deviations
 
 
 def project(xy: Tensor, size: tuple[int, int], sigma: float = SIGMA) -> Tensor:
@@ -30,7 +30,9 @@ def project(xy: Tensor, size: tuple[int, int], sigma: float = SIGMA) -> Tensor:
         raise ValueError(f"xy has shape {list(xy.shape)}; expected [N, 2]")
     if not 0 <= sigma < 100:
         raise ValueError(f"sigma={sigma!r}; expected 0 <= sigma < 100 pixels")
-    heat = blur(count(xy, size), sigma) if sigma else count(xy, size)
+    heat = count(xy, size)
+    if sigma:
+        heat = blur(heat[None, None], torch.tensor([sigma]))[0, 0]
     return heat / heat.max().clamp(min=torch.finfo(heat.dtype).tiny)
 
 
@@ -41,13 +43,3 @@ def count(xy: Tensor, size: tuple[int, int]) -> Tensor:
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     pixels = row[inside] * width + column[inside]
     return torch.bincount(pixels, minlength=height * width).float().reshape(height, width)
-
-
-def blur(heat: Tensor, sigma: float) -> Tensor:
-    """Convolve with a Gaussian; beyond the border there is nothing. [H, W]"""
-    reach = max(1, int(REACH * sigma + 0.5))
-    offsets = torch.arange(-reach, reach + 1, dtype=heat.dtype, device=heat.device)
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
-    weights = weights / weights.sum()
-    rows = F.conv2d(heat[None, None], weights[None, None, :, None], padding=(reach, 0))
-    return F.conv2d(rows, weights[None, None, None, :], padding=(0, reach))[0, 0]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.projection import blur
 from taichi2dgs import Gaussians
 from taichi2dgs.neighbours import neighbour_distances
 
-UNIFORM_SHARE = 0.3  # of Image-GS's mixture of gradient magnitude and uniform
-BLUR_PER_SPACING = 0.3
 NEIGHBOURS = 3
 SCALE_PER_DISTANCE = 0.7
 MIN_SCALE = 0.3  # pixels; duplicates would otherwise start infinitely small
@@ -48,45 +43,6 @@ def place(image: Tensor, pixels: Tensor, seed: int = 0) -> Gaussians:
         color=color.cpu().contiguous(),
         size=(height, width),
     ).to(image.device)
-
-
-def gradient_density(image: Tensor, uniform: float = UNIFORM_SHARE) -> Tensor:
-    """Return Image-GS's sampling density, gradient magnitude mixed with uniform; it sums to 1.
-
-    Args:
-        image: [H, W, C]
-        uniform: share of the uniform part.
-
-    Returns:
-        Probabilities. [H, W]
-    """
-    grey = image.mean(-1)
-    padded = torch.nn.functional.pad(grey[None], (1, 1, 1, 1), mode="replicate")[0]
-    dx = padded[1:-1, 2:] - padded[1:-1, :-2]
-    dy = padded[2:, 1:-1] - padded[:-2, 1:-1]
-    magnitude = torch.hypot(dx, dy).double()
-    flat = torch.full_like(magnitude, 1 / magnitude.numel())
-    if float(magnitude.sum()) == 0:
-        return flat
-    return (1 - uniform) * magnitude / magnitude.sum() + uniform * flat
-
-
-def detail_density(image: Tensor, k: int) -> Tensor:
-    """Return the gradient density, blurred over a part of the distance between k Gaussians.
-
-    The position network learns this first: where detail is, but the flatter the fewer Gaussians
-    there are to follow it.
-
-    Args:
-        image: [H, W, C]
-        k: number of Gaussians.
-
-    Returns:
-        Density, in no particular unit. [H, W]
-    """
-    density = gradient_density(image)
-    sigma = BLUR_PER_SPACING * math.sqrt(density.numel() / k)
-    return blur(density, sigma) / blur(torch.ones_like(density), sigma)  # nothing lost at borders
 
 
 def _mean_distance(xy: Tensor, alone: float) -> Tensor:

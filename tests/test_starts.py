@@ -5,7 +5,7 @@ import torch
 from conftest import scatter
 
 import pipelines
-from pipelines.starts import MIN_SCALE, gradient_density
+from pipelines.starts import MIN_SCALE
 from taichi2dgs.gaussians import morton_order
 from taichi2dgs.neighbours import neighbour_distances
 
@@ -67,16 +67,8 @@ def test_seed_decides(photograph):
 def test_gradient_start_prefers_edges():
     image = torch.zeros(64, 64, 3)
     image[:, 32:] = 1
-    density = gradient_density(image)
-    assert float(density.sum()) == pytest.approx(1)
-    assert float(density[:, 31:33].sum()) == pytest.approx(0.7 + 0.3 * 2 / 64)
     x = pipelines.initialize(image, 150, "gradient").xy[:, 0]
     assert float(((x - 32).abs() < 2).double().mean()) > 0.4
-
-
-def test_flat_picture_has_a_uniform_density():
-    density = gradient_density(torch.full((5, 4, 1), 0.3))
-    torch.testing.assert_close(density, torch.full_like(density, 1 / 20))
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_killed_run_resumes_exactly(stage, data, runs, tmp_path):
     command = [*COMMAND, stage, "--data", data, "--config", CONFIG, "--out", tmp_path, *more]
     process = subprocess.Popen(list(map(str, command)), env=environment(),
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    rows = 9 if stage == "position" else 2
+    rows = 6 if stage == "position" else 2
     deadline = time.monotonic() + 120
     while not ((tmp_path / "log.csv").exists() and len(log(tmp_path)) >= rows):
         assert process.poll() is None and time.monotonic() < deadline

@@ -1,8 +1,7 @@
 """Stage I: a position network that learns where optimised Gaussians end (paper 3.4).
 
-Round 0 teaches the network a density that is known: `starts.detail_density`. From then on, round
-after round, it proposes where Gaussians go, the fit engine optimises them, and it regresses the
-heatmap of where they went; until the heatmaps stop moving.
+Round after round, the network proposes where Gaussians go, the fit engine optimises them, and the
+network regresses the heatmap of where they went; until the heatmaps stop moving.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipelines import prior, projection, starts
+from pipelines import prior, projection
 from pipelines.training import images
 from pipelines.training.loop import cosine, descend, set_rate
 from pipelines.training.stage import Stage, StageConfig
@@ -31,16 +30,14 @@ class PositionConfig(StageConfig):
     """Stage I.
 
     Args:
-        crops, valid_crops: to learn from and to validate on in a round, which fits them; round 0
-            has new crops in every epoch.
-        rounds: of fits, at most; 0 learns the density of round 0 alone.
+        crops, valid_crops: fitted in each round, to learn from and to validate on.
+        rounds: at most.
         threshold: the share of a heatmap that moves in a round, below which rounds end.
         sampler: see `sampling.sample`; "multinomial" keeps the heat an intensity, where samplers
             without repetition would flatten it at large k.
         steps: of a fit.
         sigma: of the projection's blur in pixels.
-        first_epochs: of round 0.
-        epochs: of every other round, over its crops.
+        epochs: over a round's crops.
         learning_rate: at the start; round r begins with 1/(r + 1) of it, and follows a cosine to
             zero.
         width, patch, crop, k, batch, workers, seed, about: see `StageConfig`.
@@ -53,24 +50,20 @@ class PositionConfig(StageConfig):
     sampler: str = "multinomial"
     steps: int = 60
     sigma: float = 1.0
-    first_epochs: int = 20
-    epochs: int = 6
+    epochs: int = 8
 
 
 class Targets(Dataset):
-    """Crops of one round with the heatmaps to learn, flipped at random.
+    """Crops of one round with the heatmaps of their optimised Gaussians, flipped at random.
 
     Args:
         crops: images and numbers of Gaussians.
-        folder: where the centres of the optimised Gaussians are; without it the heatmaps are the
-            detail densities of the crops.
+        folder: where the centres of the optimised Gaussians are.
         sigma: of the projection in pixels.
         epoch: of the flips; there are none in epoch 0.
     """
 
-    def __init__(
-        self, crops: images.Crops, folder: Path | None, sigma: float, epoch: int = 0
-    ) -> None:
+    def __init__(self, crops: images.Crops, folder: Path, sigma: float, epoch: int = 0) -> None:
         self.crops, self.folder, self.sigma, self.epoch = crops, folder, sigma, epoch
 
     def __len__(self) -> int:
@@ -79,16 +72,10 @@ class Targets(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         """Return image, heatmap and k. [3, S, S], [1, S, S]"""
         image, k = self.crops[index]
-        heat = self._heat(index, image, k)[None]
+        xy = torch.from_numpy(np.load(centres(self.folder, index)))
+        heat = projection.project(xy, (image.shape[1], image.shape[2]), self.sigma)[None]
         which = int(np.random.default_rng([self.epoch, index]).integers(8)) if self.epoch else 0
         return images.turned(image, which), images.turned(heat, which), k
-
-    def _heat(self, index: int, image: Tensor, k: int) -> Tensor:
-        if self.folder is None:
-            density = starts.detail_density(image.permute(1, 2, 0), k).float()
-            return density / density.max()
-        xy = torch.from_numpy(np.load(centres(self.folder, index)))
-        return projection.project(xy, (image.shape[1], image.shape[2]), self.sigma)
 
 
 def centres(folder: Path, index: int) -> Path:
@@ -109,12 +96,11 @@ class PositionStage(Stage[PositionConfig]):
         self.round = 0
 
     def _train(self) -> None:
-        while self.round <= self.config.rounds and not self._has_settled():
-            epochs = self.config.epochs if self.round else self.config.first_epochs
+        while self.round < self.config.rounds and not self._has_settled():
             if not self.epoch:
                 self._validate(float("nan"))
-            while self.epoch < epochs:
-                loss = self._learn(epochs)
+            while self.epoch < self.config.epochs:
+                loss = self._learn()
                 self.epoch += 1
                 self._validate(loss)
             self.round, self.epoch = self.round + 1, 0
@@ -122,23 +108,20 @@ class PositionStage(Stage[PositionConfig]):
             self._save()
 
     def _has_settled(self) -> bool:
-        """Whether the last round of fits moved next to nothing."""
-        return self.round > 1 and self.rows[-1]["change"] < self.config.threshold
+        """Whether the last round moved next to nothing."""
+        return self.round > 0 and self.rows[-1]["change"] < self.config.threshold
 
     def _crops(self, name: str) -> images.Crops:
-        """Crops of this round, or of this epoch of round 0; validation's never change."""
-        c, paths, draw = self.config, self.valid_paths, 0
-        number = min(c.valid_crops, 4 * len(paths))
+        """The crops of this round; those of validation never change."""
+        c = self.config
         if name == "train":
-            paths, number = self.train_paths, c.crops
-            draw = c.first_epochs + self.round if self.round else self.epoch
-        return images.Crops(paths, number, c.crop, c.k, c.seed, draw)
+            return images.Crops(self.train_paths, c.crops, c.crop, c.k, c.seed, self.round)
+        number = min(c.valid_crops, 4 * len(self.valid_paths))
+        return images.Crops(self.valid_paths, number, c.crop, c.k, c.seed)
 
     def _targets(self, name: str, epoch: int) -> Targets:
         """Fit this round's crops, unless that is done, and return what to learn from them."""
         crops = self._crops(name)
-        if not self.round:
-            return Targets(crops, None, self.config.sigma, epoch)
         folder = self.folder.path / "targets" / f"{self.round:02d}-{name}"
         folder.mkdir(parents=True, exist_ok=True)
         share = [i for i in self.processes.share(len(crops)) if not centres(folder, i).exists()]
@@ -169,15 +152,15 @@ class PositionStage(Stage[PositionConfig]):
         even = len(order) // world * world if epoch else len(order)  # all take as many steps
         return self._loader(targets, order[self.processes.rank : even : world].tolist())
 
-    def _learn(self, epochs: int) -> float:
+    def _learn(self) -> float:
         """Regress the heatmaps for one epoch. Returns the mean squared error."""
         losses, c = [], self.config
         loader = self._batches("train", self.epoch + 1)
         self.net.train()
-        name = f"round {self.round}, epoch {self.epoch + 1} of {epochs}"
+        name = f"round {self.round}, epoch {self.epoch + 1} of {c.epochs}"
         bar = tqdm(loader, name, disable=self.quiet)
         for step, (image, heat, k) in enumerate(bar):
-            used = (self.epoch + step / len(loader)) / epochs
+            used = (self.epoch + step / len(loader)) / c.epochs
             set_rate(self.optimizer, cosine(used) * c.learning_rate / (self.round + 1))
             image, heat, k = (tensor.to(self.processes.device) for tensor in (image, heat, k))
             with self.processes.autocast():
