@@ -173,8 +173,7 @@ def as_markdown(run: dict, rows: list[dict]) -> str:
     return (
         f"{run['pictures']}, {len(by_image)} pictures: mean PSNR in dB of the clamped\n"
         "render after so many iterations, at the end also rounded to 8 bits; medians of the time\n"
-        "that a start and an iteration take, with the spread of the latter. Warmed up; compiling is\n"
-        "not counted.\n\n"
+        "that a start and an iteration take, and the latter's spread. Compiling not counted.\n\n"
         f"- machine: {run['machine']}; backend {run['backend']}\n- {versions}\n"
         f"- commit {run['commit']}\n- `{run['command']}`\n\n{summary(list(groups.values()))}\n\n"
         f"At the end, every picture:\n\n{pipes([['image', *groups], *by_image.values()])}\n"

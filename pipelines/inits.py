@@ -31,7 +31,7 @@ INITS = {
     "gradient": Init("gradient"),
     "random": Init("uniform"),
 }
-DEFAULT = "gradient"  # ends higher than the prior does with the first weights
+DEFAULT = "prior"
 
 
 def initialize(

@@ -17,7 +17,7 @@ def encode(
     *,
     steps: int | None = None,
     seconds: float | None = None,
-    init: str = "gradient",
+    init: str = "prior",
     seed: int = 0,
 ) -> Gaussians:
     """Turn a picture into k Gaussians: a start, and a fit for as long as you like.
@@ -28,7 +28,7 @@ def encode(
         k: number of Gaussians.
         steps: of the fit; 0 returns the start as it is.
         seconds: of the fit; with steps too, what runs out first ends it. 10 if both are None.
-        init: "gradient", "prior" (the learned start), or another of `pipelines.INITS`.
+        init: "prior" (the learned start), or another of `pipelines.INITS`.
         seed: of the start.
 
     Returns:

@@ -25,6 +25,24 @@ from pipelines.training.stage import Stage, StageConfig
 from taichi2dgs import files, fit
 
 
+def negative_log_likelihood(heat: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of -log of the heat at the target's centres; 0 for a uniform heatmap.
+
+    Heatmaps are sampled in proportion, so their scale makes no difference here; nor does that of
+    the target, which its most crowded pixel decides.
+
+    Args:
+        heat: [B, 1, H, W]
+        target: [B, 1, H, W]
+    """
+    density = (heat / heat.mean((1, 2, 3), keepdim=True)).clamp(min=1e-9)
+    weight = target / target.sum((1, 2, 3), keepdim=True).clamp(min=1e-9)
+    return -(weight * density.log()).sum((1, 2, 3)).mean()
+
+
+LOSSES = {"likelihood": negative_log_likelihood, "l2": F.mse_loss}
+
+
 @dataclass(frozen=True)
 class PositionConfig(StageConfig):
     """Stage I.
@@ -37,6 +55,7 @@ class PositionConfig(StageConfig):
             without repetition would flatten it at large k.
         steps: of a fit.
         sigma: of the projection's blur in pixels.
+        loss: "likelihood" of the centres, with the heatmap as their density, or the paper's "l2".
         epochs: over a round's crops.
         learning_rate: at the start; round r begins with 1/(r + 1) of it, and follows a cosine to
             zero.
@@ -50,7 +69,13 @@ class PositionConfig(StageConfig):
     sampler: str = "multinomial"
     steps: int = 60
     sigma: float = 1.0
-    epochs: int = 8
+    loss: str = "likelihood"
+    epochs: int = 5
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss={self.loss!r}; expected one of {', '.join(LOSSES)}")
 
 
 class Targets(Dataset):
@@ -153,7 +178,7 @@ class PositionStage(Stage[PositionConfig]):
         return self._loader(targets, order[self.processes.rank : even : world].tolist())
 
     def _learn(self) -> float:
-        """Regress the heatmaps for one epoch. Returns the mean squared error."""
+        """Regress the heatmaps for one epoch. Returns the mean loss."""
         losses, c = [], self.config
         loader = self._batches("train", self.epoch + 1)
         self.net.train()
@@ -165,7 +190,7 @@ class PositionStage(Stage[PositionConfig]):
             image, heat, k = (tensor.to(self.processes.device) for tensor in (image, heat, k))
             with self.processes.autocast():
                 predicted = self.wrapped(image, k)
-            loss = F.mse_loss(predicted.float(), heat)
+            loss = LOSSES[c.loss](predicted.float(), heat)
             descend(loss, self.net, self.optimizer)
             losses.append([float(loss.detach())])
             bar.set_postfix_str(f"loss {losses[-1][0]:.5f}")
@@ -173,14 +198,14 @@ class PositionStage(Stage[PositionConfig]):
 
     def _validate(self, loss: float) -> None:
         """Measure the heatmaps, and how they moved in this round; record it."""
-        measured, shown = [], []
+        measured, shown, measure = [], [], LOSSES[self.config.loss]
         for image, target, k in self._batches("valid", 0):
             heat, before = (
                 prior.heatmaps(net.eval(), image.to(self.processes.device), k.tolist()).cpu()
                 for net in (self.net, self.previous)
             )
             for row in zip(image, target, heat[:, None], before[:, None], strict=True):
-                measured.append([float(F.mse_loss(row[2], row[1])), _moved(row[3], row[2])])
+                measured.append([float(measure(row[2][None], row[1][None])), _moved(*row[3:1:-1])])
                 shown.append([row[0], row[1], row[2] / row[2].max()])
         valid_loss, change = self.processes.mean(measured)
         row = {"round": self.round, "epoch": self.epoch, "loss": loss,
