@@ -7,7 +7,8 @@ from setuptools import setup
 
 root = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (root / "taichi2dgs/__init__.py").read_text())[1]
-test = ["pytest>=8", "scikit-image>=0.22"]
+bench = ["scikit-image>=0.22", "pytorch-msssim>=1"]
+test = ["pytest>=8", *bench]
 
 setup(
     name="taichi2dgs",
@@ -18,16 +19,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=["taichi2dgs", "taichi2dgs.kernels", "nets", "pipelines", "pipelines.training",
-              "pipelines.configs"],
+              "pipelines.baselines", "pipelines.configs"],
     package_dir={"pipelines.configs": "configs"},
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
-                  "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml"]},
+                  "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"]},
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
                       "tqdm>=4.60", "pyyaml>=6"],
     extras_require={
         "demo": ["scikit-image>=0.22"],
         "test": test,
-        "bench": ["scikit-image>=0.22"],
+        "bench": bench,
         "dev": [*test, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["taichi2dgs=pipelines.cli:main"]},

@@ -20,14 +20,19 @@ def gradient_density(images: Tensor) -> Tensor:
     Returns:
         [B, 1, H, W]
     """
-    padded = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    dx = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
-    dy = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    magnitude = torch.hypot(dx, dy)
+    magnitude = gradient_magnitude(images)
     mean = magnitude.mean((2, 3), keepdim=True)
     flat = torch.ones_like(magnitude)
     relative = torch.where(mean > 0, magnitude / mean.where(mean > 0, 1.0), flat)
     return (1 - UNIFORM_SHARE) * relative + UNIFORM_SHARE * flat
+
+
+def gradient_magnitude(images: Tensor) -> Tensor:
+    """Return the length of the grey picture's central differences. [B, C, H, W] -> [B, 1, H, W]"""
+    padded = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    dx = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    dy = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    return torch.hypot(dx, dy)
 
 
 def detail_density(images: Tensor, k: Tensor) -> Tensor:

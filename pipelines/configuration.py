@@ -18,21 +18,23 @@ Config = TypeVar("Config")
 PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
-def shipped() -> dict[str, Path]:
-    """Return the configurations that come with the package, by name."""
+def shipped(kind: str = "") -> dict[str, Path]:
+    """Return the configurations that come with the package, or one kind of them, by name."""
     folder = next((place for place in PLACES if place.is_dir()), PLACES[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted((folder / kind).glob("*.yaml"))}
 
 
-def load(name: str) -> dict[str, Any]:
-    """Read a configuration: the path of a YAML file, or the name of a shipped one.
+def load(name: str, kind: str = "") -> dict[str, Any]:
+    """Read a configuration: the path of a YAML file, or the name of a shipped one of a kind.
 
     Raises:
         ValueError: there is no such file, or it is not a YAML mapping; the message names it.
     """
-    path = Path(name) if Path(name).is_file() else shipped().get(name)
+    path = Path(name) if Path(name).is_file() else shipped(kind).get(name)
     if path is None:
-        raise ValueError(f"{name}: no such file or configuration; shipped: {', '.join(shipped())}")
+        raise ValueError(
+            f"{name}: no such file or configuration; shipped: {', '.join(shipped(kind))}"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -74,6 +76,17 @@ def stage(name: str, section: str, kind: type[Config]) -> Config:
         if not isinstance(content.get(section), dict):
             raise ValueError(f"no section {section!r} with settings")
         return _made(kind, content[section])
+
+
+def made(name: str, kind: str, config: type[Config]) -> Config:
+    """Return the settings that a whole configuration of a kind describes.
+
+    Raises:
+        ValueError: a name or a value is wrong; the message names the configuration and it.
+    """
+    content = load(name, kind)
+    with _named(name):
+        return _made(config, content)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from taichi2dgs.gaussians import Gaussians, checked_size
 
 MAX_TOP_K = 64
 BLENDS = ("normalized", "sum")
+SHAPES = ("scale-rotation", "cholesky")
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,27 @@ def render(
     Source: paper Eq. 1 to 3.
     """
     settings = RenderSettings(top_k, cutoff, eps, blend)
-    view = View.of(gaussians.size, size, crop)
-    params = gaussians.packed()
-    if not len(gaussians):  # kernels take no empty arrays; keep the graph
-        blank = params.new_zeros(view.height, view.width, gaussians.channels)
+    return render_packed(gaussians.packed(), View.of(gaussians.size, size, crop), settings)
+
+
+def render_packed(
+    params: Tensor, view: View, settings: RenderSettings, shape: str = SHAPES[0]
+) -> Tensor:
+    """Render packed parameters, differentiably in them; see `render`.
+
+    Args:
+        params: centre, three columns of shape, and colour. [N, 5 + C]
+        view: the pixels to render.
+        settings: how to blend.
+        shape: "scale-rotation", the columns of `Gaussians.packed`; or "cholesky", the elements
+            (l0, l1, l2) of L = [[l0, 0], [l1, l2]] in pixels, where Sigma = L L^T, as in
+            GaussianImage. l0 and l2 are not 0.
+
+    Returns:
+        The image, on the device of params. [H, W, C]
+    """
+    if not len(params):  # kernels take no empty arrays; keep the graph
+        blank = params.new_zeros(view.height, view.width, params.shape[1] - 5)
         return blank + 0 * params.sum()
     if params.dtype == torch.float64 and runtime.init() not in runtime.DOUBLE:
         raise ValueError(
@@ -125,17 +143,17 @@ def render(
             "expected float32, or one of the backends " + ", ".join(runtime.DOUBLE)
         )
     where = runtime.device()
-    return _Render.apply(params.to(where), view, settings).to(params.device)
+    return _Render.apply(params.to(where), view, settings, shape).to(params.device)
 
 
 class _Render(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, params: Tensor, view: View, settings: RenderSettings) -> Tensor:
+    def forward(ctx, params: Tensor, view: View, settings: RenderSettings, shape: str) -> Tensor:
         from taichi2dgs.workspace import Launch
 
         params = params.detach().contiguous()
         with runtime.launching():
-            launch = Launch(params, view, settings)
+            launch = Launch(params, view, settings, shape)
             out = launch.forward()
         if ctx.needs_input_grad[0]:
             ctx.launch = launch
@@ -145,4 +163,4 @@ class _Render(torch.autograd.Function):
     def backward(ctx, *grad_outputs: Tensor):
         (d_out,) = grad_outputs
         with runtime.launching():
-            return ctx.launch.backward(d_out.detach().contiguous()), None, None
+            return ctx.launch.backward(d_out.detach().contiguous()), None, None, None

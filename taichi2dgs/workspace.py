@@ -10,7 +10,7 @@ from torch import Tensor
 from taichi2dgs import runtime
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels import render as render_kernels
-from taichi2dgs.render import RenderSettings, View
+from taichi2dgs.render import SHAPES, RenderSettings, View
 
 TILE = 16  # pixels; a result never depends on it
 CPU_LANES = 8  # pixels per span: one AVX2 register of floats, half an AVX-512 one
@@ -104,11 +104,12 @@ class Launch:
     """One render: lists are made once and serve the forward and the backward pass."""
 
     def __init__(
-        self, params: Tensor, view: View, settings: RenderSettings, tile=(TILE, TILE)
-    ) -> None:
+        self, params: Tensor, view: View, settings: RenderSettings, shape: str = SHAPES[0],
+        tile: tuple[int, int] = (TILE, TILE),
+    ) -> None:  # fmt: skip
         channels, double = params.shape[1] - 5, params.element_size() == 8
         self.kernels = render_kernels.make(
-            channels, settings.top_k, settings.blend, lanes(), double
+            channels, settings.top_k, settings.blend, lanes(), double, shape
         )
         self.params, self.settings = params, settings
         self.shape = (view.height, view.width, channels)

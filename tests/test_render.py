@@ -181,7 +181,7 @@ def test_result_does_not_depend_on_the_tile_size(kind, blend):
     g = scatter(300, size) if kind == "scattered" else special_gaussians(kind, size)
     view, settings = View.of(size, None, None), RenderSettings(blend=blend)
     images = [
-        Launch(g.packed(), view, settings, tile).forward()
+        Launch(g.packed(), view, settings, tile=tile).forward()
         for tile in [(16, 16), (1, 8), (5, 24), (64, 80)]
     ]
     assert all(torch.equal(image, images[0]) for image in images[1:])

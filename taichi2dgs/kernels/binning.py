@@ -17,7 +17,9 @@ import taichi as ti
 
 from taichi2dgs.kernels import maths
 
-# Columns of the parameters of a Gaussian: x, y, two log-scales, theta, then the colour.
+# Columns of the parameters of a Gaussian: x, y, three of its shape, then the colour. The shape is
+# "scale-rotation": two log-scales and theta; or "cholesky": l0, l1, l2 of Sigma = L L^T with
+# L = [[l0, 0], [l1, l2]], as GaussianImage has it.
 GEOMETRY = 5
 # Columns of its record, then the colour. With d = point - centre, the whitened offset is
 # (u, v) = S^-1 R^T d and the squared Mahalanobis distance is q = u^2 + v^2 (paper Eq. 1 and 2);
@@ -43,25 +45,39 @@ def view_type(real):
     )
 
 
-def make(channels: int, real) -> SimpleNamespace:
-    """Return the binning functions for one number of channels and one float type."""
+def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
+    """Return the binning functions for one number of channels, float type and kind of shape."""
     row = ti.types.vector(RECORD, real)
     m = maths.make(real)
+
+    # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
+    @ti.func
+    def scale_rotation(params: array, g):
+        co, si = m.cos_sin(params[g, 4])
+        s0, s1 = m.exp(params[g, 2]), m.exp(params[g, 3])
+        along_x = co * co * s0 * s0 + si * si * s1 * s1
+        along_y = si * si * s0 * s0 + co * co * s1 * s1
+        return ti.Vector([co / s0, si / s0, -si / s1, co / s1]), 1 / (s0 * s1), along_x, along_y
+
+    @ti.func
+    def cholesky(params: array, g):
+        a, b, c = params[g, 2], params[g, 3], params[g, 4]
+        white = ti.Vector([1 / a, real(0.0), -b / (a * c), 1 / c])
+        return white, 1 / ti.abs(a * c), a * a, b * b + c * c
+
+    whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[shape]
 
     @ti.func
     def record_of(params: array, g, cutoff):
         """The record of Gaussian g, and the half-extents of its support in pixels."""
-        co, si = m.cos_sin(params[g, 4])
-        s0, s1 = m.exp(params[g, 2]), m.exp(params[g, 3])
-        ux, uy, vx, vy = co / s0, si / s0, -si / s1, co / s1
+        white, determinant, along_x, along_y = whitening(params, g)
+        ux, uy, vx, vy = white[0], white[1], white[2], white[3]
         square = ux * ux + vx * vx
-        aspect = 1 / (s0 * s1 * square)
+        aspect = determinant / square
         shear = (ux * uy + vx * vy) / square
         reach = cutoff * cutoff / square
         record = row([params[g, 0], params[g, 1], ux, uy, vx, vy, shear, reach, aspect * aspect])
-        half_x = cutoff * ti.sqrt(co * co * s0 * s0 + si * si * s1 * s1)
-        half_y = cutoff * ti.sqrt(si * si * s0 * s0 + co * co * s1 * s1)
-        return record, half_x, half_y
+        return record, cutoff * ti.sqrt(along_x), cutoff * ti.sqrt(along_y)
 
     @ti.func
     def pixel_range(centre, half, pitch, first, count):

@@ -10,14 +10,15 @@ from taichi2dgs.kernels import binning, splat
 
 @functools.cache
 def make(
-    channels: int, top_k: int, blend: str, lanes: int, double: bool = False
-) -> SimpleNamespace:
+    channels: int, top_k: int, blend: str, lanes: int, double: bool = False,
+    shape: str = "scale-rotation",
+) -> SimpleNamespace:  # fmt: skip
     """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view.
 
     lanes is the number of pixels that one thread treats at once: 1 on a GPU.
     """
     real = ti.f64 if double else ti.f32
-    f = splat.make(channels, top_k, blend, lanes, real)
+    f = splat.make(channels, top_k, blend, lanes, real, shape)
     render, push = f.make_walk("render"), f.make_walk("backward")
     view_type = binning.view_type(real)
     reals_2 = ti.types.ndarray(real, 2)

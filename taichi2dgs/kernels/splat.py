@@ -37,12 +37,15 @@ PAD_SQUARE = 1.0e-5  # relative, on a difference of squares: covers the rounding
 EMPTY = 1.0e30  # squared distance of a slot that holds nothing
 
 
-def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNamespace:
+def make(
+    channels: int, top_k: int, blend: str, lanes: int, real, shape: str = "scale-rotation"
+) -> SimpleNamespace:
     """Return the splatting functions for one configuration.
 
-    blend is "normalized" (paper Eq. 3 over the top K) or "sum" (all Gaussians, no denominator).
+    blend is "normalized" (paper Eq. 3 over the top K) or "sum" (all Gaussians, no denominator);
+    shape is what columns 2 to 4 of the parameters are, see `binning.py`.
     """
-    bins, m = binning.make(channels, real), maths.make(real)
+    bins, m = binning.make(channels, real, shape), maths.make(real)
     reals = ti.types.vector(lanes, real)
     ints = ti.types.vector(lanes, ti.i32)
     colors = ti.types.matrix(channels, lanes, real)
@@ -275,17 +278,24 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
                grads: array, g, view):  # fmt: skip
         """Gradient of the loss with respect to the parameters of Gaussian g, summed over tiles.
 
-        With q = u^2 + v^2, du/d(log s0) = -u and du/d(theta) = v s1 / s0, likewise for v.
+        With q = u^2 + v^2, du/d(log s0) = -u and du/d(theta) = v s1 / s0, likewise for v; and with
+        u = dx / l0 and v = (dy - l1 u) / l2, du/d(l0) = -u / l0 and dv/d(l0, l1, l2) =
+        (l1 u / l0, -u, -v) / l2.
         """
         row = grad_row(0)
         for n in range(rects[g, 2] * rects[g, 3]):
             row += grads[bins.entry_of(starts, entries, bins.tile_of(rects, g, n, view), g)]
         hu, hv, huu, huv, hvv = row[0], row[1], row[2], row[3], row[4]
-        ratio = m.exp(params[g, 3] - params[g, 2])
         row[0] = -2 * (records[g, UX] * hu + records[g, VX] * hv)
         row[1] = -2 * (records[g, UY] * hu + records[g, VY] * hv)
-        row[2], row[3] = -2 * huu, -2 * hvv
-        row[4] = 2 * huv * (ratio - 1 / ratio)
+        if ti.static(shape == "scale-rotation"):
+            ratio = m.exp(params[g, 3] - params[g, 2])
+            row[2], row[3] = -2 * huu, -2 * hvv
+            row[4] = 2 * huv * (ratio - 1 / ratio)
+        else:
+            a, b, c = params[g, 2], params[g, 3], params[g, 4]
+            row[2] = 2 * (huv * b / c - huu) / a
+            row[3], row[4] = -2 * huv / c, -2 * hvv / c
         return row
 
     return SimpleNamespace(

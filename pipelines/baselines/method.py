@@ -1,0 +1,298 @@
+"""A method: a start and a schedule, on the one renderer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines import configuration, sampling
+from pipelines.baselines.adan import Adan
+from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
+from pipelines.baselines.starts import STARTS, at_pixels
+from taichi2dgs import FitResult, Gaussians, RenderSettings, Report, fit, metrics
+from taichi2dgs.fit import check_budget
+from taichi2dgs.render import View, render_packed
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
+KIND = "baselines"  # of configurations
+LEAVES = {"xy", "shape", "theta", "color"}
+REPORT_EVERY = 25  # steps
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Lower the learning rates when quality stands still (Image-GS).
+
+    Args:
+        every: steps between two looks.
+        patience: steps without a gain of `psnr` dB and of `ssim`, after which rates fall.
+        psnr, ssim: what counts as a gain.
+        factor: of the rates.
+        times: how often they fall at most.
+    """
+
+    every: int = 100
+    patience: int = 1000
+    psnr: float = 0.1
+    ssim: float = 1e-3
+    factor: float = 0.1
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Begin with some of the Gaussians, and put the others where the error is (Image-GS).
+
+    Args:
+        first: share of the Gaussians at first.
+        every: steps until more come.
+        share: of all Gaussians, that come each time.
+    """
+
+    first: float = 0.5
+    every: int = 500
+    share: float = 0.125
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a configuration in `configs/baselines` says.
+
+    Args:
+        about: one line: whose method, and where its numbers are from.
+        start: one of `STARTS`.
+        fused: fit with the fused engine and its defaults; nothing below counts then.
+        parameters: one of `PARAMETERS`.
+        settings: how Gaussians blend; fields of `RenderSettings`.
+        clamp: whether the loss sees the render clamped to [0, 1].
+        l1, l2, ssim: weights of the mean absolute error, mean squared error and 1 - SSIM.
+        optimizer: "adam", "adamw" or "adan".
+        weight_decay: of AdamW.
+        rates: learning rates of xy, shape, theta and color, each in the unit of its leaf.
+        halve_every: steps after which the rates are halved, again and again; 0 for never.
+        plateau: fields of `Plateau`, if there is one.
+        growth: fields of `Growth`, if there is one.
+    """
+
+    about: str = ""
+    start: str = "gradient"
+    fused: bool = False
+    parameters: str = "log-scale"
+    settings: dict[str, Any] = field(default_factory=dict)
+    clamp: bool = False
+    l1: float = 0.0
+    l2: float = 1.0
+    ssim: float = 0.0
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    rates: dict[str, float] = field(default_factory=dict)
+    halve_every: int = 0
+    plateau: dict[str, Any] | None = None
+    growth: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        known = {"start": STARTS, "parameters": PARAMETERS, "optimizer": OPTIMIZERS}
+        for name, choices in known.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name}={value!r}; expected one of {', '.join(choices)}")
+        leaves = LEAVES - {"theta"} if self.parameters == "cholesky" else LEAVES
+        if not self.fused and set(self.rates) != leaves:
+            raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
+        for kind, options in ((RenderSettings, self.settings), (Plateau, self.plateau),
+                              (Growth, self.growth)):  # fmt: skip
+            kind(**options or {})
+
+
+def names() -> list[str]:
+    """Return the methods that come with the package."""
+    return list(configuration.shipped(KIND))
+
+
+def load(name: str) -> Method:
+    """Return a method: the name of a shipped one, or the path of a YAML file.
+
+    Raises:
+        ValueError: there is none, or a value is wrong; the message names it.
+    """
+    return configuration.made(name, KIND, Method)
+
+
+def run(
+    image: Tensor,
+    k: int,
+    method: Method,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    on_report: Callable[[Report], object] | None = None,
+) -> FitResult:
+    """Fit k Gaussians to an image as a method does.
+
+    Args:
+        image: values in [0, 1]. [H, W, C]
+        k: number of Gaussians at the end.
+        method: see `load`.
+        steps, seconds: the budget; what runs out first ends the fit.
+        seed: of the start.
+        on_report: called with every `Report`: every 25 steps, and at the end. Neither it nor
+            measuring counts against the budget.
+
+    Returns:
+        As `taichi2dgs.fit`.
+
+    Raises:
+        ValueError: an argument does not fit.
+        ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
+    """
+    check_budget(steps, seconds)
+    if method.fused:
+        start = STARTS[method.start](image, k, seed)
+        return fit(image, start, steps=steps, seconds=seconds, on_report=on_report)
+    return _Run(image, k, method, seed, on_report).until(steps, seconds)
+
+
+class _Run:
+    """Leaves, optimiser and clock of one fit."""
+
+    def __init__(self, image: Tensor, k: int, method: Method, seed: int, on_report) -> None:
+        self.image, self.k, self.method, self.seed = image, k, method, seed
+        self.on_report, self.history = on_report, []
+        self.parameters = PARAMETERS[method.parameters]
+        self.settings = RenderSettings(**method.settings)
+        self.view = View.of((image.shape[0], image.shape[1]), None, None)
+        self.extent = extent_of((image.shape[0], image.shape[1]), image)
+        self.similarity = _ssim(image) if method.ssim or method.plateau else None
+        self.growth = Growth(**method.growth) if method.growth else None
+        first = round(k * self.growth.first) if self.growth else k
+        self._take(STARTS[method.start](image, max(1, first), seed))
+        self.schedule = _Schedule(method, Plateau(**method.plateau) if method.plateau else None)
+        self.excluded, self.step = 0.0, 0
+        self.render()  # compiles before the clock starts
+        self.began = time.perf_counter()
+
+    def _take(self, gaussians: Gaussians) -> None:
+        """Optimise these from now on, with a new optimiser."""
+        m = self.method
+        self.leaves: Leaves = {
+            name: leaf.detach().clone().requires_grad_()
+            for name, leaf in self.parameters.split(gaussians).items()
+        }
+        groups = [{"params": [leaf], "lr": m.rates[name], "first": m.rates[name]}
+                  for name, leaf in self.leaves.items()]  # fmt: skip
+        more = {"weight_decay": m.weight_decay} if m.optimizer == "adamw" else {}
+        self.optimizer = OPTIMIZERS[m.optimizer](groups, **more)
+
+    def packed(self) -> Tensor:
+        return self.parameters.pack(self.leaves, self.extent)
+
+    def render(self) -> Tensor:
+        return render_packed(self.packed(), self.view, self.settings, self.parameters.shape)
+
+    def gaussians(self) -> Gaussians:
+        size = (self.image.shape[0], self.image.shape[1])
+        make = from_cholesky if self.parameters.shape == "cholesky" else Gaussians.from_packed
+        return make(self.packed().detach(), size)
+
+    def until(self, steps: int | None, seconds: float | None) -> FitResult:
+        interrupted = False
+        try:
+            self._report(self.render())
+            while not self._is_over(steps, seconds):
+                self._advance()
+        except KeyboardInterrupt:
+            interrupted = True
+        self._report(self.render())
+        return FitResult(self.gaussians(), self.history, interrupted)
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self.began - self.excluded
+
+    def _is_over(self, steps: int | None, seconds: float | None) -> bool:
+        return (steps is not None and self.step >= steps) or (
+            seconds is not None and self._elapsed() >= seconds
+        )
+
+    def _advance(self) -> None:
+        """Make one step."""
+        out = self.render()
+        if self.step % REPORT_EVERY == 0:
+            self._report(out)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._loss(out).backward()
+        self.optimizer.step()
+        self.step += 1
+        factor = self.schedule.factor(self.step, out.detach(), self.image, self.similarity)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["first"] * factor
+        if self.growth and self.step % self.growth.every == 0 and len(self.leaves["xy"]) < self.k:
+            self._grow()
+
+    def _loss(self, out: Tensor) -> Tensor:
+        m, out = self.method, out.clamp(0, 1) if self.method.clamp else out
+        loss = m.l1 * (out - self.image).abs().mean() + m.l2 * (out - self.image).square().mean()
+        if self.similarity is not None and m.ssim:
+            loss = loss + m.ssim * (1 - self.similarity(out))
+        return loss
+
+    def _grow(self) -> None:
+        """Add Gaussians at pixels drawn by the squared error, coloured with what is missing."""
+        assert self.growth is not None
+        missing = self.image - self.render().detach().clamp(0, 1)
+        error = missing.abs().mean(-1).square()
+        count = min(round(self.k * self.growth.share), self.k - len(self.leaves["xy"]))
+        (pixels,) = sampling.sample(error[None], count, "distinct", self.seed + self.step)
+        new = at_pixels(pixels, self.image, missing.reshape(-1, missing.shape[2])[pixels])
+        together = torch.cat([self.gaussians().packed(), new.packed()])
+        self._take(Gaussians.from_packed(together, new.size))
+
+    def _report(self, out: Tensor) -> None:
+        if self.history and self.history[-1].step >= self.step:
+            return
+        elapsed = self._elapsed()
+        self.history.append(Report(self.step, elapsed, metrics.psnr(out.detach(), self.image)))
+        if self.on_report is not None:
+            self.on_report(self.history[-1])
+        self.excluded += self._elapsed() - elapsed
+
+
+class _Schedule:
+    """The factor of the learning rates."""
+
+    def __init__(self, method: Method, plateau: Plateau | None) -> None:
+        self.method, self.plateau = method, plateau
+        self.best, self.idle, self.times = [0.0, 0.0], 0, 0
+
+    def factor(self, step: int, out: Tensor, image: Tensor, similarity) -> float:
+        if self.method.halve_every:
+            return 0.5 ** (step // self.method.halve_every)
+        p = self.plateau
+        if p is None:
+            return 1.0
+        if step % p.every == 0:
+            found = [metrics.psnr(out, image), float(similarity(out.clamp(0, 1)))]
+            if found[0] > self.best[0] + p.psnr and found[1] > self.best[1] + p.ssim:
+                self.best, self.idle = found, 0
+            else:
+                self.idle += p.every
+            if self.idle >= p.patience and self.times < p.times:
+                self.idle, self.times = 0, self.times + 1
+        return p.factor**self.times
+
+
+def _ssim(image: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the structural similarity to an image, as a function of another. [H, W, C]"""
+    try:
+        from pytorch_msssim import ssim
+    except ImportError as error:
+        raise ImportError(
+            "SSIM needs the package pytorch-msssim; pip install 'taichi2dgs[bench]'"
+        ) from error
+    target = image.permute(2, 0, 1)[None]
+    return lambda out: ssim(out.permute(2, 0, 1)[None], target, data_range=1.0)

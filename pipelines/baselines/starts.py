@@ -1,0 +1,112 @@
+"""How the peers begin: Gaussians before the first step, by the name of the method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from nets.detail import blur, gradient_magnitude
+from pipelines import inits, sampling
+from pipelines.baselines.parameters import from_cholesky
+from taichi2dgs import Gaussians
+
+SCALE = 5.0  # pixels: all of Image-GS's Gaussians
+RANDOM_SHARE = 0.3  # of Image-GS's centres
+SALIENCY_SIDE = 64  # pixels, to which spectral residual scales the shorter side
+SALIENCY_BLUR = 2.5  # pixels there
+AVERAGED = 3  # frequencies, in the mean that the residual is taken from
+
+
+def gaussianimage_cholesky(image: Tensor, k: int, seed: int) -> Gaussians:
+    """Uniform centres and colours; Cholesky factors uniform in [0, 1], plus 0.5 on the diagonal."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width, channels = image.shape
+    draw = torch.rand(k, 5 + channels, generator=generator)
+    extent = torch.tensor([width, height], dtype=draw.dtype)
+    shape = draw[:, 2:5] + torch.tensor([0.5, 0, 0.5])
+    params = torch.cat([draw[:, :2] * extent, shape, draw[:, 5:]], 1)
+    return from_cholesky(params, (height, width))
+
+
+def gaussianimage_rs(image: Tensor, k: int, seed: int) -> Gaussians:
+    """Uniform centres and colours; scales uniform in [0.5, 1.5]; a rotation above half a turn."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width, channels = image.shape
+    draw = torch.rand(k, 5 + channels, generator=generator)
+    return Gaussians(
+        xy=draw[:, :2] * torch.tensor([width, height], dtype=draw.dtype),
+        log_scale=(draw[:, 2:4] + 0.5).log(),
+        theta=2 * math.pi * torch.sigmoid(draw[:, 4]),
+        color=draw[:, 5:].contiguous(),
+        size=(height, width),
+    )
+
+
+def image_gs(density: Tensor, image: Tensor, k: int, seed: int) -> Gaussians:
+    """30 % of the centres drawn uniformly, the others by a density; round, of one scale.
+
+    Args:
+        density: [H, W]
+        image: [H, W, C]
+        k: number of Gaussians.
+        seed: of the draws.
+    """
+    uniform = round(RANDOM_SHARE * k)
+    maps = torch.stack([torch.ones_like(density), density])
+    counts = [max(1, uniform), max(1, k - uniform)]
+    pixels = torch.cat(sampling.sample(maps, counts, "distinct", seed))[:k]
+    return at_pixels(pixels, image, image.reshape(-1, image.shape[2])[pixels])
+
+
+def at_pixels(pixels: Tensor, image: Tensor, color: Tensor) -> Gaussians:
+    """Round Gaussians of Image-GS's one scale at the centres of pixels. [N], [H, W, C], [N, C]"""
+    height, width, _ = image.shape
+    xy = torch.stack([pixels % width, pixels // width], 1).float() + 0.5
+    log_scale = torch.full((len(pixels), 2), math.log(SCALE))
+    return Gaussians(xy, log_scale, torch.zeros(len(pixels)), color.contiguous(), (height, width))
+
+
+def image_gs_gradient(image: Tensor, k: int, seed: int) -> Gaussians:
+    """Image-GS by the square of the gradient's magnitude."""
+    magnitude = gradient_magnitude(image.permute(2, 0, 1)[None])[0, 0]
+    return image_gs(magnitude.square(), image, k, seed)
+
+
+def image_gs_saliency(image: Tensor, k: int, seed: int) -> Gaussians:
+    """Image-GS by saliency: here that of the spectral residual, which needs no weights."""
+    return image_gs(spectral_residual(image), image, k, seed)
+
+
+def spectral_residual(image: Tensor) -> Tensor:
+    """Return the saliency map of Hou and Zhang (CVPR 2007), 0 or more. [H, W, C] -> [H, W]"""
+    height, width, _ = image.shape
+    grey = image.mean(-1)[None, None]
+    factor = SALIENCY_SIDE / min(height, width)
+    size = [max(1, round(height * factor)), max(1, round(width * factor))]
+    small = F.interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)
+    spectrum = torch.fft.fft2(small)
+    logs = spectrum.abs().clamp(min=1e-9).log()
+    around = F.pad(logs, [AVERAGED // 2] * 4, mode="circular")
+    residual = logs - F.avg_pool2d(around, AVERAGED, stride=1)
+    salient = torch.fft.ifft2(torch.polar(residual.exp(), spectrum.angle())).abs().square()
+    smooth = blur(salient, torch.tensor([SALIENCY_BLUR]))
+    return F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)[0, 0]
+
+
+def _prior(init: str, sampler: str | None = None) -> Callable[[Tensor, int, int], Gaussians]:
+    return lambda image, k, seed: inits.initialize(image, k, init, seed, sampler=sampler)
+
+
+STARTS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
+    "gaussianimage-cholesky": gaussianimage_cholesky,
+    "gaussianimage-rs": gaussianimage_rs,
+    "image-gs-gradient": image_gs_gradient,
+    "image-gs-saliency": image_gs_saliency,
+    "fast-2dgs": _prior("prior", "multinomial"),
+    "instant-gi": _prior("prior", "floyd-steinberg"),
+    **{name: _prior(name) for name in inits.INITS},
+}

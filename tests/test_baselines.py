@@ -1,0 +1,130 @@
+"""The peers' methods on this renderer: their parts, and that they learn."""
+
+import math
+
+import pytest
+import torch
+from conftest import scatter
+
+from pipelines import baselines, configuration
+from pipelines.baselines import parameters, starts
+from pipelines.baselines.adan import Adan
+from taichi2dgs import RenderSettings, files, reference
+from taichi2dgs.render import View, render_packed
+
+SIZE = (33, 41)
+
+
+@pytest.fixture(scope="module")
+def crop() -> torch.Tensor:
+    pytest.importorskip("skimage.data", reason="needs the extra 'demo' for a photograph")
+    return files.read_image("sample:astronaut")[40:168, 160:288].contiguous()
+
+
+@pytest.mark.parametrize("blend", ["normalized", "sum"])
+def test_cholesky_shapes_render_as_their_gaussians_do(blend):
+    """Image and gradients, against the float64 reference through an eigendecomposition."""
+    g = scatter(60, SIZE)
+    packed = torch.cat([g.xy, parameters.cholesky_of(g), g.color], 1)
+    settings, view = RenderSettings(blend=blend), View.of(SIZE, None, None)
+    cotangent = torch.randn(*SIZE, 3, generator=torch.Generator().manual_seed(1))
+
+    leaf = packed.clone().requires_grad_()
+    image = render_packed(leaf, view, settings, "cholesky")
+    image.backward(cotangent)
+
+    double = packed.double().requires_grad_()
+    expected = reference.render(parameters.from_cholesky(double, SIZE), blend=blend)
+    expected.backward(cotangent.double())
+    assert leaf.grad is not None and double.grad is not None
+    torch.testing.assert_close(image.double(), expected, atol=1e-5, rtol=1e-4)
+    scale = double.grad.abs().amax(0)
+    assert float(((leaf.grad - double.grad).abs().amax(0) / scale).max()) < 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(parameters.PARAMETERS))
+def test_parameterisations_keep_what_they_start_from(name):
+    g = scatter(50, SIZE, margin=-0.05, log_scale=(-0.6, 1.5))
+    kind = parameters.PARAMETERS[name]
+    packed = kind.pack(kind.split(g), parameters.extent_of(SIZE, g.xy))
+    back = render_packed(packed, View.of(SIZE, None, None), RenderSettings(), kind.shape)
+    torch.testing.assert_close(back, g.render(), atol=2e-3, rtol=0)
+
+
+def test_from_cholesky_inverts_cholesky_of():
+    g = scatter(50, SIZE)
+    packed = torch.cat([g.xy, parameters.cholesky_of(g), g.color], 1)
+    back = parameters.cholesky_of(parameters.from_cholesky(packed, SIZE))
+    torch.testing.assert_close(back, packed[:, 2:5], atol=1e-4, rtol=1e-4)
+
+
+def test_adan_takes_the_steps_of_its_paper():
+    """Algorithm 1 written out in plain numbers, on x^2 / 2."""
+    x = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
+    optimizer = Adan([x], lr=0.1)
+    m = v = n = 0.0
+    value, before = 3.0, 3.0
+    for step in range(1, 6):
+        optimizer.zero_grad()
+        (x**2 / 2).sum().backward()
+        optimizer.step()
+        grad = value
+        m = 0.98 * m + 0.02 * grad
+        v = 0.92 * v + 0.08 * (grad - before)
+        n = 0.99 * n + 0.01 * (grad + 0.92 * (grad - before)) ** 2
+        towards = m / (1 - 0.98**step) + 0.92 * v / (1 - 0.92**step)
+        value -= 0.1 * towards / (math.sqrt(n / (1 - 0.99**step)) + 1e-8)
+        before = grad
+        assert x.item() == pytest.approx(value, rel=1e-12)
+
+
+def test_saliency_finds_what_stands_out():
+    image = torch.rand(96, 128, 3, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.4
+    image[30:40, 80:92] = torch.tensor([1.0, 0.9, 0.2])
+    saliency = starts.spectral_residual(image)
+    assert saliency.shape == (96, 128) and float(saliency.min()) >= 0
+    row, column = divmod(int(saliency.argmax()), 128)
+    assert 24 <= row < 46 and 74 <= column < 98
+
+
+@pytest.mark.parametrize("name", baselines.names())
+def test_each_method_learns(name, crop):
+    method = baselines.load(name)
+    assert method.about
+    result = baselines.run(crop[:64, :64], 400, method, steps=30)
+    assert result.history[-1].psnr > result.history[0].psnr + 0.5
+    assert [report.step for report in result.history] == [0, 25, 30] or method.fused
+    final = result.gaussians.render(**method.settings)
+    assert final.shape == (64, 64, 3) and bool(torch.isfinite(final).all())
+
+
+def test_gaussians_are_added_where_the_error_is(crop):
+    method = baselines.load("image-gs-gradient")
+    growing = baselines.Method(
+        **{**vars(method), "growth": {"first": 0.5, "every": 4, "share": 0.25}}
+    )
+    counts = []
+    for steps in (3, 4, 8, 12):
+        result = baselines.run(crop[:48, :48], 200, growing, steps=steps)
+        counts.append(len(result.gaussians))
+    assert counts == [100, 150, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("start: nowhere", "start='nowhere'"), ("parameters: polar", "parameters='polar'"),
+     ("speed: 3", "unknown: speed"), ("growth: {often: 1}\nfused: true", "often"),
+     ("rates: {xy: 1}", "rates=.*expected one for each of")],
+)  # fmt: skip
+def test_bad_methods_are_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(ValueError, match=message):
+        baselines.load(str(path))
+    with pytest.raises(ValueError, match="nobody: no such file or configuration"):
+        baselines.load("nobody")
+
+
+def test_shipped_methods_are_those_of_the_configurations():
+    assert set(baselines.names()) == set(configuration.shipped("baselines"))
+    assert len(baselines.names()) >= 11
