@@ -24,19 +24,19 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         files.write_image(
             tmp_path / f"kodim{number:02d}.png", photograph[:40, 8 * number :][:, :44]
         )
-    options = ("--data", tmp_path, "--k", 90, 60, "--init", "gradient", "random", "--steps", 30,
-               "--crop", 32, "--out", tmp_path / "out/table")  # fmt: skip
+    options = ("--data", tmp_path, "--k", 90, 60, "--methods", "ours-gradient", "image-gs-gradient",
+               "--steps", 30, "--crop", 32, "--out", tmp_path / "out/table")  # fmt: skip
     done = run_kodak(*options)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "out/table.json"
     result = json.loads(path.read_text())
     assert [row["image"] for row in result["rows"]] == ["kodim01", "kodim02"] * 4
     for row in result["rows"]:
-        assert list(row["psnr_at"]) == ["0", "25"]
+        assert list(row["psnr_at"]) == ["0", "25"] and row["steps"] == 30
         assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
     table = (tmp_path / "out/table.md").read_text()
     assert table.strip() == done.stdout.strip() and "| kodim02 | " in table
-    assert "| 60 | random | " in table and str(tmp_path) not in table.split("--out")[0]
+    assert "| 60 | image-gs-gradient | " in table and str(tmp_path) not in table.split("--out")[0]
 
     path.write_text(json.dumps({**result, "rows": result["rows"][:-1]}))  # as if killed
     again = run_kodak(*options)
@@ -45,14 +45,17 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
     assert rows[:-1] == result["rows"][:-1] and rows[-1]["psnr"] == result["rows"][-1]["psnr"]
 
 
-def test_run_kodak_measures_starts_alone(tmp_path, photograph):
+def test_run_kodak_measures_starts_alone_and_seconds(tmp_path, photograph):
     files.write_image(tmp_path / "a.png", photograph[:40, :40])
     done = run_kodak(
-        "--data", tmp_path, "--k", 50, "--init", "random", "--sampler", "distinct", "systematic",
-        "--steps", 0, "--out", tmp_path / "table",
+        "--data", tmp_path, "--k", 50, "--methods", "ours-random", "--sampler", "distinct",
+        "systematic", "--steps", 0, "--out", tmp_path / "table",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "| 50 | random, systematic | " in done.stdout
+    assert "| 50 | ours-random, systematic | " in done.stdout
+    done = run_kodak("--data", tmp_path, "--k", 50, "--seconds", 1.05, "--out", tmp_path / "other")
+    assert done.returncode == 0, done.stderr
+    assert "| 1 s | " in done.stdout and "| 50 | ours | " in done.stdout
 
 
 def test_run_kodak_names_an_empty_folder(tmp_path):

@@ -13,8 +13,8 @@ from torch import Tensor
 from pipelines import configuration, sampling
 from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
-from pipelines.baselines.starts import STARTS, at_pixels
-from taichi2dgs import FitResult, Gaussians, RenderSettings, Report, fit, metrics
+from pipelines.baselines.starts import STARTS, at_pixels, begin
+from taichi2dgs import FitOptions, FitResult, Gaussians, RenderSettings, Report, fit, metrics
 from taichi2dgs.fit import check_budget
 from taichi2dgs.render import View, render_packed
 
@@ -66,7 +66,9 @@ class Method:
     Args:
         about: one line: whose method, and where its numbers are from.
         start: one of `STARTS`.
-        fused: fit with the fused engine and its defaults; nothing below counts then.
+        sampler: of this library's own starts, see `sampling.sample`; None for their defaults.
+        fused: fit with the fused engine; of what follows, only `fit` counts then.
+        fit: fields of `FitOptions` that differ from its defaults.
         parameters: one of `PARAMETERS`.
         settings: how Gaussians blend; fields of `RenderSettings`.
         clamp: whether the loss sees the render clamped to [0, 1].
@@ -81,7 +83,9 @@ class Method:
 
     about: str = ""
     start: str = "gradient"
+    sampler: str | None = None
     fused: bool = False
+    fit: dict[str, Any] = field(default_factory=dict)
     parameters: str = "log-scale"
     settings: dict[str, Any] = field(default_factory=dict)
     clamp: bool = False
@@ -104,8 +108,12 @@ class Method:
         leaves = LEAVES - {"theta"} if self.parameters == "cholesky" else LEAVES
         if not self.fused and set(self.rates) != leaves:
             raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
+        if self.sampler not in (None, *sampling.METHODS):
+            raise ValueError(
+                f"sampler={self.sampler!r}; expected one of {', '.join(sampling.METHODS)}"
+            )
         for kind, options in ((RenderSettings, self.settings), (Plateau, self.plateau),
-                              (Growth, self.growth)):  # fmt: skip
+                              (Growth, self.growth), (FitOptions, self.fit)):  # fmt: skip
             kind(**options or {})
 
 
@@ -153,8 +161,9 @@ def run(
     """
     check_budget(steps, seconds)
     if method.fused:
-        start = STARTS[method.start](image, k, seed)
-        return fit(image, start, steps=steps, seconds=seconds, on_report=on_report)
+        options = FitOptions(**{"report_every": REPORT_EVERY, **method.fit})
+        start = begin(image, k, method.start, seed, method.sampler)
+        return fit(image, start, steps=steps, seconds=seconds, on_report=on_report, options=options)
     return _Run(image, k, method, seed, on_report).until(steps, seconds)
 
 
@@ -171,7 +180,7 @@ class _Run:
         self.similarity = _ssim(image) if method.ssim or method.plateau else None
         self.growth = Growth(**method.growth) if method.growth else None
         first = round(k * self.growth.first) if self.growth else k
-        self._take(STARTS[method.start](image, max(1, first), seed))
+        self._take(begin(image, max(1, first), method.start, seed, method.sampler))
         self.schedule = _Schedule(method, Plateau(**method.plateau) if method.plateau else None)
         self.excluded, self.step = 0.0, 0
         self.render()  # compiles before the clock starts

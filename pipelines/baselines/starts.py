@@ -97,16 +97,27 @@ def spectral_residual(image: Tensor) -> Tensor:
     return F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)[0, 0]
 
 
-def _prior(init: str, sampler: str | None = None) -> Callable[[Tensor, int, int], Gaussians]:
-    return lambda image, k, seed: inits.initialize(image, k, init, seed, sampler=sampler)
-
-
-STARTS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
+PEERS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
     "gaussianimage-cholesky": gaussianimage_cholesky,
     "gaussianimage-rs": gaussianimage_rs,
     "image-gs-gradient": image_gs_gradient,
     "image-gs-saliency": image_gs_saliency,
-    "fast-2dgs": _prior("prior", "multinomial"),
-    "instant-gi": _prior("prior", "floyd-steinberg"),
-    **{name: _prior(name) for name in inits.INITS},
 }
+STARTS = (*PEERS, *inits.INITS)
+
+
+def begin(
+    image: Tensor, k: int, start: str, seed: int = 0, sampler: str | None = None
+) -> Gaussians:
+    """Return the Gaussians that a start begins with.
+
+    Args:
+        image: values in [0, 1]. [H, W, C]
+        k: number of Gaussians.
+        start: one of `STARTS`.
+        seed: of everything random.
+        sampler: of this library's own starts, see `sampling.sample`; None for their defaults.
+    """
+    if start in PEERS:
+        return PEERS[start](image, k, seed)
+    return inits.initialize(image, k, start, seed, sampler=sampler)
