@@ -1,11 +1,11 @@
 """Fit centre crops by every method at every k, and write the table of PSNRs and times.
 
-    python benchmarks/run_kodak.py --data FOLDER --methods ours ours-gradient --k 10000 50000
+    python benchmarks/run_kodak.py --methods ours ours-gradient --k 10000 50000
 
-FOLDER holds pictures: Kodak's 24, or others. A method is one of configs/baselines, or a file like
-them. A JSON file with every fit and a Markdown table appear in --out; both carry machine, backend,
-versions, commit and command. Compiling is not on the clock; a short fit before the first of each
-kind warms up. A run that is killed goes on where it was.
+--data FOLDER takes pictures from there; without it Kodak's 24 are downloaded, once. A method is one
+of configs/baselines, or a file like them. A JSON file with every fit and a Markdown table appear in
+--out; both carry machine, backend, versions, commit and command. Compiling is not on the clock; a
+short fit before the first of each kind warms up. A run that is killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kodak
 import torch
 from tqdm import tqdm
 
@@ -45,6 +46,7 @@ REPEATS = 5  # of a render, whose median counts
 def main() -> int:
     options = parse()
     try:
+        options.data = options.data or kodak.fetch(options.images)
         pictures = find_pictures(options.data, options.images)
         taichi2dgs.init(options.backend)
         run = describe(options)
@@ -62,7 +64,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--data", type=Path, help="folder of pictures (Kodak, downloaded)")
     parser.add_argument("--k", type=int, nargs="+", default=[50_000], help="Gaussians (50000)")
     parser.add_argument("--methods", nargs="+", default=["ours"], metavar="METHOD",
                         help=f"(ours) {', '.join(baselines.names())}, or YAML files")  # fmt: skip

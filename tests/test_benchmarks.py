@@ -1,10 +1,12 @@
 """The benchmark scripts run, and write what they say."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import environment
 
 from taichi2dgs import files
@@ -61,3 +63,44 @@ def test_run_kodak_measures_starts_alone_and_seconds(tmp_path, photograph):
 def test_run_kodak_names_an_empty_folder(tmp_path):
     done = run_kodak("--data", tmp_path)
     assert done.returncode == 2 and str(tmp_path) in done.stderr
+
+
+def test_figures_are_drawn(tmp_path, photograph):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    files.write_image(tmp_path / "a.png", photograph[:64, :64])
+    command = [sys.executable, SCRIPT.with_name("figures.py"), "--image", tmp_path / "a.png",
+               "--steps", 5, "--out", tmp_path / "out"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("prior.webp", "density.webp"):
+        assert min(files.read_image(tmp_path / "out" / name).shape[:2]) > 400
+
+
+@pytest.fixture(scope="module")
+def kodak():
+    sys.path.insert(0, str(SCRIPT.parent))
+    yield importlib.import_module("kodak")
+    sys.path.remove(str(SCRIPT.parent))
+
+
+def test_kodak_is_fetched_once_and_checked(tmp_path, kodak, photograph):
+    originals = Path(__file__).resolve().parents[2] / "shared/data/kodak"
+    if not originals.exists():
+        pytest.skip(f"no photographs in {originals}")
+    folder = kodak.fetch(2, tmp_path / "cache", originals.as_uri())
+    assert sorted(path.name for path in folder.iterdir()) == ["kodim01.png", "kodim02.png"]
+    assert kodak.fetch(2, tmp_path / "cache", "file:///nowhere") == folder
+
+
+def test_a_picture_that_cannot_be_had_is_named(tmp_path, kodak, photograph):
+    with pytest.raises(ValueError, match=r"has no kodim01.png, and file:.* expected --data FOLDER"):
+        kodak.fetch(1, tmp_path / "cache", (tmp_path / "nothing").as_uri())
+    files.write_image(tmp_path / "kodim01.png", photograph)
+    with pytest.raises(ValueError, match=r"kodim01.png: its pixels hash to .* expected a002"):
+        kodak.fetch(1, tmp_path / "cache", tmp_path.as_uri())
+    (tmp_path / "kodim01.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"kodim01.png: not a picture"):
+        kodak.fetch(1, tmp_path / "cache", tmp_path.as_uri())
+    assert not list((tmp_path / "cache").iterdir())
