@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 LEVELS = (1, 2, 4, 4, 4)  # channels over the base width; four steps down and four up
 K_MAX = 512 * 512  # k_hat is 1 at one Gaussian per pixel
-LAYERS = 3  # a block repeats convolution, normalisation, ReLU
 AREA = 512 * 512  # pixels that k is counted on inside
 
 
@@ -65,16 +63,6 @@ class UNet(nn.Module):
         for block in self.up:
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
         return F.pixel_shuffle(self.head(x), self.patch)[..., :height, :width]
-
-    def fuse(self) -> None:
-        """Merge every batch normalisation into the convolution before it, for inference only."""
-        for block in (*self.down, *self.up):
-            assert isinstance(block, nn.Sequential)
-            for index in range(0, len(block), LAYERS):
-                conv, norm = block[index], block[index + 1]
-                block[index] = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var]
-                block[index + 1] = nn.Identity()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class FiLM(nn.Module):

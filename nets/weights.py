@@ -103,5 +103,5 @@ def load(name: str, folder: str | Path = SHIPPED) -> Net:
     except Exception as error:  # a pickle of anything else raises anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: not weights of the {name} network ({reason})") from error
-    net.eval().unet.fuse()
-    return net
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval()

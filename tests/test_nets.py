@@ -58,17 +58,6 @@ def test_heat_depends_on_k_and_only_on_its_own_image(scrambled):
     assert float((alone - other).abs().max()) > 1e-4  # observed 1e-3
 
 
-def test_fused_normalisation_changes_nothing(scrambled):
-    images, k = torch.rand(1, 3, 48, 32), torch.tensor([100])
-    with torch.no_grad():
-        for _ in range(20):  # statistics of these images, not those of an untrained network
-            scrambled.train()(images, k)
-        before = scrambled.eval()(images, k)
-        scrambled.unet.fuse()
-        torch.testing.assert_close(scrambled(images, k), before, atol=1e-5, rtol=0)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in scrambled.modules())
-
-
 def test_k_counts_per_512x512():
     assert float(k_hat(torch.tensor([K_MAX]), 512 * 512)) == pytest.approx(1)
     quarter = k_hat(torch.tensor([2500]), 256 * 256)
