@@ -52,8 +52,10 @@ def scaled(k: int, image: Tensor) -> int:
 def start_of(image: Tensor, k: int) -> tuple[Tensor, Gaussians, Gaussians]:
     """Return the heatmap [H, W], the Gaussians as placed, and as the attribute network has them."""
     batch = image.permute(2, 0, 1)[None]
-    heat = prior.heatmaps(weights.load("position"), batch, [k])
-    (placed,) = prior.place(batch, heat, [k], sampling.DEFAULT, 0)
+    position = weights.load("position")
+    heat = prior.heatmaps(position, batch, [k])
+    density = prior.densities(position, batch, [k])
+    (placed,) = prior.place(batch, density, [k], sampling.DEFAULT, 0)
     with torch.no_grad():
         (start,) = prior.attribute(
             weights.load("attributes"), batch, [placed], prior.rendered([placed])

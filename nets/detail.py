@@ -63,6 +63,7 @@ def blur(maps: Tensor, sigmas: Tensor) -> Tensor:
     Returns:
         [B, 1, H, W]
     """
+    sigmas = sigmas.to(maps.device)
     reaches = (REACH * sigmas + 0.5).int().clamp(min=1)
     reach = int(reaches.max())
     offsets = torch.arange(-reach, reach + 1, device=maps.device)

@@ -83,8 +83,8 @@ def initialize_batch(
         images: values in [0, 1]; the networks look at the first three channels, or at one repeated.
             [B, C, H, W]
         k: number of Gaussians, one for all images or one each.
-        init: "prior" draws pixels by the position network's heatmap, and the attribute network
-            says what Gaussians there look like. "prior-no-position" draws uniformly,
+        init: "prior" draws pixels by the position network's heatmap (see `prior.densities`), and
+            the attribute network says what Gaussians there look like. "prior-no-position" draws uniformly,
             "prior-no-attributes" leaves Gaussians round, coloured by their pixel and scaled by the
             distance to three neighbours. "gradient" and "random" use no network: the first draws
             70 % of the probability from the magnitude of the image gradient and 30 % uniformly, as
@@ -129,7 +129,7 @@ def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
     if kind == "uniform":
         return torch.ones(len(pictures), *pictures.shape[2:])
     net = _network("position", str(weights or SHIPPED), pictures.device)
-    return prior.heatmaps(net, pictures, counts)
+    return prior.densities(net, pictures, counts)
 
 
 @lru_cache(maxsize=4)

@@ -9,14 +9,38 @@ import torch
 from torch import Tensor, nn
 
 from nets.prior import Residuals
+from nets.unet import AREA
 from pipelines import projection, sampling, starts
 from taichi2dgs import Gaussians, render
+
+SHARP = 10_000  # Gaussians per 512x512 pixels, up to which starts are drawn by the heat itself
+FLATTENING = 0.22  # power of k above: heat to the power of 0.7 at 50,000, 0.6 at 100,000
 
 
 def heatmaps(net: nn.Module, images: Tensor, k: Sequence[int]) -> Tensor:
     """Return the predicted heatmaps. [B, C, H, W] -> [B, H, W]"""
     with torch.no_grad():
         return net(as_rgb(images), torch.tensor(k, device=images.device))[:, 0].float()
+
+
+def densities(net: nn.Module, images: Tensor, k: Sequence[int]) -> Tensor:
+    """Return what starts are drawn by: heatmaps, flattened by a power that falls with k.
+
+    Drawn in proportion to the heat, many Gaussians crowd where it is hot: that start is 0.6 dB
+    better at 50,000 per 512x512 pixels, but its fit 0.9 dB worse after 200 steps.
+
+    Args:
+        net: the position network, on the device of the images.
+        images: [B, C, H, W]
+        k: number of Gaussians per image.
+
+    Returns:
+        [B, H, W]
+    """
+    heat = heatmaps(net, images, k)
+    per_area = torch.tensor(k, device=heat.device) * (AREA / heat[0].numel())
+    power = (per_area / SHARP).clamp(min=1) ** -FLATTENING
+    return heat ** power[:, None, None]
 
 
 def place(

@@ -94,7 +94,7 @@ class AttributesStage(Stage[AttributesConfig]):
         return self.processes.mean(losses)[0]
 
     def _place(self, image: Tensor, k: list[int], seed: int) -> list[Gaussians]:
-        heat = prior.heatmaps(self.position, image, k)
+        heat = prior.densities(self.position, image, k)
         return prior.place(image, heat, k, self.config.sampler, seed)
 
     def _validate(self, loss: float) -> None:
