@@ -79,7 +79,7 @@ def draw_prior(image: Tensor, per_512: int, steps: int):
         ("colour added", painted(placed, (start.color - placed.color) * 4 + 0.5)),
         named("placed, round", placed, image), named("start of the fit", start, image),
         named(f"after {steps} iterations", fitted, image),
-        ("its error, times 10", (fitted.render() - image).abs() * 10),
+        ("its error, times 50", (fitted.render() - image).abs() * 50),
     ]  # fmt: skip
     return grid(panels, 4)
 

@@ -84,11 +84,11 @@ def initialize_batch(
             [B, C, H, W]
         k: number of Gaussians, one for all images or one each.
         init: "prior" draws pixels by the position network's heatmap (see `prior.densities`), and
-            the attribute network says what Gaussians there look like. "prior-no-position" draws uniformly,
-            "prior-no-attributes" leaves Gaussians round, coloured by their pixel and scaled by the
-            distance to three neighbours. "gradient" and "random" use no network: the first draws
-            70 % of the probability from the magnitude of the image gradient and 30 % uniformly, as
-            Image-GS does.
+            the attribute network says what Gaussians there look like. "prior-no-position" draws
+            uniformly, "prior-no-attributes" leaves Gaussians round, coloured by their pixel and
+            scaled by the distance to three neighbours. "gradient" and "random" use no network: the
+            first draws 70 % of the probability from the magnitude of the image gradient and 30 %
+            uniformly, as Image-GS does.
         seed: of the random numbers; image b is drawn with seed + b.
         sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient"
             and "random", and the default of `sampling.sample` for the others.
