@@ -44,8 +44,13 @@ class Processes:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if dist.is_initialized():
+            if error is None:
+                # Gloo's threads outlive the group once DistributedDataParallel has used it. A sum
+                # that one still holds would be freed while the interpreter ends, which aborts the
+                # process; when a barrier is through, they hold nothing.
+                dist.barrier()
             dist.destroy_process_group()
 
     def wait(self) -> None:
