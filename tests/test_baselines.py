@@ -128,3 +128,13 @@ def test_bad_methods_are_named(tmp_path, text, message):
 def test_shipped_methods_are_those_of_the_configurations():
     assert set(baselines.names()) == set(configuration.shipped("baselines"))
     assert len(baselines.names()) >= 11
+
+
+def test_an_adaptive_method_has_more_gaussians_for_more_detail(crop):
+    method = baselines.load("instant-gi-adaptive")
+    smooth = crop.mean((0, 1), keepdim=True) + 0.3 * (crop - crop.mean((0, 1), keepdim=True))
+    counts = [
+        len(baselines.run(image[:64, :64].contiguous(), 400, method, steps=0).gaussians)
+        for image in (smooth, crop)
+    ]
+    assert counts[1] == pytest.approx(counts[0] / 0.3, rel=0.05)

@@ -38,7 +38,9 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
     table = (tmp_path / "out/table.md").read_text()
     assert table.strip() == done.stdout.strip() and "| kodim02 | " in table
-    assert "| 60 | image-gs-gradient | " in table and str(tmp_path) not in table.split("--out")[0]
+    assert (
+        "| 60 (30) | image-gs-gradient | " in table and str(tmp_path) not in table.split("--out")[0]
+    )
 
     path.write_text(json.dumps({**result, "rows": result["rows"][:-1]}))  # as if killed
     again = run_kodak(*options)
@@ -104,3 +106,29 @@ def test_a_picture_that_cannot_be_had_is_named(tmp_path, kodak, photograph):
     with pytest.raises(ValueError, match=r"kodim01.png: not a picture"):
         kodak.fetch(1, tmp_path / "cache", tmp_path.as_uri())
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_run_datasets_has_a_line_for_each_folder(tmp_path, photograph):
+    for name, width in (("wide", 120), ("narrow", 60)):
+        (tmp_path / name).mkdir()
+        files.write_image(tmp_path / name / "a.png", photograph[:50, :width])
+    command = [sys.executable, SCRIPT.with_name("run_datasets.py"), "--data", tmp_path / "wide",
+               tmp_path / "narrow", "--k", 60, "--methods", "ours-random", "--steps", 3,
+               "--out", tmp_path / "table"]  # fmt: skip
+    for more, sizes in ((["--side", 40], [[40, 40]] * 2), (["--native"], [[50, 120], [50, 60]])):
+        done = subprocess.run(
+            list(map(str, command + more)), capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+        assert [row["size"] for row in rows] == sizes
+        assert "| 1 of wide | 60 | " in done.stdout and "| 1 of narrow | 60 | " in done.stdout
+
+
+def test_run_datasets_needs_folders_of_different_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    done = subprocess.run(
+        [sys.executable, SCRIPT.with_name("run_datasets.py"), "--data", tmp_path, tmp_path],
+        capture_output=True, text=True, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 2 and "expected different names" in done.stderr

@@ -19,6 +19,7 @@ RANDOM_SHARE = 0.3  # of Image-GS's centres
 SALIENCY_SIDE = 64  # pixels, to which spectral residual scales the shorter side
 SALIENCY_BLUR = 2.5  # pixels there
 AVERAGED = 3  # frequencies, in the mean that the residual is taken from
+AVERAGE_DETAIL = 0.0687  # mean gradient magnitude of 211 of the training photographs
 
 
 def gaussianimage_cholesky(image: Tensor, k: int, seed: int) -> Gaussians:
@@ -104,6 +105,15 @@ PEERS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
     "image-gs-saliency": image_gs_saliency,
 }
 STARTS = (*PEERS, *inits.INITS)
+
+
+def adaptive_count(image: Tensor, k: int) -> int:
+    """Return a number of Gaussians in proportion to a picture's detail, k for an average one.
+
+    Instant-GI sums its position map for this; here detail is the gradient's mean magnitude.
+    """
+    detail = float(gradient_magnitude(image.permute(2, 0, 1)[None]).mean())
+    return max(1, round(k * detail / AVERAGE_DETAIL))
 
 
 def begin(

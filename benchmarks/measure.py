@@ -1,0 +1,207 @@
+"""Measure fits of pictures: what run_kodak.py and run_datasets.py share."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from pipelines import baselines, configuration
+from pipelines.baselines.starts import begin
+from pipelines.sampling import METHODS
+from pipelines.training.images import SUFFIXES
+from taichi2dgs import doctor, files, metrics, runtime
+
+RESULTS = Path(__file__).resolve().parent / "results"
+STEPS = (0, 25, 50, 100, 200, 500, 1000)  # reported, where the fit is that long
+SECONDS = (1, 2, 5, 10, 30)
+KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
+SMALLEST_MS_SSIM = 161  # pixels a side
+REPEATS = 5  # of a render, whose median counts
+
+
+def add_options(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add what every benchmark of fits lets one choose."""
+    parser.add_argument("--k", type=int, nargs="+", default=[50_000], help="Gaussians (50000)")
+    parser.add_argument("--methods", nargs="+", default=["ours"], metavar="METHOD",
+                        help=f"(ours) {', '.join(baselines.names())}, or YAML files")  # fmt: skip
+    parser.add_argument("--sampler", nargs="+", default=["default"],
+                        choices=["default", *METHODS], help="in place of the method's")  # fmt: skip
+    parser.add_argument("--steps", type=int, help="iterations; 0: starts only (200)")
+    parser.add_argument("--seconds", type=float, nargs="+",
+                        help="budgets, not --steps; fused methods fit once for each")  # fmt: skip
+    parser.add_argument("--images", type=int, help="how many of each folder, from the first (all)")
+    parser.add_argument("--config", help="options of fused fits: a YAML file or a shipped name")
+    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
+    parser.add_argument("--out", type=Path, default=RESULTS / out, help=f"(results/{out})")
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    options = parser.parse_args()
+    if options.steps is None and options.seconds is None:
+        options.steps = 200
+    return options
+
+
+def find_pictures(folder: Path, count: int | None) -> list[Path]:
+    """Return the first pictures of a folder, all of them for None.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"--data {folder}: no pictures there")
+    return found[:count]
+
+
+def measure_all(
+    pictures: dict[str, list[Path]], prepare: Callable[[Path], Tensor], run: dict[str, Any],
+    options: argparse.Namespace,
+) -> list[dict]:  # fmt: skip
+    """Measure every picture in every kind of fit, but those that an earlier run has measured.
+
+    Args:
+        pictures: of each dataset.
+        prepare: reads a picture as it is to be fitted. [H, W, C]
+        run: see `describe`.
+        options: of the command line.
+    """
+    out = options.out.with_suffix(".json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = earlier_rows(out, run)
+    done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
+    warm = set()
+    kinds = itertools.product(pictures.items(), options.k, options.methods, options.sampler)
+    fits = [(*kind, path) for kind in kinds for path in kind[0][1]]
+    bar = tqdm(fits, "fits", unit="fit")
+    for (dataset, _), k, name, sampler, path in bar:
+        kind = dict(zip(KINDS, (dataset, k, Path(name).stem, sampler), strict=True))
+        if (path.stem, *kind.values()) in done:
+            continue
+        method = method_of(name, sampler, options.config)
+        image = prepare(path)
+        if (name, sampler) not in warm:
+            baselines.run(image, k, method, steps=2)
+            warm.add((name, sampler))
+        rows.append({"image": path.stem, **kind, **measure(image, k, method, options)})
+        bar.set_postfix_str(f"{k} {name} {path.stem} {rows[-1]['psnr']:.2f} dB")
+        with files.replacing(out) as temporary:
+            Path(temporary).write_text(json.dumps({**run, "rows": rows}, indent=1) + "\n")
+    return rows
+
+
+def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
+    method = baselines.load(name)
+    if sampler != "default":
+        method = replace(method, sampler=sampler)
+    return replace(method, fit=configuration.load(config)) if config and method.fused else method
+
+
+def earlier_rows(out: Path, run: dict[str, Any]) -> list[dict]:
+    """Return what the same command has measured of the same commit before it was killed."""
+    try:
+        earlier = json.loads(out.read_text())
+        rows = earlier.pop("rows")
+    except (OSError, ValueError, KeyError):  # none, or not of ours: it will be replaced
+        return []
+    clean = {**run, "commit": run["commit"].removesuffix("-dirty")}  # which results make it
+    return rows if {**earlier, "commit": earlier["commit"].removesuffix("-dirty")} == clean else []
+
+
+def measure(
+    image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Fit one picture, and look at what came out."""
+    start_seconds = seconds_of(lambda: begin(image, k, method.start, sampler=method.sampler), 1)
+    own = {}  # what a fit reaches whose schedule ends at that budget
+    *early, budget = sorted(options.seconds) if options.seconds else (None,)
+    for at in early if method.fused else ():
+        own[at] = baselines.run(image, k, method, seconds=at).history[-1].psnr
+    result = baselines.run(image, k, method, steps=options.steps, seconds=budget)
+    last = result.history[-1]
+    own[budget] = last.psnr
+    final = result.gaussians.render(**method.settings)
+    within = {at: [r.psnr for r in result.history if r.seconds <= at][-1] for at in SECONDS
+              if at <= last.seconds * 1.02}  # fmt: skip
+    within |= {at: own[at] for at in SECONDS if at in own}
+    return {
+        "size": [*image.shape[:2]],
+        "gaussians": len(result.gaussians),
+        "psnr_at": {str(r.step): round(r.psnr, 3) for r in result.history if r.step in STEPS},
+        "psnr_within": {str(at): round(psnr, 3) for at, psnr in within.items()},
+        "psnr": round(last.psnr, 3),
+        "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
+        "ms_ssim": ms_ssim(final, image),
+        "steps": last.step,
+        "start_seconds": round(start_seconds, 3),
+        "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
+        "render_fps": round(1 / seconds_of(lambda: result.gaussians.render(**method.settings)), 1),
+    }
+
+
+def seconds_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Return the median time that some work takes."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
+    """Multi-scale structural similarity of the clamped image; None if it is too small for that."""
+    from pytorch_msssim import ms_ssim as function
+
+    if min(image.shape[:2]) < SMALLEST_MS_SSIM:
+        return None
+    pair = (one.clamp(0, 1).permute(2, 0, 1)[None] for one in (image, reference))
+    return round(float(function(*pair, data_range=1.0)), 5)
+
+
+def centre_crop(image: Tensor, side: int) -> Tensor:
+    """Return the centre of an image, side x side pixels or as much as there is. [H, W, C]"""
+    height, width = image.shape[:2]
+    top, left = max(0, height - side) // 2, max(0, width - side) // 2
+    return image[top : top + side, left : left + side].contiguous()
+
+
+def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:
+    """Say what is measured, by which command, of which commit, on which machine.
+
+    Args:
+        pictures: what they are.
+        folders: of the pictures; the command names them FOLDER.
+    """
+    private = {str(folder) for folder in folders}
+    arguments = [Path(sys.argv[0]).name, *("FOLDER" if a in private else a for a in sys.argv[1:])]
+    return {
+        "command": "python benchmarks/" + " ".join(arguments),
+        "pictures": pictures,
+        "commit": doctor.commit(),
+        "backend": runtime.current(),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": {k: v for k, v in doctor.versions().items() if k != "platform"},
+    }
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
