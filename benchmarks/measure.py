@@ -84,10 +84,14 @@ def measure_all(
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
     warm = set()
-    kinds = itertools.product(pictures.items(), options.k, options.methods, options.sampler)
-    fits = [(*kind, path) for kind in kinds for path in kind[0][1]]
+    fits = [
+        (dataset, k, name, sampler, path)
+        for dataset in pictures
+        for k, name, sampler in itertools.product(options.k, options.methods, options.sampler)
+        for path in pictures[dataset]
+    ]
     bar = tqdm(fits, "fits", unit="fit")
-    for (dataset, _), k, name, sampler, path in bar:
+    for dataset, k, name, sampler, path in bar:
         kind = dict(zip(KINDS, (dataset, k, Path(name).stem, sampler), strict=True))
         if (path.stem, *kind.values()) in done:
             continue
