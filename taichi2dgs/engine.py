@@ -62,8 +62,9 @@ class Engine:
         with runtime.launching():
             self.kernels.step(
                 self.state, self.first, self.second, self.progress, self.target, self.losses,
-                w.records, w.rects, w.counts, w.starts, w.partial, w.entries, w.packed, w.grads,
-                w.slot_q, w.slot_e, w.view, rates, number, w.units, w.spans, o.settings.eps,
+                w.records, w.rects, w.counts, w.starts, w.partial, w.entries, w.packed, w.state,
+                w.hits, w.weights, *w.gradients(), w.view, rates, number, w.units, w.spans,
+                o.settings.eps,
             )  # fmt: skip
 
     def look(self) -> bool:
@@ -94,8 +95,8 @@ class Engine:
             with runtime.launching():
                 self.kernels.score(
                     self.state, self.target, self.losses, w.records, w.rects, w.counts, w.starts,
-                    w.partial, w.entries, w.packed, w.slot_q, w.slot_e, w.view, w.units, w.spans,
-                    self.options.settings.eps,
+                    w.partial, w.entries, w.packed, w.state, w.hits, w.weights, w.view, w.units,
+                    w.spans, self.options.settings.eps,
                 )  # fmt: skip
             if self.look():
                 return

@@ -64,10 +64,9 @@ class Workspace:
         self.counts = runtime.array("i32", (self.tiles,))
         self.starts = runtime.array("i32", (self.tiles + 1,))
         self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
-        slots = settings.top_k if settings.blend == "normalized" else 1
-        shape = (slots, self.units) if kernels.lanes == 1 else (self.units, slots)
-        self.slot_q = runtime.array(kernels.lanes_real, shape)
-        self.slot_e = runtime.array(kernels.lanes_int, shape)
+        self.wide = kernels.lanes > 1
+        own = self.units if self.wide else 1  # threads of a GPU keep theirs in registers
+        self.state = runtime.array(kernels.elements.span, (own, kernels.rows))
         self.reserve(1)
 
     def reserve(self, capacity: int) -> None:
@@ -79,15 +78,20 @@ class Workspace:
             )
         self.capacity = max(capacity, 1)
         self.entries = runtime.array("i32", (self.capacity,))
-        self.packed = runtime.array(self.real, (self.capacity, binning.RECORD + self.channels))
+        self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
+        own = self.capacity if self.wide else 1
+        self.hits = runtime.array("i32", (own,))
+        self.weights = runtime.array(self.kernels.elements.span, (own, 1))
+        self._sums: Any = None
         self._grads: Any = None
 
-    @property
-    def grads(self) -> Any:
-        """Gradients of the entries, allocated when a backward pass first asks for them."""
+    def gradients(self) -> tuple:
+        """The lists `sums` and `grads`, allocated when a backward pass first asks for them."""
         if self._grads is None:
-            self._grads = runtime.array(self.kernels.grad_row, (self.capacity,))
-        return self._grads
+            elements, own = self.kernels.elements, self.capacity if self.wide else 1
+            self._sums = runtime.array(elements.span, (own, binning.GEOMETRY + self.channels))
+            self._grads = runtime.array(elements.grads, (self.capacity,))
+        return self._sums, self._grads
 
     def required(self) -> int:
         """Entries that the last measured lists need. Waits for the device."""
@@ -122,7 +126,7 @@ class Launch:
         """Return the render. [H, W, C]"""
         w, out = self.work, self.params.new_empty(self.shape)
         self.kernels.forward(
-            w.packed, w.starts, w.slot_q, w.slot_e, out, w.view, w.units, w.spans,
+            w.packed, w.starts, w.state, w.hits, w.weights, out, w.view, w.units, w.spans,
             self.settings.eps,
         )  # fmt: skip
         return out
@@ -131,7 +135,8 @@ class Launch:
         """Return the gradient of the packed parameters. [N, 5 + C]"""
         w, d_params = self.work, self.params.new_empty(self.params.shape)
         self.kernels.backward(
-            self.params, w.records, w.rects, w.starts, w.entries, w.packed, w.slot_q, w.slot_e,
-            w.grads, d_out, d_params, w.view, w.units, w.spans, self.settings.eps,
+            self.params, w.records, w.rects, w.starts, w.entries, w.packed, w.state, w.hits,
+            w.weights, *w.gradients(), d_out, d_params, w.view, w.units, w.spans,
+            self.settings.eps,
         )  # fmt: skip
         return d_params

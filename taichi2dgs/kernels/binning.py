@@ -8,7 +8,7 @@ on every backend.
 
 Arrays (N Gaussians, T tiles, E entries, C channels):
     params [N, 5 + C], records [N, 9], rects [N, 4], counts [T], starts [T + 1], partial [~sqrt T],
-    entries [E] (the Gaussian of each entry), packed [E, 9 + C] (its record and colour).
+    entries [E] (the Gaussian of each entry), packed [E] of 9 + C (its record and colour).
 """
 
 from types import SimpleNamespace
@@ -177,9 +177,9 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
                 insertion_sort(entries, starts[t], starts[t + 1])
                 for e in range(starts[t], starts[t + 1]):
                     for j in ti.static(range(RECORD)):
-                        packed[e, j] = records[entries[e], j]
+                        packed[e][j] = records[entries[e], j]
                     for c in ti.static(range(channels)):
-                        packed[e, RECORD + c] = params[entries[e], GEOMETRY + c]
+                        packed[e][RECORD + c] = params[entries[e], GEOMETRY + c]
 
     @ti.func
     def entry_of(starts: array, entries: array, t, g):

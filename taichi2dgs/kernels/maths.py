@@ -25,12 +25,26 @@ def make(real) -> SimpleNamespace:
         if ti.static(real == ti.f64):
             y = ti.exp(x)
         else:
-            n = ti.math.clamp(ti.floor(x * LOG2_E + 0.5), -126.0, 127.0)
-            r = (x - n * LN2[0]) - n * LN2[1]
-            series = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (
-                1 / 120 + r * (1 / 720 + r * (1 / 5040)))))))  # fmt: skip
-            y = series * ti.bit_cast((ti.cast(n, ti.i32) + 127) << 23, ti.f32)
+            y = times_power_of_two(x, ti.math.clamp(ti.floor(x * LOG2_E + 0.5), -126.0, 127.0))
         return y
+
+    @ti.func
+    def exp_within(x):
+        """exp of what is known to lie between -87 and 87: clamping costs as much as the rest."""
+        y = x
+        if ti.static(real == ti.f64):
+            y = ti.exp(x)
+        else:
+            y = times_power_of_two(x, ti.floor(x * LOG2_E + 0.5))
+        return y
+
+    @ti.func
+    def times_power_of_two(x, n):
+        """exp(x) as 2^n times a series in the rest."""
+        r = (x - n * LN2[0]) - n * LN2[1]
+        series = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (
+            1 / 120 + r * (1 / 720 + r * (1 / 5040)))))))  # fmt: skip
+        return series * ti.bit_cast((ti.cast(n, ti.i32) + 127) << 23, ti.f32)
 
     @ti.func
     def cos_sin(angle):
@@ -50,4 +64,4 @@ def make(real) -> SimpleNamespace:
             si = ti.select(quadrant >= 2, -si, si)
         return co, si
 
-    return SimpleNamespace(exp=exp, cos_sin=cos_sin)
+    return SimpleNamespace(exp=exp, exp_within=exp_within, cos_sin=cos_sin)

@@ -25,9 +25,7 @@ def make(
     reals_3 = ti.types.ndarray(real, 3)
     ints_1 = ti.types.ndarray(ti.i32, 1)
     ints_2 = ti.types.ndarray(ti.i32, 2)
-    slots_q = ti.types.ndarray(f.reals, 2)
-    slots_e = ti.types.ndarray(f.ints, 2)
-    entry_grads = ti.types.ndarray(f.grad_row, 1)
+    lists = f.lists
 
     @ti.kernel
     def measure(params: reals_2, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
@@ -38,23 +36,26 @@ def make(
 
     @ti.kernel
     def fill(params: reals_2, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
-             entries: ints_1, packed: reals_2, view: view_type):  # fmt: skip
+             entries: ints_1, packed: lists.packed, view: view_type):  # fmt: skip
         f.fill(params, records, rects, counts, starts, entries, packed, view)
 
     @ti.kernel
-    def forward(packed: reals_2, starts: ints_1, slot_q: slots_q, slot_e: slots_e, out: reals_3,
-                view: view_type, units: ti.i32, spans: ti.i32, eps: real):  # fmt: skip
+    def forward(packed: lists.packed, starts: ints_1, state: lists.state, hits: ints_1,
+                weights: lists.weights, out: reals_3, view: view_type, units: ti.i32,
+                spans: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
-        render(packed, starts, slot_q, slot_e, None, out, None, view, units, spans, eps)
+        render(packed, starts, state, hits, weights, None, None, out, None, view, units, spans, eps)
 
     @ti.kernel
     def backward(params: reals_2, records: reals_2, rects: ints_2, starts: ints_1,
-                 entries: ints_1, packed: reals_2, slot_q: slots_q, slot_e: slots_e,
-                 grads: entry_grads, d_out: reals_3, d_params: reals_2, view: view_type,
-                 units: ti.i32, spans: ti.i32, eps: real):  # fmt: skip
+                 entries: ints_1, packed: lists.packed, state: lists.state, hits: ints_1,
+                 weights: lists.weights, sums: lists.sums, grads: lists.grads, d_out: reals_3,
+                 d_params: reals_2, view: view_type, units: ti.i32, spans: ti.i32,
+                 eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
         f.clear(starts, packed, grads, view)
-        push(packed, starts, slot_q, slot_e, grads, d_out, None, view, units, spans, eps)
+        push(packed, starts, state, hits, weights, sums, grads, d_out, None, view, units, spans,
+             eps)  # fmt: skip
         for g in range(params.shape[0]):
             row = f.gather(params, records, rects, starts, entries, grads, g, view)
             for j in ti.static(range(binning.GEOMETRY + channels)):
@@ -62,5 +63,5 @@ def make(
 
     return SimpleNamespace(
         measure=measure, fill=fill, forward=forward, backward=backward, view_type=view_type,
-        lanes=lanes, lanes_real=f.reals, lanes_int=f.ints, grad_row=f.grad_row,
+        lanes=lanes, elements=f.elements, rows=f.rows,
     )  # fmt: skip

@@ -4,9 +4,15 @@ The unit of work is a span: `lanes` neighbouring pixels of one row, all treated 
 span is 8 pixels, so that LLVM makes vector instructions of it, and one thread owns a whole tile.
 On a GPU a span is one pixel and one thread.
 
-Arrays beside those of `binning.py` (U units of work, K slots, L lanes):
-    slot_q and slot_e [U, K] or [K, U] of L lanes: squared distance (then weight) and entry;
-    grads [E] of 5 + C: what each entry receives from its own tile.
+A span passes over the list of its tile three times: `select` finds how near the K nearest are, see
+`selection.py`; `blend_found` weighs the entries below that; `push_found` sends gradients back.
+
+Arrays beside those of `binning.py` (U units of work, L lanes), the first four on CPU only:
+    state [U, rows] of L lanes: what a span remembers of itself, see `selection.Rows`;
+    hits [E]: the entries that a span met; weights [E, 1] of L lanes: their squared distances, then
+    weights; sums [E, 5 + C] of L lanes: what each entry receives from its own tile;
+    grads [E] of 5 + C: the same, summed.
+Arrays of lanes have two axes, since with one LLVM does not see that lanes lie side by side.
 The first five columns of grads are sums of h u, h v, h u^2, h u v, h v^2 with h = dL/dq; they turn
 into the gradients of a Gaussian in `gather`.
 """
@@ -15,26 +21,9 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, maths
-from taichi2dgs.kernels.binning import (
-    FALL,
-    GEOMETRY,
-    PAD_PIXELS,
-    PAD_RELATIVE,
-    REACH,
-    RECORD,
-    SHEAR,
-    UX,
-    UY,
-    VX,
-    VY,
-    X,
-    Y,
-    array,
-)
-
-PAD_SQUARE = 1.0e-5  # relative, on a difference of squares: covers the rounding of both
-EMPTY = 1.0e30  # squared distance of a slot that holds nothing
+from taichi2dgs.kernels import binning, maths, selection
+from taichi2dgs.kernels.binning import GEOMETRY, RECORD, UX, UY, VX, VY, array
+from taichi2dgs.kernels.selection import PAD_SQUARE
 
 
 def make(
@@ -47,19 +36,13 @@ def make(
     """
     bins, m = binning.make(channels, real, shape), maths.make(real)
     reals = ti.types.vector(lanes, real)
-    ints = ti.types.vector(lanes, ti.i32)
-    colors = ti.types.matrix(channels, lanes, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
-    normalized = blend == "normalized"
+    normalized, wide = blend == "normalized", lanes > 1
+    chosen = selection.make(channels, top_k, blend, lanes, real)
+    rows, get, put, covers = chosen.rows, chosen.get, chosen.put, chosen.covers
+    distance, weight_of = chosen.distance, chosen.weight_of
+    registers = ti.types.vector(rows.count, real)
     offsets = [float(lane) for lane in range(lanes)]
-
-    @ti.func
-    def slot(unit, k):
-        """Slots of a unit lie together on CPU; on a GPU those of neighbouring threads do."""
-        at = ti.Vector([unit, k])
-        if ti.static(lanes == 1):
-            at = ti.Vector([k, unit])
-        return at
 
     @ti.func
     def span_of(s, view):
@@ -80,146 +63,81 @@ def make(
         return x, y
 
     @ti.func
-    def covers(packed: array, e, x, y):
-        """Whether the support of entry e may reach the span: a padded test for the whole row."""
-        dy = y - packed[e, Y]
-        shift = packed[e, SHEAR] * dy
-        square = packed[e, REACH] * real(1.0 + PAD_SQUARE) - packed[e, FALL] * dy * dy
-        reach = ti.sqrt(ti.max(square, 0))
-        reach += real(PAD_PIXELS) + real(PAD_RELATIVE) * (reach + ti.abs(dy) + ti.abs(shift))
-        left = packed[e, X] - shift - reach
-        return square >= 0 and left <= x[lanes - 1] and left + 2 * reach >= x[0]
+    def entry(n, begin, hits: array):
+        e = begin + n
+        if ti.static(wide):
+            e = hits[begin + n]
+        return e
 
     @ti.func
-    def distance(packed: array, e, x, y, cutoff):
-        """Squared Mahalanobis distance of each lane, EMPTY outside the support."""
-        dx, dy = x - packed[e, X], y - packed[e, Y]
-        u = dx * packed[e, UX] + dy * packed[e, UY]
-        v = dx * packed[e, VX] + dy * packed[e, VY]
-        q = u * u + v * v
-        return ti.select(q <= cutoff * cutoff, q, reals(EMPTY))
-
-    @ti.func
-    def weight(q):
-        return ti.select(q < real(EMPTY), m.exp(real(-0.5) * q), reals(0))
-
-    @ti.func
-    def select(unit, begin, end, x, y, packed: array, slot_q: array, slot_e: array, cutoff):
-        """Leave in the slots the K nearest entries of each lane, nearest first.
-
-        The comparison is strict and entries come in index order, so the lower index wins a tie.
-        """
-        for k in range(top_k):
-            slot_q[slot(unit, k)] = reals(EMPTY)
-            slot_e[slot(unit, k)] = ints(begin)
-        for e in range(begin, end):
-            if covers(packed, e, x, y):
-                q = distance(packed, e, x, y, cutoff)
-                entry = ints(e)
-                for k in ti.static(range(top_k)):
-                    at = slot(unit, k)
-                    held_q, held_e = slot_q[at], slot_e[at]
-                    nearer = q < held_q
-                    slot_q[at] = ti.select(nearer, q, held_q)
-                    slot_e[at] = ti.select(nearer, entry, held_e)
-                    q = ti.select(nearer, held_q, q)
-                    entry = ti.select(nearer, held_e, entry)
-
-    @ti.func
-    def blend_slots(unit, packed: array, slot_q: array, slot_e: array, eps):
-        """Blended colour of each lane and 1 / denominator; slots keep weights from here on."""
-        total = reals(0)
-        out = colors(0)
-        for k in range(top_k):
-            at = slot(unit, k)
-            w = weight(slot_q[at])
-            slot_q[at] = w
-            total += w
-            for lane in ti.static(range(lanes)):
-                e = slot_e[at][lane]
+    def blend_found(state: array, unit, begin, found, x, y, packed: array, hits: array,
+                    weights: array, cutoff, eps):  # fmt: skip
+        """Leave the colours in the state; return 1 / denominator of each lane."""
+        for k in ti.static(range(rows.total, rows.d_out)):
+            put(state, unit, k, reals(0))
+        if ti.static(normalized):
+            chosen.count_ties(state, unit)
+        for n in range(found):
+            e = entry(n, begin, hits)
+            if ti.static(wide) or covers(packed, e, x, y, real(1.0 + PAD_SQUARE)):
+                w = reals(0)
+                if ti.static(wide):
+                    w = weight_of(state, unit, weights[begin + n, 0])
+                    weights[begin + n, 0] = w
+                else:
+                    w = weight_of(state, unit, distance(packed, e, x, y, cutoff))
+                put(state, unit, rows.total, get(state, unit, rows.total) + w)
                 for c in ti.static(range(channels)):
-                    out[c, lane] += w[lane] * packed[e, RECORD + c]
-        scale = 1 / (total + eps)
-        for c, lane in ti.static(ti.ndrange(channels, lanes)):
-            out[c, lane] *= scale[lane]
-        return out, scale
-
-    @ti.func
-    def blend_all(begin, end, x, y, packed: array, cutoff):
-        """Accumulated sum of every entry that covers the lane, in index order."""
-        out = colors(0)
-        for e in range(begin, end):
-            if covers(packed, e, x, y):
-                w = weight(distance(packed, e, x, y, cutoff))
-                for c, lane in ti.static(ti.ndrange(channels, lanes)):
-                    out[c, lane] += w[lane] * packed[e, RECORD + c]
-        return out
-
-    @ti.func
-    def push(packed: array, grads: array, e, dx, dy, w, out, d_out, lane: ti.template()):
-        """Add to entry e what one pixel sends back: d_out is already divided by the denominator."""
-        u = dx * packed[e, UX] + dy * packed[e, UY]
-        v = dx * packed[e, VX] + dy * packed[e, VY]
-        row = grad_row(0)
-        d_weight = real(0.0)
-        for c in ti.static(range(channels)):
-            row[GEOMETRY + c] = w * d_out[c, lane]
-            d_weight += d_out[c, lane] * (packed[e, RECORD + c] - out[c, lane])
-        h = real(-0.5) * w * d_weight
-        row[0], row[1] = h * u, h * v
-        row[2], row[3], row[4] = h * u * u, h * u * v, h * v * v
-        if ti.static(lanes > 1):  # one thread owns the tile: `+=` would be a needless atomic
-            grads[e] = grads[e] + row
-        else:
-            grads[e] += row
-
-    @ti.func
-    def push_slots(unit, x, y, packed: array, slot_q: array, slot_e: array, grads: array,
-                   out, d_out):  # fmt: skip
-        for k in range(top_k):
-            at = slot(unit, k)
-            w, entry = slot_q[at], slot_e[at]
-            for lane in ti.static(range(lanes)):
-                e = entry[lane]
-                if ti.static(lanes > 1) or w[lane] > 0:
-                    dx, dy = x[lane] - packed[e, X], y - packed[e, Y]
-                    push(packed, grads, e, dx, dy, w[lane], out, d_out, lane)
-
-    @ti.func
-    def push_all(begin, end, x, y, packed: array, grads: array, d_out, cutoff):
-        for e in range(begin, end):
-            if covers(packed, e, x, y):
-                w = weight(distance(packed, e, x, y, cutoff))
-                for lane in ti.static(range(lanes)):
-                    if w[lane] > 0:
-                        dx, dy = x[lane] - packed[e, X], y - packed[e, Y]
-                        push(packed, grads, e, dx, dy, w[lane], colors(0), d_out, lane)
-
-    @ti.func
-    def forward_span(unit, begin, end, x, y, packed: array, slot_q: array, slot_e: array,
-                     cutoff, eps):  # fmt: skip
-        """Colours of a span, and the factor that turns their gradient into that of the sums."""
-        out = colors(0)
+                    out = get(state, unit, rows.out + c)
+                    put(state, unit, rows.out + c, out + w * packed[e][RECORD + c])
         scale = reals(1)
-        if begin < end:
-            if ti.static(normalized):
-                select(unit, begin, end, x, y, packed, slot_q, slot_e, cutoff)
-                out, scale = blend_slots(unit, packed, slot_q, slot_e, eps)
-            else:
-                out = blend_all(begin, end, x, y, packed, cutoff)
-        return out, scale
+        if ti.static(normalized):
+            scale = 1 / (get(state, unit, rows.total) + eps)
+            for c in ti.static(range(channels)):
+                put(state, unit, rows.out + c, get(state, unit, rows.out + c) * scale)
+        return scale
 
     @ti.func
-    def backward_span(unit, begin, end, x, y, packed: array, slot_q: array, slot_e: array,
-                      grads: array, out, d_out, scale, cutoff):  # fmt: skip
-        """Add what a span sends back to the gradients of its tile's entries."""
-        if begin < end:
-            for c, lane in ti.static(ti.ndrange(channels, lanes)):
-                d_out[c, lane] *= scale[lane]
+    def push(state: array, unit, e, x, y, w, packed: array, sums: array, grads: array):
+        """Add to entry e what a span sends back: d_out is already divided by the denominator."""
+        u, v = chosen.whitened(packed, e, x, y)
+        d_weight = reals(0)
+        for c in ti.static(range(channels)):
+            d_out = get(state, unit, rows.d_out + c)
+            relative = reals(0) + packed[e][RECORD + c]
             if ti.static(normalized):
-                push_slots(unit, x, y, packed, slot_q, slot_e, grads, out, d_out)
-            else:
-                push_all(begin, end, x, y, packed, grads, d_out, cutoff)
+                relative -= get(state, unit, rows.out + c)
+            d_weight += d_out * relative
+            add(sums, grads, e, GEOMETRY + c, w * d_out)
+        h = real(-0.5) * w * d_weight
+        hu, hv = h * u, h * v
+        add(sums, grads, e, 0, hu)
+        add(sums, grads, e, 1, hv)
+        add(sums, grads, e, 2, hu * u)
+        add(sums, grads, e, 3, hu * v)
+        add(sums, grads, e, 4, hv * v)
+
+    @ti.func
+    def add(sums: array, grads: array, e, j: ti.template(), value):
+        """One thread owns a tile on CPU, where `+=` would be a needless atomic."""
+        if ti.static(wide):
+            sums[e, j] = sums[e, j] + value
+        else:
+            grads[e][j] += value[0]
+
+    @ti.func
+    def push_found(state: array, unit, begin, found, x, y, packed: array, hits: array,
+                   weights: array, sums: array, grads: array, cutoff):  # fmt: skip
+        if ti.static(normalized and not wide):
+            chosen.count_ties(state, unit)
+        for n in range(found):
+            e = entry(n, begin, hits)
+            if ti.static(wide):
+                push(state, unit, e, x, y, weights[begin + n, 0], packed, sums, grads)
+            elif covers(packed, e, x, y, real(1.0 + PAD_SQUARE)):
+                w = weight_of(state, unit, distance(packed, e, x, y, cutoff))
+                if w[0] > 0:
+                    push(state, unit, e, x, y, w, packed, sums, grads)
 
     def make_walk(task: str):
         """Return the function that treats every span of the view for one task.
@@ -228,40 +146,85 @@ def make(
         "fit" read it as the target and write the squared error of the clamped render, per unit;
         "backward" and "fit" fill grads, "fit" with the gradient of half the squared error.
         """
+        pushes = task in ("backward", "fit")
 
         @ti.func
-        def walk(packed: array, starts: array, slot_q: array, slot_e: array, grads: array,
-                 image: array, losses: array, view, units, spans, eps):  # fmt: skip
+        def exchange(state: array, unit, ix, iy, image: array, view):
+            """Bring a span's colours to the image, or the image to the span; return the error."""
+            loss = real(0.0)
+            for c in ti.static(range(channels)):
+                out, d_out = get(state, unit, rows.out + c), reals(0)
+                for lane in ti.static(range(lanes)):
+                    if ix + lane < view.width:
+                        if ti.static(task == "render"):
+                            image[iy, ix + lane, c] = out[lane]
+                        elif ti.static(task == "backward"):
+                            d_out[lane] = image[iy, ix + lane, c]
+                        else:
+                            target = image[iy, ix + lane, c]
+                            d_out[lane] = out[lane] - target
+                            error = ti.math.clamp(out[lane], 0, 1) - target
+                            loss += error * error
+                put(state, unit, rows.d_out + c, d_out)
+            return loss
+
+        @ti.func
+        def treat(state: array, unit, begin, end, ix, iy, limit, packed: array, hits: array,
+                  weights: array, sums: array, grads: array, image: array, view, eps):  # fmt: skip
+            """Treat one span; return its error, and how far the next one looks."""
+            x, y = points(ix, iy, view)
+            put(state, unit, rows.x, x)
+            x = get(state, unit, rows.x)  # as one vector, not as numbers that LLVM knows one by one
+            found, reached = chosen.select(
+                state, unit, begin, end, x, y, packed, hits, weights, limit, view.cutoff
+            )
+            scale = blend_found(
+                state, unit, begin, found, x, y, packed, hits, weights, view.cutoff, eps
+            )
+            loss = exchange(state, unit, ix, iy, image, view)
+            if ti.static(pushes):
+                for c in ti.static(range(channels)):
+                    put(state, unit, rows.d_out + c, get(state, unit, rows.d_out + c) * scale)
+                push_found(
+                    state, unit, begin, found, x, y, packed, hits, weights, sums, grads,
+                    view.cutoff,
+                )  # fmt: skip
+            return loss, reached
+
+        @ti.func
+        def walk(packed: array, starts: array, state: array, hits: array, weights: array,
+                 sums: array, grads: array, image: array, losses: array, view, units, spans,
+                 eps):  # fmt: skip
             for unit in range(units):
                 loss = real(0.0)
-                last = (unit + 1) * spans if bins.fits(starts, packed, view) else 0
+                limit = view.cutoff * view.cutoff
+                fits = bins.fits(starts, packed, view)
+                if ti.static(wide and pushes):
+                    for e in range(starts[unit], starts[unit + 1] if fits else starts[unit]):
+                        for j in ti.static(range(GEOMETRY + channels)):
+                            sums[e, j] = reals(0)
+                last = (unit + 1) * spans if fits else 0
                 for s in range(unit * spans, last):
                     t, ix, iy = span_of(s, view)
                     if t < view.tiles_x * view.tiles_y and ix < view.width and iy < view.height:
-                        x, y = points(ix, iy, view)
                         begin, end = starts[t], starts[t + 1]
-                        out, scale = forward_span(
-                            unit, begin, end, x, y, packed, slot_q, slot_e, view.cutoff, eps
-                        )
-                        d_out = colors(0)
-                        for lane in ti.static(range(lanes)):
-                            if ix + lane < view.width:
-                                for c in ti.static(range(channels)):
-                                    value = out[c, lane]
-                                    if ti.static(task == "render"):
-                                        image[iy, ix + lane, c] = value
-                                    elif ti.static(task == "backward"):
-                                        d_out[c, lane] = image[iy, ix + lane, c]
-                                    else:
-                                        target = image[iy, ix + lane, c]
-                                        d_out[c, lane] = value - target
-                                        error = ti.math.clamp(value, 0, 1) - target
-                                        loss += error * error
-                        if ti.static(task in ("backward", "fit")):
-                            backward_span(
-                                unit, begin, end, x, y, packed, slot_q, slot_e, grads,
-                                out, d_out, scale, view.cutoff,
+                        error = real(0.0)
+                        if ti.static(wide):
+                            error, limit = treat(
+                                state, unit, begin, end, ix, iy, limit, packed, hits, weights,
+                                sums, grads, image, view, eps,
                             )  # fmt: skip
+                        else:
+                            own = registers(0)
+                            error, limit = treat(
+                                own, unit, begin, end, ix, iy, limit, packed, hits, weights,
+                                sums, grads, image, view, eps,
+                            )  # fmt: skip
+                        loss += error
+                if ti.static(wide and pushes):
+                    for e in range(starts[unit], starts[unit + 1] if fits else starts[unit]):
+                        for j in ti.static(range(GEOMETRY + channels)):
+                            grads[e][j] = sums[e, j].sum()
                 if ti.static(task in ("score", "fit")):
                     losses[unit] = loss
 
@@ -269,9 +232,10 @@ def make(
 
     @ti.func
     def clear(starts: array, packed: array, grads: array, view):
-        """Zero the gradients of all entries in use."""
-        for e in range(ti.min(starts[view.tiles_x * view.tiles_y], packed.shape[0])):
-            grads[e] = grad_row(0)
+        """Zero the gradients of all entries in use, where threads add to them."""
+        if ti.static(not wide):
+            for e in range(ti.min(starts[view.tiles_x * view.tiles_y], packed.shape[0])):
+                grads[e] = grad_row(0)
 
     @ti.func
     def gather(params: array, records: array, rects: array, starts: array, entries: array,
@@ -298,7 +262,15 @@ def make(
             row[3], row[4] = -2 * huv / c, -2 * hvv / c
         return row
 
+    elements = SimpleNamespace(
+        packed=ti.types.vector(RECORD + channels, real), span=reals, grads=grad_row
+    )
+    lists = SimpleNamespace(
+        packed=ti.types.ndarray(elements.packed, 1), state=ti.types.ndarray(reals, 2),
+        weights=ti.types.ndarray(reals, 2), sums=ti.types.ndarray(reals, 2),
+        grads=ti.types.ndarray(grad_row, 1),
+    )  # fmt: skip
     return SimpleNamespace(
-        **vars(bins), reals=reals, ints=ints, grad_row=grad_row, make_walk=make_walk, clear=clear,
-        gather=gather,
+        **vars(bins), elements=elements, lists=lists, rows=rows.count, make_walk=make_walk,
+        clear=clear, gather=gather,
     )  # fmt: skip

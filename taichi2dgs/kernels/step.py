@@ -30,8 +30,7 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
     reals_1, reals_2 = ti.types.ndarray(ti.f32, 1), ti.types.ndarray(ti.f32, 2)
     reals_3 = ti.types.ndarray(ti.f32, 3)
-    slots_q, slots_e = ti.types.ndarray(f.reals, 2), ti.types.ndarray(f.ints, 2)
-    entry_grads = ti.types.ndarray(f.grad_row, 1)
+    lists = f.lists
 
     @ti.func
     def is_finite(x):
@@ -60,15 +59,17 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     @ti.kernel
     def step(params: reals_2, first: reals_2, second: reals_2, progress: ints_1, target: reals_3,
              losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
-             partial: ints_1, entries: ints_1, packed: reals_2, grads: entry_grads,
-             slot_q: slots_q, slot_e: slots_e, view: view_type, rates: ADAM, number: ti.i32,
-             units: ti.i32, spans: ti.i32, eps: ti.f32):  # fmt: skip
+             partial: ints_1, entries: ints_1, packed: lists.packed, state: lists.state,
+             hits: ints_1, weights: lists.weights, sums: lists.sums, grads: lists.grads,
+             view: view_type, rates: ADAM, number: ti.i32, units: ti.i32, spans: ti.i32,
+             eps: ti.f32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
         f.fill(params, records, rects, counts, starts, entries, packed, view)
         f.clear(starts, packed, grads, view)
-        fit_walk(packed, starts, slot_q, slot_e, grads, target, losses, view, units, spans, eps)
+        fit_walk(packed, starts, state, hits, weights, sums, grads, target, losses, view, units,
+                 spans, eps)  # fmt: skip
         for g in range(params.shape[0]):
             if f.fits(starts, packed, view) and progress[0] == number - 1:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
@@ -79,16 +80,17 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
 
     @ti.kernel
     def score(params: reals_2, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
-              counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1, packed: reals_2,
-              slot_q: slots_q, slot_e: slots_e, view: view_type, units: ti.i32, spans: ti.i32,
-              eps: ti.f32):  # fmt: skip
+              counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1,
+              packed: lists.packed, state: lists.state, hits: ints_1, weights: lists.weights,
+              view: view_type, units: ti.i32, spans: ti.i32, eps: ti.f32):  # fmt: skip
         """Write the squared error of the clamped render per unit, if the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
         f.fill(params, records, rects, counts, starts, entries, packed, view)
-        score_walk(packed, starts, slot_q, slot_e, None, target, losses, view, units, spans, eps)
+        score_walk(packed, starts, state, hits, weights, None, None, target, losses, view, units,
+                   spans, eps)  # fmt: skip
 
     return SimpleNamespace(
         step=step, score=score, view_type=view_type, rates_type=ADAM, lanes=lanes,
-        lanes_real=f.reals, lanes_int=f.ints, grad_row=f.grad_row,
+        elements=f.elements, rows=f.rows,
     )  # fmt: skip
