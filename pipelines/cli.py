@@ -14,7 +14,7 @@ from tqdm import tqdm
 from nets.weights import SHIPPED
 from pipelines import configuration
 from pipelines.inits import DEFAULT, INITS, initialize
-from taichi2dgs import doctor, files, runtime
+from taichi2dgs import doctor, files, pictures, runtime
 from taichi2dgs.encode import SECONDS
 from taichi2dgs.fit import Report, check_budget, fit
 from taichi2dgs.render import render
@@ -66,6 +66,7 @@ def _encode(options: argparse.Namespace) -> int:
 
 
 def _render(options: argparse.Namespace) -> int:
+    pictures.format_of(options.output)
     gaussians = files.load_npz(options.gaussians)
     files.check_writable(options.output)
     runtime.init(options.backend)

@@ -2,7 +2,8 @@
 
 Conventions: centres in pixels, x right, y down, with the centre of the top-left pixel at
 (0.5, 0.5); log_scale is the natural log of the standard deviations in pixels; theta in radians;
-colour is linear in the render and not clamped; images are float32 [H, W, C] in [0, 1].
+colour is linear in the render and not clamped; images are float32 [H, W, C] in [0, 1]. Of 2 or 4
+channels the last is the opacity, by which the others are multiplied, in images and in Gaussians.
 """
 
 from taichi2dgs.runtime import init  # isort: skip  (before anything that imports Taichi)

@@ -19,7 +19,8 @@ class Gaussians:
         xy: centres in pixels, x right, y down; the top-left pixel's centre is (0.5, 0.5). [N, 2]
         log_scale: natural log of the two standard deviations in pixels. [N, 2]
         theta: rotation of the first axis in radians, from x towards y. [N]
-        color: colour, linear in the render and not clamped; 1 to 16 channels. [N, C]
+        color: colour, linear in the render and not clamped; 1 to 16 channels. Of 2 or 4, the last
+            is the opacity, by which the others are multiplied. [N, C]
         size: (height, width) of the picture in pixels.
 
     All four tensors have the same float type (float32 or float64) and device.
