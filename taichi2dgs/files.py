@@ -1,11 +1,10 @@
-"""Reading and writing pictures and Gaussians."""
+"""Reading and writing pictures; files that appear complete or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs.gaussians import Gaussians
-
 SAMPLES = ("astronaut",)
-ARRAYS = ("xy", "log_scale", "theta", "color", "size")
-_UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
-)  # fmt: skip
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -41,7 +34,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     try:
         pixels = iio.imread(name, plugin="pillow", index=0, rotate=True)
     except Exception as error:  # decoders raise anything from OSError to SyntaxError
-        raise ValueError(f"{name}: not a readable picture ({_one_line(error)})") from error
+        raise ValueError(f"{name}: not a readable picture ({one_line(error)})") from error
     return _as_image(pixels, name)
 
 
@@ -103,43 +96,7 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
             iio.imwrite(temporary, pixels[..., 0] if pixels.shape[2] == 1 else pixels,
                         plugin="pillow", extension=target.suffix or ".png")  # fmt: skip
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{target}: cannot be written ({_one_line(error)})") from error
-
-
-def save_npz(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
-    """Write Gaussians as a NumPy archive of float32 arrays, complete or not at all.
-
-    Raises:
-        ValueError: the file cannot be written; the message names it.
-    """
-    plain = gaussians.detach().to("cpu", torch.float32)
-    arrays = {name: getattr(plain, name).numpy() for name in ARRAYS[:4]}
-    try:
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, size=np.array(plain.size, dtype=np.int64), **arrays)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
-
-
-def load_npz(path: str | os.PathLike[str]) -> Gaussians:
-    """Read Gaussians that `save_npz` wrote.
-
-    Raises:
-        ValueError: the file is missing, damaged or holds something else; the message names it.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ARRAYS}
-        height, width = (int(extent) for extent in arrays.pop("size"))
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    except _UNREADABLE as error:
-        raise ValueError(f"{path}: not a file of Gaussians ({_one_line(error)})") from error
-    try:
-        return Gaussians(**tensors, size=(height, width))
-    except ValueError as error:
-        raise ValueError(f"{path}: {_one_line(error)}") from error
+        raise ValueError(f"{target}: cannot be written ({one_line(error)})") from error
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -148,7 +105,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         with contextlib.suppress(_DiscardError), replacing(Path(path)):
             raise _DiscardError
     except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({_one_line(error)})") from error
+        raise ValueError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
 class _DiscardError(Exception):
@@ -198,5 +155,6 @@ def _sample(name: str) -> np.ndarray:
     return getattr(data, name)()
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, or its name, as one line."""
     return (str(error) or type(error).__name__).strip().splitlines()[0]
