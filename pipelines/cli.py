@@ -14,7 +14,7 @@ from tqdm import tqdm
 from nets.weights import SHIPPED
 from pipelines import configuration
 from pipelines.inits import DEFAULT, INITS, initialize
-from taichi2dgs import doctor, files, pictures, runtime
+from taichi2dgs import doctor, files, pictures, runtime, t2d
 from taichi2dgs.encode import SECONDS
 from taichi2dgs.fit import Report, check_budget, fit
 from taichi2dgs.render import render
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _encode(options: argparse.Namespace) -> int:
-    out = options.output or Path(options.image.removeprefix("sample:")).stem + ".npz"
+    out = options.output or Path(options.image.removeprefix("sample:")).stem + ".t2d"
     if options.seconds is None and options.steps is None:
         options.seconds = SECONDS
     check_budget(options.steps, options.seconds)
-    if Path(out).suffix != ".npz":
-        raise ValueError(f"{out}: Gaussians are saved as .npz")
+    if Path(out).suffix != ".t2d":
+        raise ValueError(f"{out}: Gaussians are saved as .t2d")
     fit_options = configuration.fit_options(options.config)
     image = files.read_image(options.image)
     files.check_writable(out)
@@ -54,7 +54,7 @@ def _encode(options: argparse.Namespace) -> int:
             image, start, steps=options.steps, seconds=options.seconds,
             target_psnr=options.target_psnr, on_report=bar.show, options=fit_options,
         )  # fmt: skip
-    files.save_npz(out, result.gaussians)
+    result.gaussians.save(out)
     last = result.history[-1]
     if result.interrupted:
         print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
@@ -67,7 +67,7 @@ def _encode(options: argparse.Namespace) -> int:
 
 def _render(options: argparse.Namespace) -> int:
     pictures.format_of(options.output)
-    gaussians = files.load_npz(options.gaussians)
+    gaussians = t2d.load(options.gaussians)
     files.check_writable(options.output)
     runtime.init(options.backend)
     started = time.perf_counter()
@@ -166,12 +166,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="YAML",
         help="fit options: a file, or the shipped adam",
     )
-    encode.add_argument("-o", "--output", metavar="OUT.npz", help="default: IMAGE's name .npz")
+    encode.add_argument("-o", "--output", metavar="OUT.t2d", help="default: IMAGE's name .t2d")
     encode.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
     show = commands.add_parser("render", help="render Gaussians to a picture")
     show.set_defaults(run=_render)
-    show.add_argument("gaussians", metavar="FILE.npz")
+    show.add_argument("gaussians", metavar="FILE.t2d")
     show.add_argument("-o", "--output", required=True, metavar="OUT.png")
     show.add_argument("--size", type=_size, metavar="HxW", help="default: the picture's own")
 

@@ -1,28 +1,20 @@
-"""Reading and writing pictures and Gaussians."""
+"""Writing pictures, and any file, completely or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.pictures import as_image, encoded, format_of, one_line, read_image
 
 __all__ = [
-    "as_image", "check_writable", "load_npz", "read_image", "replacing", "save_npz", "write_image",
+    "as_image", "check_writable", "one_line", "read_image", "replacing", "write_image",
 ]  # fmt: skip
-ARRAYS = ("xy", "log_scale", "theta", "color", "size")
-_UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
-)  # fmt: skip
 
 
 def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
@@ -45,42 +37,6 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
             picture.save(temporary, kind, **options)
     except (OSError, ValueError, SystemError) as error:
         raise ValueError(f"{path}: cannot be written ({one_line(error)})") from error
-
-
-def save_npz(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
-    """Write Gaussians as a NumPy archive of float32 arrays, complete or not at all.
-
-    Raises:
-        ValueError: the file cannot be written; the message names it.
-    """
-    plain = gaussians.detach().to("cpu", torch.float32)
-    arrays = {name: getattr(plain, name).numpy() for name in ARRAYS[:4]}
-    try:
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, size=np.array(plain.size, dtype=np.int64), **arrays)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({one_line(error)})") from error
-
-
-def load_npz(path: str | os.PathLike[str]) -> Gaussians:
-    """Read Gaussians that `save_npz` wrote.
-
-    Raises:
-        ValueError: the file is missing, damaged or holds something else; the message names it.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ARRAYS}
-        height, width = (int(extent) for extent in arrays.pop("size"))
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    except _UNREADABLE as error:
-        raise ValueError(f"{path}: not a file of Gaussians ({one_line(error)})") from error
-    try:
-        return Gaussians(**tensors, size=(height, width))
-    except ValueError as error:
-        raise ValueError(f"{path}: {one_line(error)}") from error
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

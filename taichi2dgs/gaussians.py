@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from taichi2dgs.settings import DEFAULT, RenderSettings
 
 MAX_CHANNELS = 16
 
@@ -22,6 +25,7 @@ class Gaussians:
         color: colour, linear in the render and not clamped; 1 to 16 channels. Of 2 or 4, the last
             is the opacity, by which the others are multiplied. [N, C]
         size: (height, width) of the picture in pixels.
+        settings: how they are meant to blend.
 
     All four tensors have the same float type (float32 or float64) and device.
     Covariance: R(theta) diag(exp(2 log_scale)) R(theta)^T (paper Eq. 2).
@@ -35,6 +39,7 @@ class Gaussians:
     theta: Tensor
     color: Tensor
     size: tuple[int, int]
+    settings: RenderSettings = DEFAULT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", checked_size(self.size, "size"))
@@ -45,6 +50,8 @@ class Gaussians:
         channels = self.color.shape[1]
         if not 1 <= channels <= MAX_CHANNELS:
             raise ValueError(f"color has {channels} channels; expected 1 to {MAX_CHANNELS}")
+        if not isinstance(self.settings, RenderSettings):
+            raise ValueError(f"settings={self.settings!r}; expected RenderSettings")
 
     def __len__(self) -> int:
         return self.xy.shape[0]
@@ -67,17 +74,34 @@ class Gaussians:
         return torch.cat([self.xy, self.log_scale, self.theta[:, None], self.color], dim=1)
 
     @classmethod
-    def from_packed(cls, params: Tensor, size: tuple[int, int]) -> Gaussians:
+    def from_packed(
+        cls, params: Tensor, size: tuple[int, int], settings: RenderSettings = DEFAULT
+    ) -> Gaussians:
         """Return the Gaussians of a packed tensor. [N, 5 + C]"""
         parts = params.split([2, 2, 1, params.shape[1] - 5], dim=1)
         xy, log_scale, theta, color = (part.contiguous() for part in parts)
-        return cls(xy, log_scale, theta[:, 0], color, size)
+        return cls(xy, log_scale, theta[:, 0], color, size, settings)
 
     def render(self, size=None, crop=None, **settings) -> Tensor:
         """Render to an image; see `taichi2dgs.render`. [H, W, C]"""
         from taichi2dgs.render import render
 
         return render(self, size, crop, **settings)
+
+    def save(self, path: str | os.PathLike[str], quality: str = "high") -> None:
+        """Write a .t2d file, complete or not at all; `taichi2dgs.load` reads it.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            quality: "lossless" keeps float32 parameters and their order, bit for bit. "high",
+                "medium" and "small" round them, and sort them along a Z-shaped curve.
+
+        Raises:
+            ValueError: quality is unknown, or the file cannot be written; the message names it.
+        """
+        from taichi2dgs import t2d
+
+        t2d.save(path, self, quality)
 
     def _map(self, change) -> Gaussians:
         return replace(self, **{name: change(tensor) for name, tensor in self._tensors()})

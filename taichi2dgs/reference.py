@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.render import RenderSettings, View
+from taichi2dgs.render import View
+from taichi2dgs.settings import RenderSettings
 
 PIXELS_AT_ONCE = 4096  # bounds the memory of the [P, N] tables
 
@@ -36,18 +37,14 @@ def render(
     gaussians: Gaussians,
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
-    *,
-    top_k: int = 10,
-    cutoff: float = 4.5,
-    eps: float = 1e-4,
-    blend: str = "normalized",
+    **changes,
 ) -> Tensor:
     """Render as `taichi2dgs.render` does, with its arguments, by autograd-friendly torch.
 
     Returns:
         The image. [H, W, C]
     """
-    settings = RenderSettings(top_k, cutoff, eps, blend)
+    settings = gaussians.settings.but(**changes)
     view = View.of(gaussians.size, size, crop)
     points = sample_points(view, gaussians.xy)
     chunks = [blend_at(gaussians, part, settings) for part in points.split(PIXELS_AT_ONCE)]

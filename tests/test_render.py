@@ -11,7 +11,7 @@ from conftest import environment, scatter
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, files, reference
+from taichi2dgs import Gaussians, reference
 from taichi2dgs.render import RenderSettings, View
 from taichi2dgs.workspace import Launch
 
@@ -248,7 +248,7 @@ def test_bad_arguments_are_named(arguments, name):
 OTHER_BACKEND = """
 import sys, torch, taichi2dgs
 taichi2dgs.init("cpu")
-image = taichi2dgs.load_npz(sys.argv[1]).render()
+image = taichi2dgs.load(sys.argv[1]).render()
 torch.save(image, sys.argv[2])
 """
 
@@ -260,8 +260,8 @@ def test_photograph_renders_alike_on_cpu_and_on_this_backend(backend, kodak, tmp
     photograph = taichi2dgs.read_image(kodak[22])[100:228, 300:492].contiguous()
     start = pipelines.initialize(photograph, 5000, "gradient")
     fitted = taichi2dgs.fit(photograph, start, steps=10).gaussians
-    files.save_npz(tmp_path / "g.npz", fitted)
-    command = [sys.executable, "-c", OTHER_BACKEND, tmp_path / "g.npz", tmp_path / "cpu.pt"]
+    fitted.save(tmp_path / "g.t2d", "lossless")
+    command = [sys.executable, "-c", OTHER_BACKEND, tmp_path / "g.t2d", tmp_path / "cpu.pt"]
     subprocess.run(list(map(str, command)), check=True, env=environment())
     difference = (fitted.render() - torch.load(tmp_path / "cpu.pt")).abs().max()
     assert float(difference) < 1e-3
