@@ -71,7 +71,7 @@ def _render(options: argparse.Namespace) -> int:
     files.check_writable(options.output)
     runtime.init(options.backend)
     started = time.perf_counter()
-    image = render(gaussians, options.size)
+    image = render(gaussians, options.size, options.crop, antialias=not options.alias)
     files.write_image(options.output, image)
     print(
         f"{options.output}: {image.shape[0]}x{image.shape[1]}, {len(gaussians)} Gaussians, "
@@ -174,6 +174,12 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("gaussians", metavar="FILE.t2d")
     show.add_argument("-o", "--output", required=True, metavar="OUT.png")
     show.add_argument("--size", type=_size, metavar="HxW", help="default: the picture's own")
+    show.add_argument(
+        "--crop", type=_crop, metavar="TOP,LEFT,HxW", help="part of that size to render"
+    )
+    show.add_argument(
+        "--alias", action="store_true", help="below the picture's size, sample instead of averaging"
+    )
 
     train = commands.add_parser("train", help="train the networks of the prior")
     stages = train.add_subparsers(required=True, metavar="STAGE")
@@ -198,6 +204,14 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("doctor", help="say what works on this machine")
     check.set_defaults(run=_doctor)
     return parser
+
+
+def _crop(text: str) -> tuple[int, int, int, int]:
+    match = re.fullmatch(r"(\d+),(\d+),([1-9]\d*)[xX]([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected TOP,LEFT,HxW, such as 0,128,512x512")
+    top, left, height, width = (int(number) for number in match.groups())
+    return top, left, height, width
 
 
 def _size(text: str) -> tuple[int, int]:

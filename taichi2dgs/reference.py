@@ -21,6 +21,27 @@ def squared_distance(gaussians: Gaussians, points: Tensor) -> Tensor:
     return (along_axes / gaussians.log_scale.exp()).square().sum(-1)
 
 
+def averaged_at(
+    gaussians: Gaussians, points: Tensor, settings: RenderSettings, spread: tuple[float, float]
+) -> Tensor:
+    """Return the colour at each point with every Gaussian spread by variances along x and y.
+
+    Each keeps its integral, so its peak falls as its area grows. [P, 2] -> [P, C]
+    """
+    cos, sin = gaussians.theta.cos(), gaussians.theta.sin()
+    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    narrow = rotation @ torch.diag_embed((2 * gaussians.log_scale).exp()) @ rotation.mT
+    wide = narrow + torch.diag(torch.tensor(spread).to(narrow))  # [N, 2, 2]
+    offset = points[:, None, :] - gaussians.xy[None]
+    q = torch.einsum("pni,nij,pnj->pn", offset, wide.inverse(), offset)
+    peak = (narrow.det() / wide.det()).sqrt()
+    weight = torch.where(q <= settings.cutoff**2, peak * (-q / 2).exp(), 0.0)
+    total = weight @ gaussians.color
+    if settings.blend == "sum":
+        return total
+    return total / (weight.sum(1, keepdim=True) + settings.eps)
+
+
 def blend_at(gaussians: Gaussians, points: Tensor, settings: RenderSettings) -> Tensor:
     """Return the colour at each point (paper Eq. 3). [P, 2] -> [P, C]"""
     q = squared_distance(gaussians, points)
@@ -37,6 +58,7 @@ def render(
     gaussians: Gaussians,
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
+    antialias: bool = True,
     **changes,
 ) -> Tensor:
     """Render as `taichi2dgs.render` does, with its arguments, by autograd-friendly torch.
@@ -47,7 +69,11 @@ def render(
     settings = gaussians.settings.but(**changes)
     view = View.of(gaussians.size, size, crop)
     points = sample_points(view, gaussians.xy)
-    chunks = [blend_at(gaussians, part, settings) for part in points.split(PIXELS_AT_ONCE)]
+    parts = points.split(PIXELS_AT_ONCE)
+    if antialias and view.spread != (0, 0):
+        chunks = [averaged_at(gaussians, part, settings, view.spread) for part in parts]
+    else:
+        chunks = [blend_at(gaussians, part, settings) for part in parts]
     return torch.cat(chunks).reshape(view.height, view.width, gaussians.channels)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taichi2dgs import runtime
+from taichi2dgs import footprint, runtime
 from taichi2dgs.gaussians import Gaussians, checked_size
 from taichi2dgs.settings import RenderSettings
 
@@ -28,6 +28,11 @@ class View:
     height: int
     pitch_x: float
     pitch_y: float
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Variance that pixels larger than the picture's own add along x and along y."""
+        return footprint.spread(self.pitch_x), footprint.spread(self.pitch_y)
 
     @classmethod
     def of(cls, picture: tuple[int, int], size, crop) -> View:
@@ -55,6 +60,7 @@ def render(
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     *,
+    antialias: bool = True,
     top_k: int | None = None,
     cutoff: float | None = None,
     eps: float | None = None,
@@ -71,6 +77,9 @@ def render(
         size: (height, width) of the output in pixels; the picture's own size if None.
         crop: (top, left, height, width) in output pixels; equals the same part of the whole
             render, bit for bit.
+        antialias: below the picture's own size, average Gaussians over the larger pixels, so that
+            detail fades instead of aliasing; see `footprint.py`. Here the normalised blend
+            takes all Gaussians, whatever top_k. Without it, pixels are samples at their centres.
         top_k, cutoff, eps, blend: see `RenderSettings`; those of `gaussians.settings` if None.
 
     Returns:
@@ -82,7 +91,12 @@ def render(
     Source: paper Eq. 1 to 3.
     """
     settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend)
-    return render_packed(gaussians.packed(), View.of(gaussians.size, size, crop), settings)
+    view, params = View.of(gaussians.size, size, crop), gaussians.packed()
+    if not antialias or view.spread == (0, 0):
+        return render_packed(params, view, settings)
+    wide = footprint.widened(params, *view.spread)
+    sums = render_packed(wide, view, footprint.summed(settings), SHAPES[1])
+    return footprint.blended(sums, settings)
 
 
 def render_packed(

@@ -43,7 +43,22 @@ def test_encode_then_render(tmp_path, picture, backend):
         "render", "photo.t2d", "-o", "large.png", "--size", "97x111", cwd=tmp_path
     )
     assert large.returncode == 0 and large.stdout.startswith("large.png: 97x111, 400 Gaussians")
-    assert files.read_image(tmp_path / "large.png").shape == (97, 111, 3)
+    large_image = files.read_image(tmp_path / "large.png")
+    assert large_image.shape == (97, 111, 3)
+    part = taichi2dgs_command(
+        "render", "photo.t2d", "-o", "part.png", "--size", "97x111", "--crop", "7,20,50x60",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert part.returncode == 0 and part.stdout.startswith("part.png: 50x60, 400 Gaussians")
+    assert torch.equal(files.read_image(tmp_path / "part.png"), large_image[7:57, 20:80])
+    for name, more in (("small.png", []), ("alias.png", ["--alias"])):
+        small = taichi2dgs_command(
+            "render", "photo.t2d", "-o", name, "--size", "12x14", *more, cwd=tmp_path
+        )
+        assert small.returncode == 0, small.stderr
+    average = original.reshape(12, 4, 14, 4, 3).mean((1, 3))
+    smooth, jagged = (files.read_image(tmp_path / name) for name in ("small.png", "alias.png"))
+    assert metrics.psnr(smooth, average) > metrics.psnr(jagged, average) + 3
 
 
 def test_seconds_and_quiet(tmp_path, picture):
@@ -76,6 +91,7 @@ def test_transparency_is_kept(tmp_path):
         (["encode", "photo.png", "--backend", "metal"], "backend 'metal' is not available here"),
         (["encode", "photo.png", "--seconds", "-1"], "seconds=-1.0; expected 0 or more"),
         (["render", "absent.t2d", "-o", "x.png"], "absent.t2d: no such file"),
+        (["render", "text.png", "-o", "x.gif"], "x.gif: pictures cannot be written as .gif"),
         (["render", "text.png", "-o", "x.png"], "text.png: not a file of Gaussians"),
     ],
 )
@@ -88,6 +104,11 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path, picture, arguments, messa
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("taichi2dgs: error: " + message), done.stderr
     assert sorted(os.listdir(tmp_path)) == ["photo.png", "text.png"]
+
+
+def test_malformed_crop_is_a_usage_error(tmp_path):
+    done = taichi2dgs_command("render", "a.t2d", "-o", "b.png", "--crop", "1,2,3", cwd=tmp_path)
+    assert done.returncode == 2 and "expected TOP,LEFT,HxW, such as 0,128,512x512" in done.stderr
 
 
 def test_malformed_size_is_a_usage_error(tmp_path):

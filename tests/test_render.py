@@ -54,19 +54,27 @@ def with_gradients(renderer, gaussians, cotangent, **settings):
 def compare(
     gaussians, size=None, crop=None, share_decided=0.97, tolerance=TOLERANCE, **settings
 ) -> None:
-    """Compare image and gradients with the float64 reference under a random cotangent."""
-    view = View.of(gaussians.size, size, crop)
-    clear = decided(gaussians, RenderSettings(**settings), view)
+    """Compare with the reference where the selection does not hang on rounding."""
+    clear = decided(gaussians, RenderSettings(**settings), View.of(gaussians.size, size, crop))
     assert clear.double().mean() >= share_decided
+    compare_renders(gaussians, clear, tolerance, size=size, crop=crop, **settings)
+
+
+def compare_renders(gaussians, clear=None, tolerance=TOLERANCE, **arguments) -> None:
+    """Compare image and gradients with the float64 reference under a random cotangent.
+
+    `clear` says which pixels count; all of them if None. [H, W]
+    """
+    view = View.of(gaussians.size, arguments.get("size"), arguments.get("crop"))
+    counted = torch.ones(view.height, view.width) if clear is None else clear
     generator = torch.Generator().manual_seed(1)
     cotangent = torch.randn(view.height, view.width, gaussians.channels, generator=generator)
-    cotangent *= clear[..., None]
-    settings |= {"size": size, "crop": crop}
-    image, grads = with_gradients(taichi2dgs.render, gaussians, cotangent, **settings)
+    cotangent *= counted[..., None]
+    image, grads = with_gradients(taichi2dgs.render, gaussians, cotangent, **arguments)
     double = gaussians.to(dtype=torch.float64)
-    expected, expected_grads = with_gradients(reference.render, double, cotangent, **settings)
+    expected, expected_grads = with_gradients(reference.render, double, cotangent, **arguments)
     scale = expected.abs().max().clamp(min=1e-3)
-    assert float(((image - expected).abs() * clear[..., None]).max() / scale) < TOLERANCE
+    assert float(((image - expected).abs() * counted[..., None]).max() / scale) < TOLERANCE
     for name in PARAMETERS:
         scale = expected_grads[name].abs().max().clamp(min=1e-3)
         error = float((grads[name] - expected_grads[name]).abs().max() / scale)
