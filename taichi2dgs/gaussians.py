@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from taichi2dgs import edit
 from taichi2dgs.settings import DEFAULT, RenderSettings
 
 MAX_CHANNELS = 16
@@ -102,6 +103,53 @@ class Gaussians:
         from taichi2dgs import t2d
 
         t2d.save(path, self, quality)
+
+    def select(self, region) -> Gaussians:
+        """Return those Gaussians whose centres lie in a part of the picture.
+
+        Args:
+            region: (top, left, height, width) in pixels; or booleans, one for each pixel. Centres
+                outside the picture are in no mask. [H, W]
+
+        Raises:
+            ValueError: it is neither.
+        """
+        return edit.select(self, region)
+
+    def transform(self, matrix, size: tuple[int, int] | None = None) -> Gaussians:
+        """Return the Gaussians moved by an affine map: centres and covariances, exactly.
+
+        Args:
+            matrix: A and t of x' = A x + t, in pixels, side by side. [2, 3]
+            size: (height, width) of the new picture; as before if None.
+
+        Raises:
+            ValueError: the matrix is malformed or has no inverse.
+        """
+        return edit.transform(self, matrix, size)
+
+    def concat(self, *others: Gaussians) -> Gaussians:
+        """Return these Gaussians and others as one picture; where they overlap, they blend.
+
+        Raises:
+            ValueError: channels, size, settings, type or device differ.
+        """
+        return edit.concat([self, *others])
+
+    def recolor(self, matrix) -> Gaussians:
+        """Return the Gaussians with new colours, linear in the old ones.
+
+        As a normalised render is a mean of colours, it changes in the same way. With opacity, the
+        other channels of the matrix are those multiplied by it.
+
+        Args:
+            matrix: each row makes a channel of the old ones; a last column, if there, is added.
+                [C', C] or [C', C + 1]
+
+        Raises:
+            ValueError: the matrix is malformed.
+        """
+        return edit.recolor(self, matrix)
 
     def _map(self, change) -> Gaussians:
         return replace(self, **{name: change(tensor) for name, tensor in self._tensors()})
