@@ -1,9 +1,9 @@
-"""Move an object in a picture: the badge of the astronaut goes to her other side, smaller and turned.
+"""Move an object in a picture: the astronaut's badge to her other side, smaller and turned.
 
     python examples/move_object.py [FOLDER]
 
-Editing is a matter of choosing Gaussians. The badge leaves a hole, which cloth from elsewhere fills;
-where it goes, the cloth makes way, since Gaussians that share a place would blend.
+Editing is a matter of choosing Gaussians. The badge leaves a hole, which cloth from elsewhere
+fills; where it goes, cloth makes way, since Gaussians that share a place would blend.
 """
 
 import math

@@ -31,7 +31,7 @@ def test_encode_then_render(tmp_path, picture, backend):
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     match = re.fullmatch(
-        r"photo\.t2d: PSNR ([\d.]+) dB, 30 iterations, [\d.]+ s, backend (\w+)", last
+        r"photo\.t2d: 400 Gaussians, PSNR ([\d.]+) dB, 30 iterations, [\d.]+ s, backend (\w+)", last
     )
     assert match and match[2] == backend
     assert "PSNR" in done.stderr and "100%" in done.stderr
@@ -131,7 +131,7 @@ def test_ctrl_c_saves_what_is_there(tmp_path, picture):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted; what was there is saved" in err
-    assert out.startswith("photo.t2d: PSNR")
+    assert out.startswith("photo.t2d: 200 Gaussians, PSNR")
     assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
 
 
