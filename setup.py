@@ -8,7 +8,7 @@ from setuptools import setup
 root = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (root / "taichi2dgs/__init__.py").read_text())[1]
 bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "matplotlib>=3.8"]
-test = ["pytest>=8", *bench]
+test = ["pytest>=8", "hypothesis>=6.80", *bench]
 
 setup(
     name="taichi2dgs",
