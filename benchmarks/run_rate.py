@@ -144,8 +144,8 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return (
         f"{run['pictures']}: mean bytes of complete files and mean PSNR in dB of 8-bit pixels, "
-        "before\nand after saving, and that of picture codecs at the same bytes or the most below (a "
-        "codec whose\nsmallest file is larger has an asterisk).\n\n"
+        "before\nand after saving, and that of picture codecs at the same bytes or the most "
+        "below (a codec whose\nsmallest file is larger has an asterisk).\n\n"
         f"- machine: {run['machine']}; backend {run['backend']}\n- {versions}\n"
         f"- commit {run['commit']}\n- `{run['command']}`\n\n{table.pipes(lines)}\n"
     )

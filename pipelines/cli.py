@@ -1,4 +1,4 @@
-"""The command line: encode, render, train, doctor."""
+"""The command line: encode, render, train, info, doctor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nets.weights import SHIPPED
-from pipelines import configuration
+from pipelines import configuration, info
 from pipelines.inits import DEFAULT, INITS, initialize
 from taichi2dgs import doctor, files, runtime, t2d
 from taichi2dgs.encode import SECONDS
@@ -194,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--backend", metavar="NAME", help=f"{', '.join(runtime.BACKENDS)} (auto)"
         )
+    info.add_parser(commands)
     check = commands.add_parser("doctor", help="say what works on this machine")
     check.set_defaults(run=_doctor)
     return parser
