@@ -1,4 +1,4 @@
-"""The command line: encode, render, train, doctor."""
+"""The command line: encode, render, train, info, doctor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nets.weights import SHIPPED
-from pipelines import configuration
+from pipelines import configuration, info
 from pipelines.encoding import AUTO, SECONDS, Encoding, K
 from pipelines.folder import FAILURES, WHOLE, encode_folder
 from pipelines.inits import DEFAULT, INITS
@@ -221,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--backend", metavar="NAME", help=f"{', '.join(runtime.BACKENDS)} (auto)"
         )
+    info.add_parser(commands)
     check = commands.add_parser("doctor", help="say what works on this machine")
     check.set_defaults(run=_doctor)
     return parser

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,20 +90,31 @@ class Gaussians:
 
         return render(self, size, crop, **settings)
 
-    def save(self, path: str | os.PathLike[str], quality: str = "high") -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        quality: str = "high",
+        *,
+        image: Tensor | np.ndarray | None = None,
+        refine: int = 0,
+    ) -> None:
         """Write a .t2d file, complete or not at all; `taichi2dgs.load` reads it.
 
         Args:
             path: of the file; one that is there is replaced.
             quality: "lossless" keeps float32 parameters and their order, bit for bit. "high",
                 "medium" and "small" round them, and sort them along a Z-shaped curve.
+            image: that they were fitted to, for `refine`. [H, W, C]
+            refine: steps of a fit that makes up for what rounding costs; the Gaussians themselves
+                stay as they are.
 
         Raises:
-            ValueError: quality is unknown, or the file cannot be written; the message names it.
+            ValueError: an argument does not fit, or the file cannot be written; the message names
+                it.
         """
         from taichi2dgs import t2d
 
-        t2d.save(path, self, quality)
+        t2d.save(path, self, quality, image, refine)
 
     def select(self, region) -> Gaussians:
         """Return those Gaussians whose centres lie in a part of the picture.

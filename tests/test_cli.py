@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import environment
 
+import pipelines
 import taichi2dgs
 from taichi2dgs import files, metrics
 
@@ -92,6 +93,7 @@ def test_transparency_is_kept(tmp_path):
         (["encode", "photo.png", "--seconds", "-1"], "seconds=-1.0; expected 0 or more"),
         (["render", "absent.t2d", "-o", "x.png"], "absent.t2d: no such file"),
         (["render", "text.png", "-o", "x.gif"], "x.gif: pictures cannot be written as .gif"),
+        (["info", "text.png"], "text.png: not a file of Gaussians"),
         (["render", "text.png", "-o", "x.png"], "text.png: not a file of Gaussians"),
     ],
 )
@@ -133,6 +135,21 @@ def test_ctrl_c_saves_what_is_there(tmp_path, picture):
     assert process.returncode == 130 and "interrupted; what was there is saved" in err
     assert out.startswith("photo.t2d: 200 Gaussians, PSNR")
     assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
+
+
+def test_info_says_what_a_file_holds(tmp_path, picture, photograph):
+    start = pipelines.initialize(photograph[:48, :56], 200, "gradient")
+    start.save(tmp_path / "a.t2d")
+    done = taichi2dgs_command("info", "a.t2d", "--image", picture, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = dict(re.split(r"  +", line, maxsplit=1) for line in done.stdout.splitlines())
+    size = (tmp_path / "a.t2d").stat().st_size
+    assert said["bytes"] == f"{size:,}" and said["size"] == "48x56" and said["Gaussians"] == "200"
+    assert said["bits per Gaussian"].split()[0] == f"{8 * size / 200:.1f}"
+    assert said["quality"] == "high" and "steps of" in said["stretch"]
+    image = taichi2dgs.load(tmp_path / "a.t2d").render()
+    expected = metrics.psnr(image, files.read_image(picture))
+    assert said["PSNR"] == f"{expected:.2f} dB"
 
 
 def test_doctor_lists_every_backend(tmp_path):
