@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what is known of a file."""
     for name, value in lines(options.gaussians, options.image, options.backend).items():
-        print(f"{name:17} {value}")
+        print(f"{name:18} {value}")
     return 0
 
 

@@ -148,6 +148,8 @@ def test_mutated_files_never_do_worse_than_a_valueerror():
             else:
                 data[at:at] = random.bytes(int(random.integers(1, 20)))
         changed = bytes(data)
+        if changed == whole[number % 2]:  # what was put in is what was there
+            continue
         if number % 4 < 2:
             changed = resealed(changed)
         try:
