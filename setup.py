@@ -8,7 +8,7 @@ from setuptools import setup
 root = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (root / "taichi2dgs/__init__.py").read_text())[1]
 bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "matplotlib>=3.8"]
-test = ["pytest>=8", *bench]
+test = ["pytest>=8", "hypothesis>=6.100", *bench]
 
 setup(
     name="taichi2dgs",
@@ -24,7 +24,7 @@ setup(
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
                   "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"]},
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
-                      "tqdm>=4.60", "pyyaml>=6"],
+                      "pillow>=9.4", "tqdm>=4.60", "pyyaml>=6"],
     extras_require={
         "demo": ["scikit-image>=0.22"],
         "test": test,

@@ -1,4 +1,4 @@
-"""The command line: encode, render, train, doctor."""
+"""The command line: encode, render, train, info, doctor."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 from tqdm import tqdm
 
 from nets.weights import SHIPPED
-from pipelines import configuration
-from pipelines.inits import DEFAULT, INITS, initialize
-from taichi2dgs import doctor, files, runtime
-from taichi2dgs.encode import SECONDS
-from taichi2dgs.fit import Report, check_budget, fit
+from pipelines import configuration, info
+from pipelines.encoding import AUTO, SECONDS, Encoding, K
+from pipelines.folder import FAILURES, WHOLE, encode_folder
+from pipelines.inits import DEFAULT, INITS
+from taichi2dgs import doctor, files, pictures, runtime, t2d
+from taichi2dgs.fit import Report
 from taichi2dgs.render import render
 
 SAMPLE = "sample:astronaut"
-FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return 0, 2 after an error, or 130 after Ctrl-C."""
+    """Run one command; return 0, 1 if some pictures of a folder failed, 2 after an
+    error, or 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -38,39 +39,51 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _encode(options: argparse.Namespace) -> int:
-    out = options.output or Path(options.image.removeprefix("sample:")).stem + ".npz"
-    if options.seconds is None and options.steps is None:
-        options.seconds = SECONDS
-    check_budget(options.steps, options.seconds)
-    if Path(out).suffix != ".npz":
-        raise ValueError(f"{out}: Gaussians are saved as .npz")
-    fit_options = configuration.fit_options(options.config)
+    encoding = Encoding(
+        k=options.k, target_psnr=options.target_psnr, target_bytes=options.target_bytes,
+        quality=options.quality, steps=options.steps, seconds=options.seconds, init=options.init,
+        seed=options.seed, weights=options.weights,
+        options=configuration.fit_options(options.config),
+    )  # fmt: skip
+    if Path(options.image).is_dir():
+        return _encode_folder(options, encoding)
+    if options.shard != WHOLE:
+        raise ValueError(f"--shard: {options.image} is not a folder of pictures")
+    out = options.output or Path(options.image.removeprefix("sample:")).stem + ".t2d"
+    if Path(out).suffix != ".t2d":
+        raise ValueError(f"{out}: Gaussians are saved as .t2d")
     image = files.read_image(options.image)
     files.check_writable(out)
     runtime.init(options.backend)
-    start = initialize(image, options.k, options.init, options.seed, weights=options.weights)
-    with _FitBar(options) as bar:
-        result = fit(
-            image, start, steps=options.steps, seconds=options.seconds,
-            target_psnr=options.target_psnr, on_report=bar.show, options=fit_options,
-        )  # fmt: skip
-    files.save_npz(out, result.gaussians)
+    with _FitBar(encoding, options.quiet) as bar:
+        result = encoding.run(image, bar.show)
+    result.gaussians.save(out, encoding.quality)
     last = result.history[-1]
     if result.interrupted:
         print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
     print(
-        f"{out}: PSNR {last.psnr:.2f} dB, {last.step} iterations, {last.seconds:.1f} s, "
-        f"backend {runtime.current()}"
+        f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
+        f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
     )
     return 130 if result.interrupted else 0
 
 
+def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
+    if options.output is None:
+        raise ValueError(f"{options.image} is a folder; expected --out DIR too")
+    runtime.init(options.backend)
+    return encode_folder(
+        Path(options.image), Path(options.output), encoding, options.shard, options.quiet
+    )
+
+
 def _render(options: argparse.Namespace) -> int:
-    gaussians = files.load_npz(options.gaussians)
+    pictures.format_of(options.output)
+    gaussians = t2d.load(options.gaussians)
     files.check_writable(options.output)
     runtime.init(options.backend)
     started = time.perf_counter()
-    image = render(gaussians, options.size)
+    image = render(gaussians, options.size, options.crop, antialias=not options.alias)
     files.write_image(options.output, image)
     print(
         f"{options.output}: {image.shape[0]}x{image.shape[1]}, {len(gaussians)} Gaussians, "
@@ -120,19 +133,18 @@ def _doctor(options: argparse.Namespace) -> int:
 class _FitBar:
     """A progress bar of steps or of seconds, whichever is the budget, with the PSNR."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.by_steps = options.steps is not None
+    def __init__(self, encoding: Encoding, quiet: bool) -> None:
+        self.by_steps = encoding.steps is not None
         form = "{desc} {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} " + (
             "its" if self.by_steps else "s"
         )
-        total = options.steps if self.by_steps else options.seconds
-        self.bar = tqdm(
-            total=total, bar_format=form + "{postfix}", desc="encode", disable=options.quiet
-        )
+        total = encoding.steps if self.by_steps else encoding.seconds
+        self.bar = tqdm(total=total, bar_format=form + "{postfix}", desc="encode", disable=quiet)
 
-    def show(self, report: Report) -> None:
+    def show(self, k: int, report: Report) -> None:
         done = report.step if self.by_steps else report.seconds
         self.bar.n = min(done, self.bar.total)
+        self.bar.set_description_str(f"encode, {k} Gaussians", refresh=False)
         self.bar.set_postfix_str(f"PSNR {report.psnr:.2f} dB, step {report.step}")
 
     def __enter__(self) -> _FitBar:
@@ -151,12 +163,15 @@ def _parser() -> argparse.ArgumentParser:
     encode = commands.add_parser("encode", help="fit Gaussians to a picture")
     encode.set_defaults(run=_encode)
     encode.add_argument(
-        "image", nargs="?", default=SAMPLE, help=f"a picture file (default: {SAMPLE})"
+        "image", nargs="?", default=SAMPLE, help=f"a picture, or a folder of them ({SAMPLE})"
     )
-    encode.add_argument("-k", type=int, default=50_000, help="number of Gaussians (50000)")
-    encode.add_argument("--seconds", type=float, help=f"budget in seconds ({SECONDS:g})")
+    count = encode.add_mutually_exclusive_group()
+    count.add_argument("-k", type=_count, help=f"number of Gaussians ({K}), or {AUTO}, by detail")
+    count.add_argument("--target-psnr", type=float, metavar="DB", help="find the k that ends there")
+    count.add_argument("--target-bytes", type=int, metavar="N", help="find the k of such a file")
+    encode.add_argument("--quality", default="high", help=f"{', '.join(t2d.QUALITIES)} (high)")
+    encode.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
     encode.add_argument("--steps", type=int, help="budget in iterations")
-    encode.add_argument("--target-psnr", type=float, metavar="DB", help="stop when reached")
     encode.add_argument("--init", default=DEFAULT, choices=INITS, help=f"start ({DEFAULT})")
     encode.add_argument("--weights", metavar="RUN", help="networks from a training of your own")
     encode.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
@@ -165,14 +180,26 @@ def _parser() -> argparse.ArgumentParser:
         metavar="YAML",
         help="fit options: a file, or the shipped adam",
     )
-    encode.add_argument("-o", "--output", metavar="OUT.npz", help="default: IMAGE's name .npz")
+    encode.add_argument(
+        "-o", "--output", "--out", metavar="OUT.t2d",
+        help="default: IMAGE's name .t2d; of a folder, the folder of files; those there are kept",
+    )  # fmt: skip
+    encode.add_argument(
+        "--shard", type=_shard, default=WHOLE, metavar="I/N", help="the I-th of N parts of a folder"
+    )
     encode.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
     show = commands.add_parser("render", help="render Gaussians to a picture")
     show.set_defaults(run=_render)
-    show.add_argument("gaussians", metavar="FILE.npz")
+    show.add_argument("gaussians", metavar="FILE.t2d")
     show.add_argument("-o", "--output", required=True, metavar="OUT.png")
     show.add_argument("--size", type=_size, metavar="HxW", help="default: the picture's own")
+    show.add_argument(
+        "--crop", type=_crop, metavar="TOP,LEFT,HxW", help="part of that size to render"
+    )
+    show.add_argument(
+        "--alias", action="store_true", help="below the picture's size, sample instead of averaging"
+    )
 
     train = commands.add_parser("train", help="train the networks of the prior")
     stages = train.add_subparsers(required=True, metavar="STAGE")
@@ -194,9 +221,31 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--backend", metavar="NAME", help=f"{', '.join(runtime.BACKENDS)} (auto)"
         )
+    info.add_parser(commands)
     check = commands.add_parser("doctor", help="say what works on this machine")
     check.set_defaults(run=_doctor)
     return parser
+
+
+def _count(text: str) -> int | str:
+    if text == AUTO or re.fullmatch(r"[+-]?\d+", text):
+        return text if text == AUTO else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number or {AUTO}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected I/N with 1 <= I <= N, such as 1/8")
+    return int(match[1]), int(match[2])
+
+
+def _crop(text: str) -> tuple[int, int, int, int]:
+    match = re.fullmatch(r"(\d+),(\d+),([1-9]\d*)[xX]([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected TOP,LEFT,HxW, such as 0,128,512x512")
+    top, left, height, width = (int(number) for number in match.groups())
+    return top, left, height, width
 
 
 def _size(text: str) -> tuple[int, int]:

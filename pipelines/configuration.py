@@ -56,8 +56,9 @@ def fit_options(name: str | None, **overrides: Any) -> FitOptions:
     """
     content = (load(name) if name else {}) | overrides
     with _named(name or "fit options"):
-        settings = content.pop("settings", None) or {}
-        return _made(FitOptions, content | {"settings": _made(RenderSettings, settings)})
+        if content.get("settings"):
+            content |= {"settings": _made(RenderSettings, content["settings"])}
+        return _made(FitOptions, content)
 
 
 def stage(name: str, section: str, kind: type[Config]) -> Config:

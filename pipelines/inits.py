@@ -14,6 +14,7 @@ from torch import Tensor
 from nets.detail import gradient_density
 from nets.weights import SHIPPED, load
 from pipelines import prior, sampling
+from pipelines.blocks import blockwise
 from taichi2dgs import Gaussians
 
 
@@ -134,4 +135,4 @@ def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _network(name: str, folder: str, device: torch.device):
-    return load(name, folder).to(device)
+    return blockwise(load(name, folder).to(device))

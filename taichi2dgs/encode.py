@@ -5,29 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from taichi2dgs import files
-from taichi2dgs.fit import check_budget, fit
 from taichi2dgs.gaussians import Gaussians
-
-SECONDS = 10.0  # unless told
 
 
 def encode(
     image: Any,
-    k: int = 50_000,
+    k: int | str | None = None,
     *,
+    target_psnr: float | None = None,
+    target_bytes: int | None = None,
+    quality: str = "high",
     steps: int | None = None,
     seconds: float | None = None,
     init: str = "prior",
     seed: int = 0,
 ) -> Gaussians:
-    """Turn a picture into k Gaussians: a start, and a fit for as long as you like.
+    """Turn a picture into Gaussians: a start, and a fit for as long as you like.
 
     Args:
         image: a path or "sample:astronaut", a PIL image, or a NumPy array or torch tensor [H, W] or
             [H, W, C] of 8 or 16 bit integers or floats in [0, 1].
-        k: number of Gaussians.
-        steps: of the fit; 0 returns the start as it is.
-        seconds: of the fit; with steps too, what runs out first ends it. 10 if both are None.
+        k: number of Gaussians; "auto" lets the picture's detail choose, for about 38 dB. 50,000 if
+            k and both targets are None.
+        target_psnr: in place of k: find the number that ends within 0.5 dB of this; where none
+            does, the nearest. A search fits mostly twice, at most five times.
+        target_bytes: in place of k: find the largest number whose file takes no more.
+        quality: of that file, see `Gaussians.save`.
+        steps: of a fit; 0 returns the start as it is.
+        seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
         init: "prior" (the learned start), or another of `pipelines.INITS`.
         seed: of the start.
 
@@ -37,13 +42,10 @@ def encode(
     Raises:
         ValueError: an argument does not fit, or a file cannot be read.
     """
-    from pipelines import initialize
+    from pipelines.encoding import Encoding
 
-    if steps is None and seconds is None:
-        seconds = SECONDS
-    check_budget(steps, seconds)
-    picture = files.as_image(image)
-    start = initialize(picture, k, init, seed)
-    if steps == 0 or seconds == 0:
-        return start
-    return fit(picture, start, steps=steps, seconds=seconds).gaussians
+    encoding = Encoding(
+        k=k, target_psnr=target_psnr, target_bytes=target_bytes, quality=quality, steps=steps,
+        seconds=seconds, init=init, seed=seed,
+    )  # fmt: skip
+    return encoding.run(files.as_image(image)).gaussians

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taichi2dgs.engine import Engine
 from taichi2dgs.gaussians import Gaussians, morton_order
-from taichi2dgs.render import RenderSettings
+from taichi2dgs.settings import RenderSettings
 
 BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
 REPORTS = 20  # per fit, unless told
@@ -27,7 +27,7 @@ class FitOptions:
         xy, log_scale, theta, color: learning rates in pixels, log pixels, radians, colour units.
         beta1, beta2, epsilon: Adam's constants. The usual 0.9 and 0.999 (the configuration "adam")
             remember longer than a fit of a few hundred steps has use for.
-        settings: how the fitted Gaussians blend.
+        settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
     """
 
@@ -38,7 +38,7 @@ class FitOptions:
     beta1: float = 0.8
     beta2: float = 0.9
     epsilon: float = 1e-8
-    settings: RenderSettings = field(default_factory=RenderSettings)
+    settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +66,8 @@ class FitResult:
     """What a fit ends with.
 
     Args:
-        gaussians: the fitted Gaussians, in the order and on the device of those that came in.
+        gaussians: the fitted Gaussians, in the order and on the device of those that came in, with
+            the settings that they were fitted for.
         history: reports from step 0 to the last step.
         interrupted: whether Ctrl-C ended the fit before its budget did.
     """
@@ -110,6 +111,7 @@ def fit(
         MemoryError: the Gaussians have grown too large for their tile lists.
     """
     options = options or FitOptions()
+    options = replace(options, settings=options.settings or gaussians.settings)
     target = _checked_image(image, gaussians)
     check_budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
@@ -117,7 +119,8 @@ def fit(
     interrupted = run.until_done(target_psnr, on_report)
     fitted = torch.empty_like(gaussians.packed())
     fitted[order] = run.engine.params.to(fitted)
-    return FitResult(Gaussians.from_packed(fitted, gaussians.size), run.history, interrupted)
+    result = Gaussians.from_packed(fitted, gaussians.size, options.settings)
+    return FitResult(result, run.history, interrupted)
 
 
 def check_budget(steps: int | None, seconds: float | None) -> None:

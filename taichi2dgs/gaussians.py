@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from taichi2dgs import edit
+from taichi2dgs.settings import DEFAULT, RenderSettings
 
 MAX_CHANNELS = 16
 
@@ -19,8 +24,10 @@ class Gaussians:
         xy: centres in pixels, x right, y down; the top-left pixel's centre is (0.5, 0.5). [N, 2]
         log_scale: natural log of the two standard deviations in pixels. [N, 2]
         theta: rotation of the first axis in radians, from x towards y. [N]
-        color: colour, linear in the render and not clamped; 1 to 16 channels. [N, C]
+        color: colour, linear in the render and not clamped; 1 to 16 channels. Of 2 or 4, the last
+            is the opacity, by which the others are multiplied. [N, C]
         size: (height, width) of the picture in pixels.
+        settings: how they are meant to blend.
 
     All four tensors have the same float type (float32 or float64) and device.
     Covariance: R(theta) diag(exp(2 log_scale)) R(theta)^T (paper Eq. 2).
@@ -34,6 +41,7 @@ class Gaussians:
     theta: Tensor
     color: Tensor
     size: tuple[int, int]
+    settings: RenderSettings = DEFAULT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", checked_size(self.size, "size"))
@@ -44,6 +52,8 @@ class Gaussians:
         channels = self.color.shape[1]
         if not 1 <= channels <= MAX_CHANNELS:
             raise ValueError(f"color has {channels} channels; expected 1 to {MAX_CHANNELS}")
+        if not isinstance(self.settings, RenderSettings):
+            raise ValueError(f"settings={self.settings!r}; expected RenderSettings")
 
     def __len__(self) -> int:
         return self.xy.shape[0]
@@ -66,17 +76,92 @@ class Gaussians:
         return torch.cat([self.xy, self.log_scale, self.theta[:, None], self.color], dim=1)
 
     @classmethod
-    def from_packed(cls, params: Tensor, size: tuple[int, int]) -> Gaussians:
+    def from_packed(
+        cls, params: Tensor, size: tuple[int, int], settings: RenderSettings = DEFAULT
+    ) -> Gaussians:
         """Return the Gaussians of a packed tensor. [N, 5 + C]"""
         parts = params.split([2, 2, 1, params.shape[1] - 5], dim=1)
         xy, log_scale, theta, color = (part.contiguous() for part in parts)
-        return cls(xy, log_scale, theta[:, 0], color, size)
+        return cls(xy, log_scale, theta[:, 0], color, size, settings)
 
     def render(self, size=None, crop=None, **settings) -> Tensor:
         """Render to an image; see `taichi2dgs.render`. [H, W, C]"""
         from taichi2dgs.render import render
 
         return render(self, size, crop, **settings)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        quality: str = "high",
+        *,
+        image: Tensor | np.ndarray | None = None,
+        refine: int = 0,
+    ) -> None:
+        """Write a .t2d file, complete or not at all; `taichi2dgs.load` reads it.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            quality: "lossless" keeps float32 parameters and their order, bit for bit. "high",
+                "medium" and "small" round them, and sort them along a Z-shaped curve.
+            image: that they were fitted to, for `refine`. [H, W, C]
+            refine: steps of a fit that makes up for what rounding costs; the Gaussians themselves
+                stay as they are.
+
+        Raises:
+            ValueError: an argument does not fit, or the file cannot be written; the message names
+                it.
+        """
+        from taichi2dgs import t2d
+
+        t2d.save(path, self, quality, image, refine)
+
+    def select(self, region) -> Gaussians:
+        """Return those Gaussians whose centres lie in a part of the picture.
+
+        Args:
+            region: (top, left, height, width) in pixels; or booleans, one for each pixel. Centres
+                outside the picture are in no mask. [H, W]
+
+        Raises:
+            ValueError: it is neither.
+        """
+        return edit.select(self, region)
+
+    def transform(self, matrix, size: tuple[int, int] | None = None) -> Gaussians:
+        """Return the Gaussians moved by an affine map: centres and covariances, exactly.
+
+        Args:
+            matrix: A and t of x' = A x + t, in pixels, side by side. [2, 3]
+            size: (height, width) of the new picture; as before if None.
+
+        Raises:
+            ValueError: the matrix is malformed or has no inverse.
+        """
+        return edit.transform(self, matrix, size)
+
+    def concat(self, *others: Gaussians) -> Gaussians:
+        """Return these Gaussians and others as one picture; where they overlap, they blend.
+
+        Raises:
+            ValueError: channels, size, settings, type or device differ.
+        """
+        return edit.concat([self, *others])
+
+    def recolor(self, matrix) -> Gaussians:
+        """Return the Gaussians with new colours, linear in the old ones.
+
+        As a normalised render is a mean of colours, it changes in the same way. With opacity, the
+        other channels of the matrix are those multiplied by it.
+
+        Args:
+            matrix: each row makes a channel of the old ones; a last column, if there, is added.
+                [C', C] or [C', C + 1]
+
+        Raises:
+            ValueError: the matrix is malformed.
+        """
+        return edit.recolor(self, matrix)
 
     def _map(self, change) -> Gaussians:
         return replace(self, **{name: change(tensor) for name, tensor in self._tensors()})

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.render import RenderSettings, View
+from taichi2dgs.render import View
+from taichi2dgs.settings import RenderSettings
 
 PIXELS_AT_ONCE = 4096  # bounds the memory of the [P, N] tables
 
@@ -18,6 +19,27 @@ def squared_distance(gaussians: Gaussians, points: Tensor) -> Tensor:
     offset = points[:, None, :] - gaussians.xy[None]  # [P, N, 2]
     along_axes = torch.einsum("nji,pnj->pni", rotation, offset)  # R^T d
     return (along_axes / gaussians.log_scale.exp()).square().sum(-1)
+
+
+def averaged_at(
+    gaussians: Gaussians, points: Tensor, settings: RenderSettings, spread: tuple[float, float]
+) -> Tensor:
+    """Return the colour at each point with every Gaussian spread by variances along x and y.
+
+    Each keeps its integral, so its peak falls as its area grows. [P, 2] -> [P, C]
+    """
+    cos, sin = gaussians.theta.cos(), gaussians.theta.sin()
+    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    narrow = rotation @ torch.diag_embed((2 * gaussians.log_scale).exp()) @ rotation.mT
+    wide = narrow + torch.diag(torch.tensor(spread).to(narrow))  # [N, 2, 2]
+    offset = points[:, None, :] - gaussians.xy[None]
+    q = torch.einsum("pni,nij,pnj->pn", offset, wide.inverse(), offset)
+    peak = (narrow.det() / wide.det()).sqrt()
+    weight = torch.where(q <= settings.cutoff**2, peak * (-q / 2).exp(), 0.0)
+    total = weight @ gaussians.color
+    if settings.blend == "sum":
+        return total
+    return total / (weight.sum(1, keepdim=True) + settings.eps)
 
 
 def blend_at(gaussians: Gaussians, points: Tensor, settings: RenderSettings) -> Tensor:
@@ -36,21 +58,22 @@ def render(
     gaussians: Gaussians,
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
-    *,
-    top_k: int = 10,
-    cutoff: float = 4.5,
-    eps: float = 1e-4,
-    blend: str = "normalized",
+    antialias: bool = True,
+    **changes,
 ) -> Tensor:
     """Render as `taichi2dgs.render` does, with its arguments, by autograd-friendly torch.
 
     Returns:
         The image. [H, W, C]
     """
-    settings = RenderSettings(top_k, cutoff, eps, blend)
+    settings = gaussians.settings.but(**changes)
     view = View.of(gaussians.size, size, crop)
     points = sample_points(view, gaussians.xy)
-    chunks = [blend_at(gaussians, part, settings) for part in points.split(PIXELS_AT_ONCE)]
+    parts = points.split(PIXELS_AT_ONCE)
+    if antialias and view.spread != (0, 0):
+        chunks = [averaged_at(gaussians, part, settings, view.spread) for part in parts]
+    else:
+        chunks = [blend_at(gaussians, part, settings) for part in parts]
     return torch.cat(chunks).reshape(view.height, view.width, gaussians.channels)
 
 

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from taichi2dgs import runtime
+from taichi2dgs import footprint, runtime
 from taichi2dgs.gaussians import Gaussians, checked_size
+from taichi2dgs.settings import RenderSettings
 
-MAX_TOP_K = 64
-BLENDS = ("normalized", "sum")
 SHAPES = ("scale-rotation", "cholesky")
-
-
-@dataclass(frozen=True)
-class RenderSettings:
-    """How Gaussians are blended.
-
-    Args:
-        top_k: Gaussians that a pixel may blend, the nearest in units of their own scale (1 to 64).
-            The "sum" blend takes all.
-        cutoff: radius of the support in standard deviations.
-        eps: added to the denominator of the normalised blend.
-        blend: "normalized" (paper Eq. 3) or "sum" (the accumulated sum of GaussianImage).
-    """
-
-    top_k: int = 10
-    cutoff: float = 4.5
-    eps: float = 1e-4
-    blend: str = "normalized"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.top_k, int) or not 1 <= self.top_k <= MAX_TOP_K:
-            raise ValueError(f"top_k={self.top_k!r}; expected a whole number in 1..{MAX_TOP_K}")
-        if not 0 < self.cutoff <= 12:
-            raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"eps={self.eps!r}; expected a positive number")
-        if self.blend not in BLENDS:
-            raise ValueError(f"blend={self.blend!r}; expected one of {', '.join(BLENDS)}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +28,11 @@ class View:
     height: int
     pitch_x: float
     pitch_y: float
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Variance that pixels larger than the picture's own add along x and along y."""
+        return footprint.spread(self.pitch_x), footprint.spread(self.pitch_y)
 
     @classmethod
     def of(cls, picture: tuple[int, int], size, crop) -> View:
@@ -85,10 +60,11 @@ def render(
     size: tuple[int, int] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     *,
-    top_k: int = 10,
-    cutoff: float = 4.5,
-    eps: float = 1e-4,
-    blend: str = "normalized",
+    antialias: bool = True,
+    top_k: int | None = None,
+    cutoff: float | None = None,
+    eps: float | None = None,
+    blend: str | None = None,
 ) -> Tensor:
     """Render Gaussians to an image, differentiably in xy, log_scale, theta and color.
 
@@ -101,10 +77,10 @@ def render(
         size: (height, width) of the output in pixels; the picture's own size if None.
         crop: (top, left, height, width) in output pixels; equals the same part of the whole
             render, bit for bit.
-        top_k: see `RenderSettings`, as for the other three.
-        cutoff: support radius in standard deviations.
-        eps: added to the denominator of the normalised blend.
-        blend: "normalized" or "sum".
+        antialias: below the picture's own size, average Gaussians over the larger pixels, so that
+            detail fades instead of aliasing; see `footprint.py`. Here the normalised blend
+            takes all Gaussians, whatever top_k. Without it, pixels are samples at their centres.
+        top_k, cutoff, eps, blend: see `RenderSettings`; those of `gaussians.settings` if None.
 
     Returns:
         The image, not clamped, on the device of the Gaussians. [H, W, C]
@@ -114,8 +90,13 @@ def render(
 
     Source: paper Eq. 1 to 3.
     """
-    settings = RenderSettings(top_k, cutoff, eps, blend)
-    return render_packed(gaussians.packed(), View.of(gaussians.size, size, crop), settings)
+    settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend)
+    view, params = View.of(gaussians.size, size, crop), gaussians.packed()
+    if not antialias or view.spread == (0, 0):
+        return render_packed(params, view, settings)
+    wide = footprint.widened(params, *view.spread)
+    sums = render_packed(wide, view, footprint.summed(settings), SHAPES[1])
+    return footprint.blended(sums, settings)
 
 
 def render_packed(

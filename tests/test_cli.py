@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import environment
 
+import pipelines
 import taichi2dgs
 from taichi2dgs import files, metrics
 
@@ -31,24 +32,39 @@ def test_encode_then_render(tmp_path, picture, backend):
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     match = re.fullmatch(
-        r"photo\.npz: PSNR ([\d.]+) dB, 30 iterations, [\d.]+ s, backend (\w+)", last
+        r"photo\.t2d: 400 Gaussians, PSNR ([\d.]+) dB, 30 iterations, [\d.]+ s, backend (\w+)", last
     )
     assert match and match[2] == backend
     assert "PSNR" in done.stderr and "100%" in done.stderr
-    shown = taichi2dgs_command("render", "photo.npz", "-o", "out.png", cwd=tmp_path)
+    shown = taichi2dgs_command("render", "photo.t2d", "-o", "out.png", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     image, original = files.read_image(tmp_path / "out.png"), files.read_image(picture)
-    assert metrics.psnr(image, original) == pytest.approx(float(match[1]), abs=0.1)
+    assert metrics.psnr(image, original) == pytest.approx(float(match[1]), abs=0.5)
     large = taichi2dgs_command(
-        "render", "photo.npz", "-o", "large.png", "--size", "97x111", cwd=tmp_path
+        "render", "photo.t2d", "-o", "large.png", "--size", "97x111", cwd=tmp_path
     )
     assert large.returncode == 0 and large.stdout.startswith("large.png: 97x111, 400 Gaussians")
-    assert files.read_image(tmp_path / "large.png").shape == (97, 111, 3)
+    large_image = files.read_image(tmp_path / "large.png")
+    assert large_image.shape == (97, 111, 3)
+    part = taichi2dgs_command(
+        "render", "photo.t2d", "-o", "part.png", "--size", "97x111", "--crop", "7,20,50x60",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert part.returncode == 0 and part.stdout.startswith("part.png: 50x60, 400 Gaussians")
+    assert torch.equal(files.read_image(tmp_path / "part.png"), large_image[7:57, 20:80])
+    for name, more in (("small.png", []), ("alias.png", ["--alias"])):
+        small = taichi2dgs_command(
+            "render", "photo.t2d", "-o", name, "--size", "12x14", *more, cwd=tmp_path
+        )
+        assert small.returncode == 0, small.stderr
+    average = original.reshape(12, 4, 14, 4, 3).mean((1, 3))
+    smooth, jagged = (files.read_image(tmp_path / name) for name in ("small.png", "alias.png"))
+    assert metrics.psnr(smooth, average) > metrics.psnr(jagged, average) + 3
 
 
 def test_seconds_and_quiet(tmp_path, picture):
     done = taichi2dgs_command(
-        "encode", picture, "-k", 100, "--seconds", 0.5, "-o", "x.npz", "-q", cwd=tmp_path
+        "encode", picture, "-k", 100, "--seconds", 0.5, "-o", "x.t2d", "-q", cwd=tmp_path
     )
     assert done.returncode == 0 and done.stderr == ""
     assert "0.5 s" in done.stdout or "0.6 s" in done.stdout
@@ -60,7 +76,7 @@ def test_transparency_is_kept(tmp_path):
     assert not taichi2dgs_command(
         "encode", "a.png", "-k", 50, "--steps", 5, cwd=tmp_path
     ).returncode
-    assert not taichi2dgs_command("render", "a.npz", "-o", "b.png", cwd=tmp_path).returncode
+    assert not taichi2dgs_command("render", "a.t2d", "-o", "b.png", cwd=tmp_path).returncode
     assert files.read_image(tmp_path / "b.png").shape == (20, 30, 4)
 
 
@@ -70,12 +86,14 @@ def test_transparency_is_kept(tmp_path):
         (["encode", "absent.png"], "absent.png: no such file"),
         (["encode", "text.png"], "text.png: not a readable picture"),
         (["encode", "photo.png", "-k", "0"], "k=0; expected a whole number of 1 or more"),
-        (["encode", "photo.png", "-o", "no/x.npz"], "no/x.npz: cannot be written"),
-        (["encode", "photo.png", "-o", "x.png"], "x.png: Gaussians are saved as .npz"),
+        (["encode", "photo.png", "-o", "no/x.t2d"], "no/x.t2d: cannot be written"),
+        (["encode", "photo.png", "-o", "x.png"], "x.png: Gaussians are saved as .t2d"),
         (["encode", "photo.png", "--backend", "abacus"], "backend='abacus' is unknown"),
         (["encode", "photo.png", "--backend", "metal"], "backend 'metal' is not available here"),
         (["encode", "photo.png", "--seconds", "-1"], "seconds=-1.0; expected 0 or more"),
-        (["render", "absent.npz", "-o", "x.png"], "absent.npz: no such file"),
+        (["render", "absent.t2d", "-o", "x.png"], "absent.t2d: no such file"),
+        (["render", "text.png", "-o", "x.gif"], "x.gif: pictures cannot be written as .gif"),
+        (["info", "text.png"], "text.png: not a file of Gaussians"),
         (["render", "text.png", "-o", "x.png"], "text.png: not a file of Gaussians"),
     ],
 )
@@ -90,8 +108,13 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path, picture, arguments, messa
     assert sorted(os.listdir(tmp_path)) == ["photo.png", "text.png"]
 
 
+def test_malformed_crop_is_a_usage_error(tmp_path):
+    done = taichi2dgs_command("render", "a.t2d", "-o", "b.png", "--crop", "1,2,3", cwd=tmp_path)
+    assert done.returncode == 2 and "expected TOP,LEFT,HxW, such as 0,128,512x512" in done.stderr
+
+
 def test_malformed_size_is_a_usage_error(tmp_path):
-    done = taichi2dgs_command("render", "a.npz", "-o", "b.png", "--size", "12", cwd=tmp_path)
+    done = taichi2dgs_command("render", "a.t2d", "-o", "b.png", "--size", "12", cwd=tmp_path)
     assert done.returncode == 2 and "expected HxW, such as 1080x1920" in done.stderr
 
 
@@ -110,8 +133,23 @@ def test_ctrl_c_saves_what_is_there(tmp_path, picture):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted; what was there is saved" in err
-    assert out.startswith("photo.npz: PSNR")
-    assert len(taichi2dgs.load_npz(tmp_path / "photo.npz")) == 200
+    assert out.startswith("photo.t2d: 200 Gaussians, PSNR")
+    assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
+
+
+def test_info_says_what_a_file_holds(tmp_path, picture, photograph):
+    start = pipelines.initialize(photograph[:48, :56], 200, "gradient")
+    start.save(tmp_path / "a.t2d")
+    done = taichi2dgs_command("info", "a.t2d", "--image", picture, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = dict(re.split(r"  +", line, maxsplit=1) for line in done.stdout.splitlines())
+    size = (tmp_path / "a.t2d").stat().st_size
+    assert said["bytes"] == f"{size:,}" and said["size"] == "48x56" and said["Gaussians"] == "200"
+    assert said["bits per Gaussian"].split()[0] == f"{8 * size / 200:.1f}"
+    assert said["quality"] == "high" and "steps of" in said["stretch"]
+    image = taichi2dgs.load(tmp_path / "a.t2d").render()
+    expected = metrics.psnr(image, files.read_image(picture))
+    assert said["PSNR"] == f"{expected:.2f} dB"
 
 
 def test_doctor_lists_every_backend(tmp_path):

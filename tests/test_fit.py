@@ -182,7 +182,7 @@ def test_reports_come_at_the_steps_asked_for(photograph):
 def test_report_means_the_state_after_that_many_steps(photograph):
     """The cosine depends on the budget, so equal schedules need equal learning rates: beta 0."""
     start = pipelines.initialize(photograph, 300, "gradient")
-    run = Engine(photograph, start.packed(), FitOptions())
+    run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
     by_hand = []
     for step in range(1, 5):
         run.step(step, 1.0)
@@ -198,7 +198,7 @@ def test_report_means_the_state_after_that_many_steps(photograph):
 def test_a_step_out_of_turn_changes_nothing(photograph):
     """What follows a launch that lacked room is such a step, and must wait for its turn."""
     start = pipelines.initialize(photograph, 100, "gradient")
-    run = Engine(photograph, start.packed(), FitOptions())
+    run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
     run.step(1, 1.0)
     run.look()
     before = run.params
@@ -277,3 +277,15 @@ def test_kodim13_reaches_the_figure_of_the_readme(kodak, backend):
 
 
 GOLDEN_PSNR = 0.0
+
+
+def test_gaussians_are_fitted_for_their_own_settings_unless_told(photograph):
+    own, other = RenderSettings(top_k=4), RenderSettings(blend="sum")
+    start = dataclasses.replace(pipelines.initialize(photograph, 50, "random"), settings=own)
+    fitted = taichi2dgs.fit(photograph, start, steps=1).gaussians
+    assert fitted.settings == own and fitted.detach().to("cpu").settings == own
+    again = taichi2dgs.fit(photograph, start, steps=1, options=FitOptions(settings=other))
+    assert again.gaussians.settings == other
+    plain = dataclasses.replace(fitted, settings=RenderSettings())
+    assert torch.equal(plain.render(top_k=4), fitted.render())
+    assert not torch.equal(plain.render(), fitted.render())

@@ -30,7 +30,7 @@ def test_python_example_runs(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "psnr=" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"astronaut.npz", "large.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"astronaut.t2d", "large.png"}
 
 
 def test_commands_name_what_exists():

@@ -1,0 +1,184 @@
+"""From a picture to fitted Gaussians, and how many there should be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nets.detail import gradient_magnitude
+from pipelines.inits import DEFAULT, initialize
+from pipelines.sampling import checked_count
+from taichi2dgs import FitOptions, FitResult, Report, t2d
+from taichi2dgs.fit import check_budget, fit
+
+K = 50_000  # unless told
+SECONDS = 10.0  # likewise
+OPTIONS = FitOptions()  # likewise
+AUTO = "auto"
+AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
+# Of 12 training photographs, fitted for 60 steps: Gaussians per pixel that reach AUTO_PSNR are
+# DENSITY * detail ** POWER, to within a factor of 1.7 in two cases of three; while k grows e-fold,
+# SLOPE dB are gained.
+DENSITY, POWER, SLOPE = 10.2, 1.86, 5.0
+TRIES = 5  # fits of one search, at most
+PSNR_WITHIN = 0.5  # dB of the target
+BYTES_EACH = 7.0  # of a Gaussian in a file, before one has been written
+FILLED = (0.96, 0.985, 1.0)  # of the bytes: least, aimed at, most
+
+OnReport = Callable[[int, Report], object]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are encoded.
+
+    Args:
+        k: number of Gaussians; "auto" takes as many as the picture's detail asks for, about what
+            makes 38 dB; None is 50,000 where there is no target.
+        target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
+        target_bytes: find the largest number whose file takes no more than this.
+        quality: of that file.
+        steps: of a fit.
+        seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
+        init: see `pipelines.initialize`.
+        seed: of the start.
+        weights: folder of the networks' weights; the shipped ones if None.
+        options: of the fit.
+
+    Raises:
+        ValueError: an argument is out of range, or more than one of the first three is given.
+    """
+
+    k: int | str | None = None
+    target_psnr: float | None = None
+    target_bytes: int | None = None
+    quality: str = "high"
+    steps: int | None = None
+    seconds: float | None = None
+    init: str = DEFAULT
+    seed: int = 0
+    weights: str | Path | None = None
+    options: FitOptions = OPTIONS
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            object.__setattr__(self, "seconds", SECONDS)
+        check_budget(self.steps, self.seconds)
+        names = [n for n in ("k", "target_psnr", "target_bytes") if getattr(self, n) is not None]
+        if len(names) > 1:
+            raise ValueError(f"{' and '.join(names)} are given; expected one of them")
+        if self.k is not None and self.k != AUTO:
+            checked_count(self.k)
+        if self.target_psnr is not None and not 0 < self.target_psnr < math.inf:
+            raise ValueError(f"target_psnr={self.target_psnr!r}; expected a positive number of dB")
+        if self.target_bytes is not None and not 0 < self.target_bytes < math.inf:
+            raise ValueError(f"target_bytes={self.target_bytes!r}; expected a positive number")
+        if self.quality not in t2d.QUALITIES:
+            raise ValueError(
+                f"quality={self.quality!r}; expected one of {', '.join(t2d.QUALITIES)}"
+            )
+
+    def run(self, image: Tensor, on_report: OnReport | None = None) -> FitResult:
+        """Encode one picture. With a target that is a search: mostly two fits, at most five.
+
+        Args:
+            image: values in [0, 1]. [H, W, C]
+            on_report: called with the number of Gaussians and every report of every fit.
+
+        Returns:
+            The fit that counts; where no number reaches target_psnr, the nearest one.
+
+        Raises:
+            ValueError: an argument does not fit, or no Gaussian fits in target_bytes.
+        """
+        if self.target_psnr is None and self.target_bytes is None:
+            k = automatic_count(image) if self.k == AUTO else checked_count(self.k or K)
+            return self._fit(image, k, on_report)
+        if self.target_psnr is not None:
+            return self._search_psnr(image, self.target_psnr, on_report)
+        return self._search_bytes(image, self.target_bytes or 0, on_report)
+
+    def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
+        start = initialize(image, k, self.init, self.seed, weights=self.weights)
+        return fit(
+            image, start, steps=self.steps, seconds=self.seconds, options=self.options,
+            on_report=None if on_report is None else lambda report: on_report(k, report),
+        )  # fmt: skip
+
+    def _search_psnr(self, image: Tensor, target: float, on_report) -> FitResult:
+        def off(result: FitResult) -> float:
+            return result.history[-1].psnr - target
+
+        found = _search(
+            lambda k: self._fit(image, k, on_report), off, automatic_count(image, target), SLOPE,
+            (-PSNR_WITHIN, PSNR_WITHIN), _most(image),
+        )  # fmt: skip
+        return min(found, key=lambda result: abs(off(result)))
+
+    def _search_bytes(self, image: Tensor, target: int, on_report) -> FitResult:
+        def size(result: FitResult) -> int:
+            return len(t2d.encode(result.gaussians, self.quality))
+
+        least, aim, most = (math.log(share * target) for share in FILLED)
+        found = _search(
+            lambda k: self._fit(image, k, on_report), lambda result: math.log(size(result)) - aim,
+            max(1, round(target / BYTES_EACH)), 1.0, (least - aim, most - aim), _most(image),
+        )  # fmt: skip
+        within = [result for result in found if size(result) <= target]
+        if not within:
+            raise ValueError(
+                f"target_bytes={target}: {min(map(size, found))} bytes are the fewest found; "
+                "expected a larger number"
+            )
+        return max(within, key=size)
+
+
+def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
+    """Return how many Gaussians should reach a PSNR, from the picture's mean gradient magnitude.
+
+    Args:
+        image: values in [0, 1]. [H, W, C]
+        psnr: in dB.
+    """
+    detail = float(gradient_magnitude(image.permute(2, 0, 1)[None].float()).mean())
+    per_pixel = DENSITY * detail**POWER * math.exp((psnr - AUTO_PSNR) / SLOPE)
+    return max(1, min(_most(image), round(per_pixel * image.shape[0] * image.shape[1])))
+
+
+def _most(image: Tensor) -> int:
+    """One Gaussian per pixel, or what a file holds."""
+    return min(image.shape[0] * image.shape[1], t2d.MAX_K)
+
+
+def _search(
+    attempt: Callable[[int], FitResult], off: Callable[[FitResult], float], k: int, slope: float,
+    within: tuple[float, float], most: int,
+) -> list[FitResult]:  # fmt: skip
+    """Try numbers of Gaussians until one is off by little enough; return all results.
+
+    Args:
+        attempt: makes a result.
+        off: how far that is from what is wanted; about linear in log k.
+        k: the first to try.
+        slope: of that line, before two results have shown it.
+        within: range of `off` that is good enough.
+        most: the largest k.
+    """
+    tried: dict[int, float] = {}
+    results = []
+    k = max(1, min(k, most))
+    while len(results) < TRIES and k not in tried:
+        results.append(attempt(k))
+        tried[k] = off(results[-1])
+        if within[0] <= tried[k] <= within[1] or results[-1].interrupted:
+            break
+        nearest = sorted(tried, key=lambda other: abs(tried[other]))[:2]
+        if len(nearest) == 2:
+            measured = (tried[nearest[0]] - tried[nearest[1]]) / math.log(nearest[0] / nearest[1])
+            slope = min(max(measured, slope / 2), slope * 2)
+        k = max(1, min(round(nearest[0] * math.exp(-tried[nearest[0]] / slope)), most))
+    return results

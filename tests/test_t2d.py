@@ -1,0 +1,202 @@
+"""Gaussians on disk: what is kept, what damaged files do, and whether the document is enough."""
+
+import dataclasses
+import os
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import scatter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from t2d_reader import read_by_the_document
+
+import pipelines
+import taichi2dgs
+from taichi2dgs import Gaussians, RenderSettings, metrics, t2d
+
+FUZZ = int(os.environ.get("TAICHI2DGS_FUZZ", 300))  # mutated files
+LOSSY = [name for name in t2d.QUALITIES if name != "lossless"]
+NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
+
+
+@st.composite
+def any_gaussians(draw):
+    k, channels = draw(st.integers(0, 12)), draw(st.integers(1, 5))
+    row = st.lists(NUMBERS, min_size=5 + channels, max_size=5 + channels)
+    params = torch.tensor(draw(st.lists(row, min_size=k, max_size=k)), dtype=torch.float32)
+    blend = draw(st.sampled_from(["normalized", "sum"]))
+    how = RenderSettings(draw(st.integers(1, 64)), draw(st.floats(0.5, 12)), 1e-4, blend)
+    size = (draw(st.integers(1, 9999)), draw(st.integers(1, 9999)))
+    return Gaussians.from_packed(params.reshape(k, 5 + channels), size, how)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(any_gaussians(), st.sampled_from(list(t2d.QUALITIES)))
+def test_whatever_is_valid_can_be_saved_and_loaded(g, quality):
+    again = t2d.decode(t2d.encode(g, quality)).gaussians
+    assert len(again) == len(g) and (again.size, again.settings) == (g.size, g.settings)
+    assert again.channels == g.channels
+    if quality == "lossless":
+        assert torch.equal(again.packed().view(torch.int32), g.packed().view(torch.int32))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 4), st.sampled_from(LOSSY), st.integers(0, 99))
+def test_rounding_stays_within_half_a_step_and_saving_again_changes_nothing(k, c, quality, seed):
+    g = scatter(k, (40, 50), channels=c, seed=seed)
+    contents = t2d.decode(t2d.encode(g, quality))
+    again, step = contents.gaussians, contents.step
+    key = again.xy[:, 0].double() * 1e4 + again.xy[:, 1].double()
+    assert len(again) == k and torch.isfinite(key).all()
+    for mine, other, at in ((g.xy, again.xy, step[0]), (g.color, again.color, step[4])):
+        gap = (mine.sort(0).values - other.sort(0).values).abs().max()
+        assert gap <= at * 0.5001 + 1e-5  # sorted alike, no value moves by more
+    twice = t2d.decode(t2d.encode(again, quality)).gaussians
+    torch.testing.assert_close(twice.packed(), again.packed(), rtol=0, atol=2e-5)
+
+
+def test_lossless_renders_bit_for_bit_ties_included(tmp_path):
+    g = scatter(500, (30, 34))
+    twins = Gaussians.from_packed(torch.cat([g.packed()] * 2), g.size)  # ties that order decides
+    twins = dataclasses.replace(twins, color=torch.rand(1000, 3))
+    twins.save(tmp_path / "g.t2d", "lossless")
+    assert torch.equal(taichi2dgs.load(tmp_path / "g.t2d").render(), twins.render())
+
+
+@pytest.mark.parametrize("quality", t2d.QUALITIES)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_document_is_enough_to_read_a_file(tmp_path, quality, channels):
+    g = dataclasses.replace(
+        scatter(700, (60, 45), channels=channels), settings=RenderSettings(7, 3.5, 1e-3, "sum")
+    )
+    g.save(tmp_path / "g.t2d", quality)
+    mine, theirs = taichi2dgs.load(tmp_path / "g.t2d"), read_by_the_document(tmp_path / "g.t2d")
+    assert theirs["size"] == mine.size and theirs["settings"] == dataclasses.astuple(mine.settings)
+    np.testing.assert_array_equal(theirs["params"], mine.packed().numpy())
+
+
+def test_presets_trade_loss_for_bytes_and_refining_gains(tmp_path, photograph):
+    start = pipelines.initialize(photograph, 500, "gradient")
+    g = taichi2dgs.fit(photograph, start, steps=100).gaussians
+    sizes, losses = [], []
+    before = metrics.psnr(g.render(), photograph)
+    for quality in t2d.QUALITIES:
+        g.save(tmp_path / "g.t2d", quality)
+        sizes.append((tmp_path / "g.t2d").stat().st_size)
+        found = metrics.psnr(taichi2dgs.load(tmp_path / "g.t2d").render(), photograph)
+        losses.append(before - found)
+    assert sizes == sorted(sizes, reverse=True) and losses == sorted(losses)
+    assert losses[0] == 0 and losses[1] < 0.3 and sizes[1] < 0.3 * 500 * 32
+    g.save(tmp_path / "g.t2d", "small", image=photograph, refine=60)
+    refined = metrics.psnr(taichi2dgs.load(tmp_path / "g.t2d").render(), photograph)
+    assert before - refined < 0.9 * losses[-1]
+
+
+def refused(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=path.name.replace(".", r"\.")) as caught:
+        taichi2dgs.load(path)
+    return str(caught.value)
+
+
+def resealed(data: bytes) -> bytes:
+    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
+
+
+def test_bad_files_are_named(tmp_path):
+    data = t2d.encode(scatter(9, (12, 34)))
+    path = tmp_path / "bad.t2d"
+    for part in range(0, len(data), 7):
+        refused(path, data[:part])
+    assert "begin" in refused(path, b"no")
+    assert "checksum" in refused(path, data + b"more")
+    assert "version 9" in refused(path, data[:8] + b"\x09" + data[9:])
+    for absent in (tmp_path / "absent.t2d", tmp_path):
+        with pytest.raises(ValueError, match="no such file"):
+            taichi2dgs.load(absent)
+
+
+@pytest.mark.parametrize("offset, value", [(10, b"\x09"), (11, b"\0"), (11, b"\x11"),
+    (12, b"\xff\xff\xff\xff"), (16, b"\0\0\0\0"), (20, b"\xff\xff\xff\x00"), (24, b"\0"),
+    (25, b"\x02"), (26, b"\xff" * 8), (34, bytes(8))])  # fmt: skip
+def test_hostile_headers_are_refused_before_anything_is_allocated(tmp_path, offset, value):
+    data = t2d.encode(scatter(9, (12, 34)))
+    hostile = resealed(data[:offset] + value + data[offset + len(value) :])
+    refused(tmp_path / "hostile.t2d", hostile)
+
+
+def test_mutated_files_never_do_worse_than_a_valueerror():
+    """Half keep a right checksum, so that what follows it is tried as well."""
+    random = np.random.default_rng(0)
+    whole = [t2d.encode(scatter(200, (40, 50)), q) for q in ("high", "lossless")]
+    refusals = 0
+    for number in range(FUZZ):
+        data = bytearray(whole[number % 2])
+        for _ in range(random.integers(1, 6)):
+            kind, at = random.integers(4), int(random.integers(len(data)))
+            if kind == 0:
+                data[at] ^= 1 << int(random.integers(8))
+            elif kind == 1:
+                data[at] = int(random.integers(256))
+            elif kind == 2 and len(data) > 60:
+                del data[at : at + int(random.integers(1, 20))]
+            else:
+                data[at:at] = random.bytes(int(random.integers(1, 20)))
+        changed = bytes(data)
+        if changed == whole[number % 2]:  # what was put in is what was there
+            continue
+        if number % 4 < 2:
+            changed = resealed(changed)
+        try:
+            g = t2d.decode(changed).gaussians
+            assert number % 4 < 2 and torch.isfinite(g.packed()).all()
+        except ValueError:
+            refusals += 1
+    assert refusals > FUZZ // 2
+
+
+def test_many_equal_gaussians_take_few_bytes_but_not_too_few():
+    one = scatter(1, (9, 9)).packed()
+    many = Gaussians.from_packed(one.repeat(200_000, 1), (9, 9))
+    data = t2d.encode(many, "small")
+    assert len(data) < 8000 and len(t2d.decode(data).gaussians) == 200_000
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [({"quality": "best"}, "quality='best'"), ({"refine": -1}, "refine=-1"),
+     ({"refine": 5}, "refine=5 without an image")],
+)  # fmt: skip
+def test_bad_arguments_are_named(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        scatter(3, (4, 4)).save(tmp_path / "g.t2d", **arguments)
+    with pytest.raises(ValueError, match="cannot be written"):
+        scatter(3, (4, 4)).save(tmp_path / "no" / "g.t2d")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "g.t2d"
+    scatter(3, (4, 4)).save(path)
+    before = path.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(ValueError, match="disk full"):
+        scatter(5, (4, 4)).save(path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["g.t2d"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_saved_files_have_ordinary_permissions(tmp_path):
+    scatter(3, (4, 4)).save(tmp_path / "g.t2d")
+    (tmp_path / "plain").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("g.t2d", "plain")]
+    assert modes[0] == modes[1]
