@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -10,6 +11,10 @@ os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
 
 import taichi2dgs
 from taichi2dgs import Gaussians, runtime
+
+# The same examples in every run; kernels that compile take longer than a deadline.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -59,6 +59,7 @@ def test_a_render_follows_its_transform(g, quarter, down):
     height, width = g.size
     corner = {0: (0, 0), 1: (height, 0), 2: (width, height), 3: (0, width)}[quarter]
     turned = (width, height) if quarter % 2 else (height, width)
+    down = max(-turned[0], min(down, turned[0]))  # a step beyond the picture shows nothing
     matrix = [[cos, -sin, corner[0]], [sin, cos, corner[1] + down]]
     shifted = torch.zeros(*turned, g.channels, dtype=torch.float64)
     whole = torch.rot90(reference.render(g, top_k=64, cutoff=8.0), -quarter)
