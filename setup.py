@@ -24,7 +24,7 @@ setup(
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
                   "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"]},
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
-                      "pillow>=9.4", "tqdm>=4.60", "pyyaml>=6"],
+                      "tqdm>=4.60", "pyyaml>=6"],  # pillow comes with imageio
     extras_require={
         "demo": ["scikit-image>=0.22"],
         "test": test,
