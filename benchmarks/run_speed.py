@@ -49,9 +49,10 @@ def main() -> int:
         backend = taichi2dgs.init(options.backend)
         image = files.read_image(options.image)
         seconds = time.perf_counter()
-        measure_size(resized(image, WARM_UP), options, None)
+        fitted(resized(image, WARM_UP), options).render()
         seconds = time.perf_counter() - seconds
-        run = measure.describe(f"{Path(options.image).name}, resized", [Path(options.image)])
+        path = Path(options.image)
+        run = measure.describe(f"{path.name}, resized", [path] if path.exists() else [])
         run |= {"warm_up_seconds": round(seconds, 2), "base_mib": round(table.peak_mib())}
         result = {**run, **measure_sizes(image, options, backend)}
     except (ValueError, RuntimeError, ImportError) as error:
@@ -91,16 +92,18 @@ def measure_sizes(image: Tensor, options: argparse.Namespace, backend: str) -> d
     return {"networks_ms": networks, "torch": yardstick, "rows": rows}
 
 
-def measure_size(image: Tensor, options: argparse.Namespace, state: Path | None) -> dict[str, Any]:
-    """Measure one size, and save the state measured to a file."""
-    size = (image.shape[0], image.shape[1])
+def fitted(image: Tensor, options: argparse.Namespace) -> Gaussians:
+    """Return the Gaussians that are measured: those of an image after a few steps of its fit."""
     k = max(1, round(options.k * image.shape[0] * image.shape[1] / 512**2))
-    start = pipelines.initialize(image, k)
-    fitted = taichi2dgs.fit(image, start, steps=options.steps).gaussians
-    saved = {"target": image, "settings": fitted.settings,
-             "params": fitted.packed()[morton_order(fitted.xy, size)]}  # fmt: skip
-    if state is not None:
-        torch.save(saved, state)
+    return taichi2dgs.fit(image, pipelines.initialize(image, k), steps=options.steps).gaussians
+
+
+def measure_size(image: Tensor, options: argparse.Namespace, state: Path) -> dict[str, Any]:
+    """Measure one size, and save the state measured to a file."""
+    gaussians = fitted(image, options)
+    order = morton_order(gaussians.xy, gaussians.size)
+    saved = {"target": image, "params": gaussians.packed()[order], "settings": gaussians.settings}
+    torch.save(saved, state)
     engine = stages.engine_of(saved)
     number = 0
 
@@ -110,12 +113,12 @@ def measure_size(image: Tensor, options: argparse.Namespace, state: Path | None)
         engine.step(number, 0.0)
 
     return {
-        "size": [*size],
-        "gaussians": k,
+        "size": [*gaussians.size],
+        "gaussians": len(gaussians),
         "entries": engine.work.required(),
         "psnr": round(engine.psnr(), 2),
         "step_ms": repeated(step, options, engine.look),
-        **render_times(fitted, options),
+        **render_times(gaussians, options),
         "state_bytes": state_bytes(engine),
         "peak_mib": round(table.peak_mib(), 1),
     }
@@ -150,7 +153,7 @@ def measure_torch(state: dict, options: argparse.Namespace) -> dict[str, Any]:
     target, params = state["target"].to(device), state["params"].to(device)
     fit = TorchFit(target, params, FitOptions(settings=state["settings"]))
     psnr = fit.step(0.0)
-    times = measure.times_of(lambda: fit.step(0.0), options.repeats)
+    times = measure.times_of(lambda: fit.step(0.0), options.repeats, wait=runtime.sync)
     return {"device": str(device), "psnr": round(psnr, 2),
             "step_ms": [round(1000 * t, 2) for t in times]}  # fmt: skip
 

@@ -60,8 +60,10 @@ def profile(engine: Engine) -> dict:
     profiler.clear_kernel_profiler_info()
     for number in range(STEPS):
         engine.step(engine.done + 1 + number, 0.0)
-    runtime.sync()
-    records = runtime.ti.lang.impl.get_runtime().prog.get_kernel_profiler_records()
+    program = runtime.ti.lang.impl.get_runtime().prog
+    program.sync_kernel_profiler()
+    program.update_kernel_profiler()
+    records = program.get_kernel_profiler_records()
     launches = len(records) // STEPS
     steps = [records[n * launches : (n + 1) * launches] for n in range(STEPS)]
     times = [stages_of([(record.name, record.kernel_time) for record in step]) for step in steps]
