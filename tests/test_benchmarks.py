@@ -184,9 +184,9 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
     for row in result["rows"]:
         assert all(len(row[f"{name}_ms"]) == 2 for name in ("step", "render", "numpy"))
         assert all(time > 0 for name in ("step", "render", "numpy") for time in row[f"{name}_ms"])
-        if result["backend"] in ("cpu", "cuda"):
-            times = row["stages_ms"]
-            assert 9 <= row["launches"] <= 20 and times["walk"] == max(times.values())
+    if result["backend"] in ("cpu", "cuda"):
+        times = large["stages_ms"]
+        assert 9 <= large["launches"] <= 20 and times["walk"] == max(times.values())
     assert abs(result["torch"]["psnr"] - large["psnr"]) < 0.02  # both round to 0.01
     assert len(result["torch"]["step_ms"]) == 2
 
@@ -200,11 +200,10 @@ def test_the_yardstick_makes_the_steps_of_the_engine(scripts, photograph):
     for number in range(1, 6):
         psnr = alone.step(1.0)
         engine.step(number, 1.0)
-        runtime.sync()
-        assert psnr == pytest.approx(engine.psnr(), abs=0.01)
-        if number == 1:  # Adam's first step is the sign of a gradient, whatever its size
-            same = (alone.params - engine.params).abs() < 1e-5
-            assert same.float().mean() > 0.99
+        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # of random Gaussians: 3e-7
+        # Adam makes a whole step of a gradient that is as good as 0, whatever its sign.
+        same = (alone.params - engine.params).abs() < 1e-4  # of random Gaussians all: 7e-6
+        assert same.float().mean() > 0.99
     assert engine.look() and engine.done == 5
 
 
