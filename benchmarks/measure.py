@@ -1,4 +1,4 @@
-"""Measure fits of pictures: what run_kodak.py and run_datasets.py share."""
+"""Measure fits of pictures: what the scripts that make tables share."""
 
 from __future__ import annotations
 
@@ -158,12 +158,29 @@ def measure(
 
 def seconds_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
     """Return the median time that some work takes."""
+    return statistics.median(times_of(work, repeats))
+
+
+def times_of(
+    work: Callable[[], object], repeats: int = REPEATS, count: int = 1,
+    wait: Callable[[], object] = lambda: None,
+) -> list[float]:  # fmt: skip
+    """Return the seconds that some work takes, once for each repeat.
+
+    Args:
+        work: what to time.
+        repeats: times to do so.
+        count: of calls in a repeat, which share its seconds evenly.
+        wait: called at the end of a repeat, until when its clock runs.
+    """
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        for _ in range(count):
+            work()
+        wait()
+        times.append((time.perf_counter() - began) / count)
+    return times
 
 
 def ms_ssim(image: Tensor, reference: Tensor) -> float | None:

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import torch
-from measure import KINDS, SECONDS, STEPS, seconds_of
+from measure import KINDS, SECONDS, STEPS, times_of
 
 from nets import weights
 from taichi2dgs import runtime
@@ -19,7 +19,6 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in KINDS), []).append(row)
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     pages = [every_picture([r for r in rows if r["dataset"] == name], name) for name in datasets]
     return (
@@ -27,9 +26,17 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
         "seconds, at the end also rounded to 8 bits; mean MS-SSIM; medians of the time that a\n"
         "start and an iteration take, with the latter's spread, and of renders per second.\n"
         "Compiling and starting are not in the seconds of a fit.\n\n"
-        f"- machine: {run['machine']}; backend {run['backend']}\n- {versions}\n"
-        f"- commit {run['commit']}\n- `{run['command']}`\n- {about_networks()}\n\n"
+        f"{about_run(run)}\n- {about_networks()}\n\n"
         f"{summary(list(groups.values()))}\n\n" + "\n\n".join(pages) + "\n"
+    )
+
+
+def about_run(run: dict[str, Any]) -> str:
+    """Say on what and how something was measured, see `measure.describe`."""
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return (
+        f"- machine: {run['machine']}; backend {run['backend']}\n- {versions}\n"
+        f"- commit {run['commit']}\n- `{run['command']}`"
     )
 
 
@@ -83,6 +90,15 @@ def mean(values: list[float | None], digits: int = 2) -> str:
 
 def about_networks() -> str:
     """Say how long both networks take on 512x512 pixels, how large they are, and the memory."""
+    size = sum(weights.file(name).stat().st_size for name in weights.NETS)
+    return (
+        f"both networks at 512x512: {1000 * statistics.median(networks_times()):.0f} ms, "
+        f"{size / 1e6:.1f} MB of weights; peak memory of the process {peak_mib():,.0f} MiB"
+    )
+
+
+def networks_times() -> list[float]:
+    """Return the seconds that both networks take on 512x512 pixels, once for each repeat."""
     device = runtime.device()
     position, attributes = (weights.load(name).to(device) for name in ("position", "attributes"))
     image, k = torch.rand(1, 3, 512, 512, device=device), torch.tensor([50_000], device=device)
@@ -93,14 +109,13 @@ def about_networks() -> str:
 
     with torch.inference_mode():
         predict()
-        seconds = seconds_of(predict)
-    size = sum(weights.file(name).stat().st_size for name in weights.NETS)
+        return times_of(predict)
+
+
+def peak_mib() -> float:
+    """Return the peak memory of this process so far, in MiB, without that of a GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
-    peak /= 2**20 if sys.platform == "darwin" else 2**10
-    return (
-        f"both networks at 512x512: {1000 * seconds:.0f} ms, "
-        f"{size / 1e6:.1f} MB of weights; peak memory of the process {peak:,.0f} MiB"
-    )
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def pipes(lines: list[list[str]]) -> str:

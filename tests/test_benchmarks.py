@@ -4,12 +4,16 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import environment
 
-from taichi2dgs import files
+import pipelines
+from taichi2dgs import files, runtime
+from taichi2dgs.engine import Engine
+from taichi2dgs.fit import FitOptions
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "run_kodak.py"
 
@@ -81,10 +85,15 @@ def test_figures_are_drawn(tmp_path, photograph):
 
 
 @pytest.fixture(scope="module")
-def kodak():
+def scripts():
     sys.path.insert(0, str(SCRIPT.parent))
-    yield importlib.import_module("kodak")
+    yield importlib.import_module
     sys.path.remove(str(SCRIPT.parent))
+
+
+@pytest.fixture(scope="module")
+def kodak(scripts):
+    return scripts("kodak")
 
 
 def test_kodak_is_fetched_once_and_checked(tmp_path, kodak, photograph):
@@ -152,3 +161,57 @@ def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
     assert rows[1]["codecs"]["WebP"][0] <= rows[1]["bytes"] < rows[0]["bytes"]
     assert "| 400 | small | 4 | 1 | " in done.stdout
     assert files.read_image(tmp_path / "rate.webp").shape[1] > 400
+
+
+def test_run_speed_measures_every_size(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph)
+    command = [sys.executable, SCRIPT.with_name("run_speed.py"), "--image", tmp_path / "a.png",
+               "--sizes", 256, "40x56", "--k", 2000, "--steps", 3, "--repeats", 2,
+               "--out", tmp_path / "out/speed"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no time per stage" not in done.stderr
+    page = (tmp_path / "out/speed.md").read_text()
+    assert page.strip() == done.stdout.strip() and "40x56" in page
+    result = json.loads((tmp_path / "out/speed.json").read_text())
+    small, large = result["rows"]
+    assert (small["size"], large["size"]) == ([40, 56], [256, 256])
+    assert (small["gaussians"], large["gaussians"]) == (17, 500)
+    least = 4 * (3 * 8 * 500 + 3 * 256 * 256)  # parameters, two moments and the target, all float32
+    assert small["state_bytes"] < least < large["state_bytes"] < 100 * least
+    for row in result["rows"]:
+        assert all(len(row[f"{name}_ms"]) == 2 for name in ("step", "render", "numpy"))
+        assert all(time > 0 for name in ("step", "render", "numpy") for time in row[f"{name}_ms"])
+    if result["backend"] in ("cpu", "cuda"):
+        times = large["stages_ms"]
+        assert 9 <= large["launches"] <= 20 and times["walk"] == max(times.values())
+    assert abs(result["torch"]["psnr"] - large["psnr"]) < 0.02  # both round to 0.01
+    assert len(result["torch"]["step_ms"]) == 2
+
+
+def test_the_yardstick_makes_the_steps_of_the_engine(scripts, photograph):
+    image = photograph[:50, :70].contiguous()
+    start, options = pipelines.initialize(image, 300), FitOptions()
+    options = replace(options, settings=start.settings)
+    engine = Engine(image, start.packed(), options)
+    alone = scripts("torch_step").TorchFit(image, start.packed(), options)
+    for number in range(1, 6):
+        psnr = alone.step(1.0)
+        engine.step(number, 1.0)
+        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # of random Gaussians: 3e-7
+        # Adam makes a whole step of a gradient that is as good as 0, whatever its sign.
+        same = (alone.params - engine.params).abs() < 1e-4  # of random Gaussians all: 7e-6
+        assert same.float().mean() > 0.99
+    assert engine.look() and engine.done == 5
+
+
+def test_stages_are_told_apart_by_the_order_of_loops(scripts):
+    stages = scripts("stages")
+    loops = [name for name in stages.LOOPS if runtime.is_gpu() or name != "clear"]
+    records = [("k_serial", 1.0)] + [("k_range_for", 10.0) for _ in loops] + [("k_serial", 1.0)]
+    times = stages.stages_of(records)
+    assert times["project"] == 21 and times["walk"] == 10 and times["gather and Adam"] == 21
+    with pytest.raises(ValueError, match="parallel loops; expected"):
+        stages.stages_of(records[:-2])
