@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import environment
 
 from taichi2dgs import files
@@ -67,24 +68,76 @@ def test_run_kodak_names_an_empty_folder(tmp_path):
     assert done.returncode == 2 and str(tmp_path) in done.stderr
 
 
-def test_figures_are_drawn(tmp_path, photograph):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    files.write_image(tmp_path / "a.png", photograph[:64, :64])
-    command = [sys.executable, SCRIPT.with_name("figures.py"), "--image", tmp_path / "a.png",
-               "--steps", 5, "--out", tmp_path / "out"]  # fmt: skip
-    done = subprocess.run(
+def rows_of_a_table() -> list[dict]:
+    """Two pictures by two methods; the second picture of the slow one had no 2 seconds."""
+    return [
+        {"image": image, "dataset": "kodak", "k": k, "method": method, "sampler": "default",
+         "gaussians": k + extra, "psnr": psnr + k / 10, "psnr_at": {"0": psnr, "25": psnr + 2},
+         "psnr_within": {"1": psnr} | ({} if (image, method) == ("b", "slow") else {"2": 30.0})}
+        for k in (90, 60) for method, extra in (("ours", 0), ("slow", 10))
+        for image, psnr in (("a", 20.0), ("b", 23.0))
+    ]  # fmt: skip
+
+
+def draw_figures(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT.with_name("figures.py"), *arguments]
+    return subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=environment()
     )
+
+
+def test_figures_are_drawn(tmp_path, photograph):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    files.write_image(tmp_path / "a.png", photograph[:64, :65])
+    (tmp_path / "t.json").write_text(json.dumps({"rows": rows_of_a_table()}))
+    done = draw_figures(
+        "--image", tmp_path / "a.png", "--table", tmp_path / "t.json", "--steps", 5,
+        "--methods", "gaussianimage-cholesky", "ours-random", "--out", tmp_path / "out",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in ("prior.webp", "density.webp"):
-        assert min(files.read_image(tmp_path / "out" / name).shape[:2]) > 400
+    for name in ("prior", "density", "errors", "regions", "iterations", "seconds", "count"):
+        assert min(files.read_image(tmp_path / "out" / f"{name}.webp").shape[:2]) > 300
+
+
+def test_figures_say_what_they_lack(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    done = draw_figures("--figures", "count", "--out", tmp_path)
+    assert done.returncode == 2 and "--figures count: drawn from a table" in done.stderr
+    (tmp_path / "t.json").write_text(json.dumps({"rows": [{"image": "a"}]}))
+    done = draw_figures("--figures", "count", "--table", tmp_path / "t.json", "--out", tmp_path)
+    assert done.returncode == 2 and "t.json: expected JSON with rows of dataset" in done.stderr
+    done = draw_figures("--figures", "errors", "--region", 500, 0, 20, 9, "--out", tmp_path)
+    assert done.returncode == 2 and "--region 500 0 20 9: expected" in done.stderr
 
 
 @pytest.fixture(scope="module")
-def kodak():
+def benchmarks():
+    """Imports a module of benchmarks/."""
     sys.path.insert(0, str(SCRIPT.parent))
-    yield importlib.import_module("kodak")
+    yield importlib.import_module
     sys.path.remove(str(SCRIPT.parent))
+
+
+def test_curves_are_means_of_all_pictures(benchmarks):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    curves = benchmarks("curves")
+    slow = [row for row in rows_of_a_table() if row["method"] == "slow"]
+    assert curves.reached(slow[:2], "psnr_at") == [(0, 21.5), (25, 23.5)]
+    assert curves.reached(slow[:2], "psnr_within") == [(1, 21.5)]
+    assert curves.at_end(slow) == [(70, 27.5), (100, 30.5)]
+
+
+def test_the_busiest_square_holds_the_detail(benchmarks):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    image = torch.full((80, 120, 3), 0.5)
+    image[42:56, 83:97] = torch.rand(14, 14, 3, generator=torch.Generator().manual_seed(0))
+    top, left, height, width = benchmarks("regions").busiest(image)
+    assert (height, width) == (20, 20) and 36 < top < 44 and 77 < left < 85
+
+
+@pytest.fixture(scope="module")
+def kodak(benchmarks):
+    return benchmarks("kodak")
 
 
 def test_kodak_is_fetched_once_and_checked(tmp_path, kodak, photograph):
