@@ -31,8 +31,9 @@ def draw_fits(
     for title, k, method in fits:
         result = baselines.run(image, k, baselines.load(method), steps=steps)
         renders.append((title, result.gaussians.render()))
-    counts = " / ".join(f"{k:,}" for k in sorted({k for _, k, _ in fits}))
-    return compare(image, renders, region, f"{counts} Gaussians, {steps} iterations")
+    counts = {k for _, k, _ in fits}
+    same = f"{counts.pop():,} Gaussians, " if len(counts) == 1 else ""
+    return compare(image, renders, region, f"{same}{steps} iterations")
 
 
 def compare(image: Tensor, renders: list[tuple[str, Tensor]], region: Region, about: str) -> Figure:
