@@ -137,7 +137,7 @@ def measure(
     result = baselines.run(image, k, method, steps=options.steps, seconds=budget)
     last = result.history[-1]
     own[budget] = last.psnr
-    final = result.gaussians.render(**method.settings)
+    final = result.gaussians.render()
     within = {at: [r.psnr for r in result.history if r.seconds <= at][-1] for at in SECONDS
               if at <= last.seconds * 1.02}  # fmt: skip
     within |= {at: own[at] for at in SECONDS if at in own}
@@ -152,7 +152,7 @@ def measure(
         "steps": last.step,
         "start_seconds": round(start_seconds, 3),
         "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
-        "render_fps": round(1 / seconds_of(lambda: result.gaussians.render(**method.settings)), 1),
+        "render_fps": round(1 / seconds_of(result.gaussians.render), 1),
     }
 
 

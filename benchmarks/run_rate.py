@@ -120,10 +120,7 @@ def coded(pixels: np.ndarray, suffix: str, quality: int) -> bytes:
 
 
 def groups_of(rows: list[dict]) -> list[list[dict]]:
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in KEYS[1:]), []).append(row)
-    return list(groups.values())
+    return table.grouped(rows, KEYS[1:])
 
 
 def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:

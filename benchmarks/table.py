@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,9 +17,6 @@ from taichi2dgs import runtime
 
 def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
     """Return a page: how it was measured, a line for each kind of fit, every picture."""
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in KINDS), []).append(row)
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     pages = [every_picture([r for r in rows if r["dataset"] == name], name) for name in datasets]
     return (
@@ -27,7 +25,7 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
         "start and an iteration take, with the latter's spread, and of renders per second.\n"
         "Compiling and starting are not in the seconds of a fit.\n\n"
         f"{about_run(run)}\n- {about_networks()}\n\n"
-        f"{summary(list(groups.values()))}\n\n" + "\n\n".join(pages) + "\n"
+        f"{summary(grouped(rows, KINDS))}\n\n" + "\n\n".join(pages) + "\n"
     )
 
 
@@ -38,6 +36,14 @@ def about_run(run: dict[str, Any]) -> str:
         f"- machine: {run['machine']}; backend {run['backend']}\n- {versions}\n"
         f"- commit {run['commit']}\n- `{run['command']}`"
     )
+
+
+def grouped(rows: list[dict], by: Sequence[str]) -> list[list[dict]]:
+    """Return the rows that agree in what `by` names together, in the order of the first ones."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    return list(groups.values())
 
 
 def every_picture(rows: list[dict], dataset: str) -> str:

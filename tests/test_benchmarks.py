@@ -1,4 +1,4 @@
-"""The benchmark scripts run, and write what they say."""
+"""The benchmark benchmarks run, and write what they say."""
 
 import importlib
 import json
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import environment
 
 import pipelines
@@ -71,29 +72,76 @@ def test_run_kodak_names_an_empty_folder(tmp_path):
     assert done.returncode == 2 and str(tmp_path) in done.stderr
 
 
-def test_figures_are_drawn(tmp_path, photograph):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    files.write_image(tmp_path / "a.png", photograph[:64, :64])
-    command = [sys.executable, SCRIPT.with_name("figures.py"), "--image", tmp_path / "a.png",
-               "--steps", 5, "--out", tmp_path / "out"]  # fmt: skip
-    done = subprocess.run(
+def rows_of_a_table() -> list[dict]:
+    """Two pictures by two methods; the second picture of the slow one had no 2 seconds."""
+    return [
+        {"image": image, "dataset": "kodak", "k": k, "method": method, "sampler": "default",
+         "gaussians": k + extra, "psnr": psnr + k / 10, "psnr_at": {"0": psnr, "25": psnr + 2},
+         "psnr_within": {"1": psnr} | ({} if (image, method) == ("b", "slow") else {"2": 30.0})}
+        for k in (90, 60) for method, extra in (("ours", 0), ("slow", 10))
+        for image, psnr in (("a", 20.0), ("b", 23.0))
+    ]  # fmt: skip
+
+
+def draw_figures(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT.with_name("figures.py"), *arguments]
+    return subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=environment()
     )
+
+
+def test_figures_are_drawn(tmp_path, photograph):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    files.write_image(tmp_path / "a.png", photograph[:64, :65])
+    (tmp_path / "t.json").write_text(json.dumps({"rows": rows_of_a_table()}))
+    done = draw_figures(
+        "--image", tmp_path / "a.png", "--table", tmp_path / "t.json", "--steps", 5,
+        "--methods", "gaussianimage-cholesky", "ours-random", "--out", tmp_path / "out",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in ("prior.webp", "density.webp"):
-        assert min(files.read_image(tmp_path / "out" / name).shape[:2]) > 400
+    for name in ("prior", "density", "errors", "regions", "iterations", "seconds", "count"):
+        assert min(files.read_image(tmp_path / "out" / f"{name}.webp").shape[:2]) > 300
+
+
+def test_figures_say_what_they_lack(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    done = draw_figures("--figures", "count", "--out", tmp_path)
+    assert done.returncode == 2 and "--figures count: drawn from a table" in done.stderr
+    (tmp_path / "t.json").write_text(json.dumps({"rows": [{"image": "a"}]}))
+    done = draw_figures("--figures", "count", "--table", tmp_path / "t.json", "--out", tmp_path)
+    assert done.returncode == 2 and "t.json: expected JSON with rows of dataset" in done.stderr
+    done = draw_figures("--figures", "errors", "--region", 500, 0, 20, 9, "--out", tmp_path)
+    assert done.returncode == 2 and "--region 500 0 20 9: expected" in done.stderr
 
 
 @pytest.fixture(scope="module")
-def scripts():
+def benchmarks():
+    """Imports a module of benchmarks/."""
     sys.path.insert(0, str(SCRIPT.parent))
     yield importlib.import_module
     sys.path.remove(str(SCRIPT.parent))
 
 
+def test_curves_are_means_of_all_pictures(benchmarks):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    curves = benchmarks("curves")
+    slow = [row for row in rows_of_a_table() if row["method"] == "slow"]
+    assert curves.reached(slow[:2], "psnr_at") == [(0, 21.5), (25, 23.5)]
+    assert curves.reached(slow[:2], "psnr_within") == [(1, 21.5)]
+    assert curves.at_end(slow) == [(70, 27.5), (100, 30.5)]
+
+
+def test_the_busiest_square_holds_the_detail(benchmarks):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    image = torch.full((80, 120, 3), 0.5)
+    image[42:56, 83:97] = torch.rand(14, 14, 3, generator=torch.Generator().manual_seed(0))
+    top, left, height, width = benchmarks("regions").busiest(image)
+    assert (height, width) == (20, 20) and 36 < top < 44 and 77 < left < 85
+
+
 @pytest.fixture(scope="module")
-def kodak(scripts):
-    return scripts("kodak")
+def kodak(benchmarks):
+    return benchmarks("kodak")
 
 
 def test_kodak_is_fetched_once_and_checked(tmp_path, kodak, photograph):
@@ -191,12 +239,12 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
     assert len(result["torch"]["step_ms"]) == 2
 
 
-def test_the_yardstick_makes_the_steps_of_the_engine(scripts, photograph):
+def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
     image = photograph[:50, :70].contiguous()
     start, options = pipelines.initialize(image, 300), FitOptions()
     options = replace(options, settings=start.settings)
     engine = Engine(image, start.packed(), options)
-    alone = scripts("torch_step").TorchFit(image, start.packed(), options)
+    alone = benchmarks("torch_step").TorchFit(image, start.packed(), options)
     for number in range(1, 6):
         psnr = alone.step(1.0)
         engine.step(number, 1.0)
@@ -207,8 +255,8 @@ def test_the_yardstick_makes_the_steps_of_the_engine(scripts, photograph):
     assert engine.look() and engine.done == 5
 
 
-def test_stages_are_told_apart_by_the_order_of_loops(scripts):
-    stages = scripts("stages")
+def test_stages_are_told_apart_by_the_order_of_loops(benchmarks):
+    stages = benchmarks("stages")
     loops = [name for name in stages.LOOPS if runtime.is_gpu() or name != "clear"]
     records = [("k_serial", 1.0)] + [("k_range_for", 10.0) for _ in loops] + [("k_serial", 1.0)]
     times = stages.stages_of(records)

@@ -14,6 +14,13 @@ from taichi2dgs import metrics
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
+@pytest.fixture(autouse=True)
+def on_cpu(backend):
+    """They use nothing that other tests do not, on pictures too large for a software device."""
+    if backend != "cpu":
+        pytest.skip("examples are run on CPU")
+
+
 def run(name: str, *arguments: object) -> str:
     pytest.importorskip("skimage", reason="needs the sample photograph")
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]

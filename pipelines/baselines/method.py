@@ -210,7 +210,7 @@ class _Run:
     def gaussians(self) -> Gaussians:
         size = (self.image.shape[0], self.image.shape[1])
         make = from_cholesky if self.parameters.shape == "cholesky" else Gaussians.from_packed
-        return make(self.packed().detach(), size)
+        return make(self.packed().detach(), size, self.settings)
 
     def until(self, steps: int | None, seconds: float | None) -> FitResult:
         interrupted = False

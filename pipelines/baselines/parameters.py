@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taichi2dgs import Gaussians
+from taichi2dgs import Gaussians, RenderSettings
 from taichi2dgs.render import SHAPES
+from taichi2dgs.settings import DEFAULT
 
 Leaves = dict[str, Tensor]
 INSIDE = 1 - 1e-6  # how far tanh reaches
@@ -101,7 +102,9 @@ def cholesky_of(start: Gaussians) -> Tensor:
     return torch.stack([factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1]], 1)
 
 
-def from_cholesky(params: Tensor, size: tuple[int, int]) -> Gaussians:
+def from_cholesky(
+    params: Tensor, size: tuple[int, int], settings: RenderSettings = DEFAULT
+) -> Gaussians:
     """Return the Gaussians of packed parameters with Cholesky shapes. [N, 5 + C]"""
     l0, l1, l2 = params[:, 2:5].unbind(1)
     factor = torch.stack([torch.stack([l0, 0 * l0], 1), torch.stack([l1, l2], 1)], 1)
@@ -112,6 +115,7 @@ def from_cholesky(params: Tensor, size: tuple[int, int]) -> Gaussians:
         theta=torch.atan2(axes[:, 1, 0], axes[:, 0, 0]),
         color=params[:, 5:],
         size=size,
+        settings=settings,
     )
 
 

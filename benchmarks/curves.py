@@ -1,0 +1,107 @@
+"""Figures drawn from the JSON of run_kodak.py or run_datasets.py: PSNR against what it costs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import table
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from measure import KINDS
+
+Points = list[tuple[float, float]]
+COLUMNS = {"image", *KINDS, "gaussians", "psnr_at", "psnr_within", "psnr"}
+
+
+def read(path: Path) -> list[dict]:
+    """Return the rows of a table.
+
+    Raises:
+        ValueError: there are none like those that run_kodak.py writes.
+    """
+    try:
+        rows = json.loads(path.read_text())["rows"]
+        known = all(row.keys() >= COLUMNS for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        rows, known = [], False
+    if not (rows and known):
+        raise ValueError(
+            f"--table {path}: expected JSON with rows of {', '.join(sorted(COLUMNS))}, "
+            "as run_kodak.py writes it"
+        )
+    return rows
+
+
+def draw_iterations(rows: list[dict]) -> Figure:
+    """Mean PSNR against iterations: a panel for each number of Gaussians of each dataset."""
+    return draw(rows, ("dataset", "k"), lambda group: reached(group, "psnr_at"), "iterations")
+
+
+def draw_seconds(rows: list[dict]) -> Figure:
+    """Mean PSNR against the seconds of a fit, likewise."""
+    return draw(rows, ("dataset", "k"), lambda group: reached(group, "psnr_within"), "seconds")
+
+
+def draw_count(rows: list[dict]) -> Figure:
+    """Mean PSNR at the end against the mean number of Gaussians: a panel for each dataset."""
+    return draw(rows, ("dataset",), at_end, "Gaussians")
+
+
+def reached(group: list[dict], name: str) -> Points:
+    """Return the mean PSNRs after each budget that every picture's fit has reached."""
+    budgets = [at for at in group[0][name] if all(at in row[name] for row in group)]
+    return [(float(at), statistics.fmean(row[name][at] for row in group)) for at in budgets]
+
+
+def at_end(group: list[dict]) -> Points:
+    points = []
+    for of_k in table.grouped(group, ("k",)):
+        x, y = ([row[name] for row in of_k] for name in ("gaussians", "psnr"))
+        points.append((statistics.fmean(x), statistics.fmean(y)))
+    return sorted(points)
+
+
+def draw(
+    rows: list[dict], by: tuple[str, ...], points_of: Callable[[list[dict]], Points], unit: str
+) -> Figure:
+    """Draw a panel for each group of rows, and in it a line for each method and sampler."""
+    groups = sorted(table.grouped(rows, by), key=lambda group: [group[0][name] for name in by])
+    names = list(dict.fromkeys(map(table.name_of, rows)))
+    colors = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
+    size = (3.6 * len(groups) + 1.6, 3.4)
+    figure, axes = plt.subplots(1, len(groups), figsize=size, squeeze=False, layout="constrained")
+    lines = {}
+    for axis, group in zip(axes.flat, groups, strict=True):
+        ticks = set()
+        for of_method in table.grouped(group, ("method", "sampler")):
+            name = table.name_of(of_method[0])
+            points = points_of(of_method)
+            # A method can have its own number of Gaussians.
+            ticks |= {row["k"] for row in group} if unit == "Gaussians" else {x for x, _ in points}
+            if points:
+                (lines[name],) = axis.plot(
+                    *zip(*points, strict=True), "o-", ms=3, color=colors(names.index(name))
+                )
+        k = f", k = {group[0]['k']:,}" if "k" in by else ""
+        count = len({row["image"] for row in group})
+        axis.set_title(f"{group[0]['dataset']} ({count}){k}", fontsize=9)
+        scale(axis, unit, sorted(ticks))
+    axes.flat[0].set_ylabel("mean PSNR, dB")
+    figure.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize=7)
+    return figure
+
+
+def scale(axis: Axes, unit: str, ticks: list[float]) -> None:
+    """Let the x axis grow by factors, with plain numbers at its ticks."""
+    if unit == "iterations":
+        axis.set_xscale("symlog", linthresh=25)
+    else:
+        axis.set_xscale("log")
+    axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel(unit)
+    axis.grid(alpha=0.3)
