@@ -88,7 +88,9 @@ def test_every_start_takes_any_picture(init, size, channels, k):
 
 
 @pytest.mark.parametrize("size", [(333, 500), (1365, 2048)])
-def test_photographs_of_any_size_encode_without_resizing(size):
+def test_photographs_of_any_size_encode_without_resizing(size, backend):
+    if backend != "cpu" and max(size) > 1000:
+        pytest.skip("takes minutes on a software device")
     data = pytest.importorskip("skimage.data", reason="needs the extra 'demo' for a photograph")
     tiled = np.tile(data.astronaut(), (3, 4, 1))[: size[0], : size[1]]
     gaussians = taichi2dgs.encode(tiled, k=2000, steps=2, init="prior")

@@ -133,9 +133,10 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
                 if ti.static(normalized):
                     keep_smallest(state, unit, q)
         elif ti.static(normalized):
-            for e in range(begin, end):
-                if covers(packed, e, x, y, part):
-                    keep_smallest(state, unit, distance(packed, e, x, y, cutoff))
+            for e in range(begin, end):  # of a single pixel, the distance is the cheaper test
+                q = distance(packed, e, x, y, cutoff)
+                if q[0] < get(state, unit, top_k - 1)[0]:
+                    keep_smallest(state, unit, q)
         return found
 
     @ti.func
@@ -165,6 +166,14 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
         return found, limit
 
     @ti.func
+    def may_count(state: array, unit, q):
+        """Whether a single pixel, at distance q, needs the weight of an entry."""
+        within = q[0] < real(EMPTY)
+        if ti.static(normalized):
+            within = within and q[0] <= get(state, unit, top_k - 1)[0]
+        return within
+
+    @ti.func
     def count_ties(state: array, unit):
         """How many of the K are at the threshold: so many that come first by index count."""
         kth = get(state, unit, top_k - 1)
@@ -186,6 +195,6 @@ def make(channels: int, top_k: int, blend: str, lanes: int, real) -> SimpleNames
         return ti.select(counts, w, reals(0))
 
     return SimpleNamespace(
-        rows=rows, get=get, put=put, covers=covers, whitened=whitened, distance=distance,
-        select=select, count_ties=count_ties, weight_of=weight_of,
+        rows=rows, get=get, put=put, whitened=whitened, distance=distance,
+        select=select, count_ties=count_ties, may_count=may_count, weight_of=weight_of,
     )  # fmt: skip

@@ -23,7 +23,6 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning, maths, selection
 from taichi2dgs.kernels.binning import GEOMETRY, RECORD, UX, UY, VX, VY, array
-from taichi2dgs.kernels.selection import PAD_SQUARE
 
 
 def make(
@@ -39,8 +38,8 @@ def make(
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     normalized, wide = blend == "normalized", lanes > 1
     chosen = selection.make(channels, top_k, blend, lanes, real)
-    rows, get, put, covers = chosen.rows, chosen.get, chosen.put, chosen.covers
-    distance, weight_of = chosen.distance, chosen.weight_of
+    rows, get, put, distance = chosen.rows, chosen.get, chosen.put, chosen.distance
+    may_count, weight_of = chosen.may_count, chosen.weight_of
     registers = ti.types.vector(rows.count, real)
     offsets = [float(lane) for lane in range(lanes)]
 
@@ -79,13 +78,15 @@ def make(
             chosen.count_ties(state, unit)
         for n in range(found):
             e = entry(n, begin, hits)
-            if ti.static(wide) or covers(packed, e, x, y, real(1.0 + PAD_SQUARE)):
-                w = reals(0)
+            q = reals(0)
+            if ti.static(wide):  # noqa: SIM108  (only one branch compiles)
+                q = weights[begin + n, 0]
+            else:
+                q = distance(packed, e, x, y, cutoff)
+            if ti.static(wide) or may_count(state, unit, q):
+                w = weight_of(state, unit, q)
                 if ti.static(wide):
-                    w = weight_of(state, unit, weights[begin + n, 0])
                     weights[begin + n, 0] = w
-                else:
-                    w = weight_of(state, unit, distance(packed, e, x, y, cutoff))
                 put(state, unit, rows.total, get(state, unit, rows.total) + w)
                 for c in ti.static(range(channels)):
                     out = get(state, unit, rows.out + c)
@@ -134,9 +135,10 @@ def make(
             e = entry(n, begin, hits)
             if ti.static(wide):
                 push(state, unit, e, x, y, weights[begin + n, 0], packed, sums, grads)
-            elif covers(packed, e, x, y, real(1.0 + PAD_SQUARE)):
-                w = weight_of(state, unit, distance(packed, e, x, y, cutoff))
-                if w[0] > 0:
+            else:
+                q = distance(packed, e, x, y, cutoff)
+                if may_count(state, unit, q):
+                    w = weight_of(state, unit, q)
                     push(state, unit, e, x, y, w, packed, sums, grads)
 
     def make_walk(task: str):
