@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nets.weights import SHIPPED
 from pipelines import configuration, info
-from pipelines.encoding import AUTO, SECONDS, Encoding, K
+from pipelines.encoding import AUTO, REFINE, REFINED, SECONDS, Encoding, K
 from pipelines.folder import FAILURES, WHOLE, encode_folder
 from pipelines.inits import DEFAULT, INITS
 from taichi2dgs import doctor, files, pictures, runtime, t2d
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _encode(options: argparse.Namespace) -> int:
     encoding = Encoding(
         k=options.k, target_psnr=options.target_psnr, target_bytes=options.target_bytes,
-        quality=options.quality, steps=options.steps, seconds=options.seconds, init=options.init,
+        quality=options.quality, refine=options.refine, steps=options.steps, seconds=options.seconds, init=options.init,
         seed=options.seed, weights=options.weights,
         options=configuration.fit_options(options.config),
     )  # fmt: skip
@@ -57,7 +57,7 @@ def _encode(options: argparse.Namespace) -> int:
     runtime.init(options.backend)
     with _FitBar(encoding, options.quiet) as bar:
         result = encoding.run(image, bar.show)
-    result.gaussians.save(out, encoding.quality)
+    encoding.save(out, result.gaussians, image)
     last = result.history[-1]
     if result.interrupted:
         print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
@@ -170,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     count.add_argument("--target-psnr", type=float, metavar="DB", help="find the k that ends there")
     count.add_argument("--target-bytes", type=int, metavar="N", help="find the k of such a file")
     encode.add_argument("--quality", default="high", help=f"{', '.join(t2d.QUALITIES)} (high)")
+    encode.add_argument("--refine", type=int, metavar="STEPS", help="after the fit, while rounding "
+                        f"({REFINE} for {' and '.join(REFINED)}, else 0)")  # fmt: skip
     encode.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
     encode.add_argument("--steps", type=int, help="budget in iterations")
     encode.add_argument("--init", default=DEFAULT, choices=INITS, help=f"start ({DEFAULT})")

@@ -12,7 +12,7 @@ from torch import Tensor
 from nets.detail import gradient_magnitude
 from pipelines.inits import DEFAULT, initialize
 from pipelines.sampling import checked_count
-from taichi2dgs import FitOptions, FitResult, Report, t2d
+from taichi2dgs import FitOptions, FitResult, Gaussians, Report, t2d
 from taichi2dgs.fit import check_budget, fit
 
 K = 50_000  # unless told
@@ -26,8 +26,10 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 DENSITY, POWER, SLOPE = 10.2, 1.86, 5.0
 TRIES = 5  # fits of one search, at most
 PSNR_WITHIN = 0.5  # dB of the target
-BYTES_EACH = 7.0  # of a Gaussian in a file, before one has been written
-FILLED = (0.96, 0.985, 1.0)  # of the bytes: least, aimed at, most
+BYTES_EACH = {"lossless": 26.0, "high": 6.7, "medium": 5.0, "small": 4.2}  # of a Gaussian in a file
+FILLED = (0.955, 0.98, 0.995)  # of the bytes: least, aimed at, most; refining adds a little
+REFINED = ("medium", "small")  # qualities that are refined unless told
+REFINE = 60  # steps, of these
 
 OnReport = Callable[[int, Report], object]
 
@@ -41,7 +43,9 @@ class Encoding:
             makes 38 dB; None is 50,000 where there is no target.
         target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
         target_bytes: find the largest number whose file takes no more than this.
-        quality: of that file.
+        quality: of the file; see `Gaussians.save`.
+        refine: steps that make up for what rounding costs, likewise; None is 60 where the quality
+            is medium or small, and 0 elsewhere.
         steps: of a fit.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
         init: see `pipelines.initialize`.
@@ -57,6 +61,7 @@ class Encoding:
     target_psnr: float | None = None
     target_bytes: int | None = None
     quality: str = "high"
+    refine: int | None = None
     steps: int | None = None
     seconds: float | None = None
     init: str = DEFAULT
@@ -81,6 +86,8 @@ class Encoding:
             raise ValueError(
                 f"quality={self.quality!r}; expected one of {', '.join(t2d.QUALITIES)}"
             )
+        if self.refine is not None:
+            t2d.check_refine(self.refine)
 
     def run(self, image: Tensor, on_report: OnReport | None = None) -> FitResult:
         """Encode one picture. With a target that is a search: mostly two fits, at most five.
@@ -101,6 +108,18 @@ class Encoding:
         if self.target_psnr is not None:
             return self._search_psnr(image, self.target_psnr, on_report)
         return self._search_bytes(image, self.target_bytes or 0, on_report)
+
+    def save(self, path: str | Path, gaussians: Gaussians, image: Tensor) -> None:
+        """Write the Gaussians of a picture to a .t2d file, within target_bytes if that is given.
+
+        Raises:
+            ValueError: the file cannot be written.
+        """
+        refine = (REFINE if self.quality in REFINED else 0) if self.refine is None else self.refine
+        data = t2d.encode_refined(gaussians, self.quality, image, refine)
+        if self.target_bytes is not None and len(data) > self.target_bytes:
+            data = t2d.encode(gaussians, self.quality)  # it was chosen to keep within
+        t2d.write(path, data)
 
     def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
         start = initialize(image, k, self.init, self.seed, weights=self.weights)
@@ -126,7 +145,7 @@ class Encoding:
         least, aim, most = (math.log(share * target) for share in FILLED)
         found = _search(
             lambda k: self._fit(image, k, on_report), lambda result: math.log(size(result)) - aim,
-            max(1, round(target / BYTES_EACH)), 1.0, (least - aim, most - aim), _most(image),
+            max(1, round(target / BYTES_EACH[self.quality])), 1.0, (least - aim, most - aim), _most(image),
         )  # fmt: skip
         within = [result for result in found if size(result) <= target]
         if not within:

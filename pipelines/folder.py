@@ -81,8 +81,9 @@ def targets_of(source: Path, out: Path) -> dict[Path, Path]:
 
 def encode_file(path: Path, target: Path, encoding: Encoding) -> FitResult:
     """Encode one picture file and save it, unless Ctrl-C came, which is raised again."""
-    result = encoding.run(files.read_image(path))
+    image = files.read_image(path)
+    result = encoding.run(image)
     if result.interrupted:
         raise KeyboardInterrupt
-    result.gaussians.save(target, encoding.quality)
+    encoding.save(target, result.gaussians, image)
     return result

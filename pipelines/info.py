@@ -6,7 +6,7 @@ import argparse
 
 from taichi2dgs import files, metrics, runtime, t2d
 
-COLUMNS = ("x", "y", "log-size", "stretch")
+COLUMNS = ("centres", "log-size", "stretch", "colours")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -50,11 +50,8 @@ def lines(path: str, image: str | None = None, backend: str | None = None) -> di
         f"eps {g.settings.eps:g}",
         "quality": contents.quality,
     }
-    names = [*COLUMNS, *(f"colour {number}" for number in range(g.channels))]
-    for name, low, step, depth in zip(
-        names, contents.low, contents.step, contents.bits, strict=False
-    ):
-        found[name] = f"{depth} bits, steps of {step:.4g} from {low:.4g}"
+    for name, step in zip(COLUMNS, contents.steps, strict=False):
+        found[f"steps of {name}"] = f"{step:.4g} at the usual size"
     if image is not None:
         picture = files.read_image(image)
         runtime.init(backend)

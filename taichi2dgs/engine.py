@@ -23,7 +23,9 @@ SPARE = 1.3  # capacity of the tile lists over what they need when it is set
 class Engine:
     """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made."""
 
-    def __init__(self, target: Tensor, params: Tensor, options: FitOptions) -> None:
+    def __init__(
+        self, target: Tensor, params: Tensor, options: FitOptions, frozen: Tensor | None = None
+    ) -> None:
         self.options, self.done = options, 0
         n, columns = params.shape
         height, width, channels = target.shape
@@ -37,6 +39,9 @@ class Engine:
             self.state.from_numpy(params.float().cpu().contiguous().numpy())
             self.first = runtime.zeros("f32", (n, columns))
             self.second = runtime.zeros("f32", (n, columns))
+            self.frozen = runtime.zeros("i32", (n,))
+            if frozen is not None:
+                self.frozen.from_numpy(frozen.cpu().numpy().astype(np.int32))
             self.progress = runtime.zeros("i32", (2,))
             self.losses = runtime.zeros("f32", (self.work.units,))
             self.target = runtime.array("f32", (height, width, channels))
@@ -61,10 +66,10 @@ class Engine:
         )  # fmt: skip
         with runtime.launching():
             self.kernels.step(
-                self.state, self.first, self.second, self.progress, self.target, self.losses,
-                w.records, w.rects, w.counts, w.starts, w.partial, w.entries, w.packed, w.state,
-                w.hits, w.weights, *w.gradients(), w.view, rates, number, w.units, w.spans,
-                o.settings.eps,
+                self.state, self.first, self.second, self.frozen, self.progress, self.target,
+                self.losses, w.records, w.rects, w.counts, w.starts, w.partial, w.entries,
+                w.packed, w.state, w.hits, w.weights, *w.gradients(), w.view, rates, number,
+                w.units, w.spans, o.settings.eps,
             )  # fmt: skip
 
     def look(self) -> bool:

@@ -84,6 +84,7 @@ def fit(
     steps: int | None = None,
     seconds: float | None = None,
     target_psnr: float | None = None,
+    frozen: Tensor | None = None,
     on_report: Callable[[Report], object] | None = None,
     options: FitOptions | None = None,
 ) -> FitResult:
@@ -99,6 +100,7 @@ def fit(
         seconds: budget in seconds, in which compiling and `on_report` do not count. With both, the
             one that runs out first ends the fit.
         target_psnr: stop at the first report that reaches this PSNR in dB.
+        frozen: which Gaussians stay as they are; None for none. bool [N]
         on_report: called with every `Report`.
         options: learning rates, blending and how often to report.
 
@@ -115,7 +117,8 @@ def fit(
     target = _checked_image(image, gaussians)
     check_budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
-    run = _Run(Engine(target, gaussians.packed().detach()[order], options), steps, seconds)
+    held = None if frozen is None else _checked_frozen(frozen, gaussians)[order]
+    run = _Run(Engine(target, gaussians.packed().detach()[order], options, held), steps, seconds)
     interrupted = run.until_done(target_psnr, on_report)
     fitted = torch.empty_like(gaussians.packed())
     fitted[order] = run.engine.params.to(fitted)
@@ -230,3 +233,13 @@ def _checked_image(image: Tensor | np.ndarray, gaussians: Gaussians) -> Tensor:
     if not len(gaussians):
         raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
     return target.detach().to(torch.float32)
+
+
+def _checked_frozen(frozen: Tensor, gaussians: Gaussians) -> Tensor:
+    """Return a mask on the device of the Gaussians, or raise ValueError."""
+    mask = torch.as_tensor(frozen)
+    if mask.shape != (len(gaussians),) or mask.dtype != torch.bool:
+        raise ValueError(
+            f"frozen is {mask.dtype} {list(mask.shape)}; expected torch.bool [{len(gaussians)}]"
+        )
+    return mask.to(gaussians.xy.device)

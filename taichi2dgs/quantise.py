@@ -8,28 +8,34 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_CELL = (1 << 24) - 1  # of one column: float32 holds no finer numbers
-TURNS = 7  # more angles for each step of stretch
+TURNS = 8  # more angles for each step of stretch
 SPACING = 5.12  # pixels between neighbours at which the presets are tuned: 10,000 in 512x512
+USUAL = 0.3125  # the usual size of Gaussians, in spacings
 FAR = float(1 << 17)  # pixels outside the picture, to which centres farther away are moved
 LOG_SCALE = 16.0  # log-scales beyond it, of either sign, are taken there
 COLOR = 1024.0  # and colours beyond this
+OCTAVES = 3  # by how many powers of 2 the steps of centres differ from those of the usual size
+COLOR_OCTAVES = 2  # and those of colours, the other way round
+ONE = 16  # bits below the point of `Grid.octave`
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Steps to which parameters are rounded.
+    """Steps to which parameters of Gaussians of the usual size are rounded.
 
     Args:
         xy: of centres, in pixels.
         log_size: of the mean of both log-scales.
         stretch: of their difference.
         color: of every channel.
+        usual: the usual log-size.
     """
 
     xy: float
     log_size: float
     stretch: float
     color: float
+    usual: float
 
     @classmethod
     def of(cls, factor: float, k: int, size: tuple[int, int]) -> Precision:
@@ -41,7 +47,44 @@ class Precision:
         near = math.sqrt(size[0] * size[1] / max(k, 1)) / SPACING
         near = min(max(near, 0.1), 4.0)
         fine, coarse = factor * near ** (4 / 3), factor * near ** (2 / 3)
-        return cls(0.036 * fine, 0.016 * coarse, 0.032 * coarse, 0.0051 * fine)
+        return cls(0.0413 * fine, 0.0145 * coarse, 0.0367 * coarse, 0.00442 * fine,
+                   math.log(USUAL * SPACING * near))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What whole numbers are multiples of.
+
+    A large Gaussian can be moved farther than a small one for the same loss, and its colour, which
+    covers more pixels, less. So steps are powers of 2 times those of the usual size.
+
+    Args:
+        steps: of x and y, log-size, stretch and colours at the usual size, float32. [4]
+        usual: the usual log-size, in its steps.
+        octave: octaves of one step of log-size, in parts of 2^16.
+    """
+
+    steps: np.ndarray
+    usual: int
+    octave: int
+
+    @classmethod
+    def of(cls, precision: Precision, size: tuple[int, int]) -> Grid:
+        p, widest = precision, 2 * FAR + max(size)
+        steps = np.maximum(
+            [p.xy, p.log_size, p.stretch, p.color],
+            [widest / (1 << OCTAVES), LOG_SCALE, 2 * LOG_SCALE, COLOR * (1 << COLOR_OCTAVES)]
+            / np.float64(MAX_CELL - 1),
+        ).astype("<f4")  # fmt: skip
+        return cls(steps, round(p.usual / float(steps[1])),
+                   round(float(steps[1]) / math.log(2) * (1 << ONE)))  # fmt: skip
+
+    def octaves(self, log_size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return by which powers of 2 the steps of centres and of colours differ. [N] each"""
+        above = (log_size - self.usual) * self.octave
+        place = (above + (1 << ONE - 1) >> ONE).clip(-OCTAVES, OCTAVES)
+        color = -((above + (1 << ONE)) >> ONE + 1)  # half as many
+        return place, color.clip(-COLOR_OCTAVES, COLOR_OCTAVES)
 
 
 @dataclass(frozen=True)
@@ -49,35 +92,25 @@ class Cells:
     """Whole numbers that stand for parameters, one row for each Gaussian.
 
     Args:
-        low, step: of the columns x, y, log-size, stretch and colours. [4 + C]
-        whole: the same columns in steps above `low`. [N, 4 + C]
+        grid: what they are multiples of.
+        whole: of x, y, log-size, stretch and colours, each in the Gaussian's own steps. [N, 4 + C]
         angle: theta in parts of the half turn, see `angles`. [N]
     """
 
-    low: np.ndarray
-    step: np.ndarray
+    grid: Grid
     whole: np.ndarray
     angle: np.ndarray
 
     def params(self) -> np.ndarray:
         """Return packed parameters, float32. [N, 5 + C]"""
-        values = self.low.astype(np.float64) + self.step.astype(np.float64) * self.whole
-        theta = self.angle * (math.pi / angles(self.whole[:, 3]))
-        log_size, stretch = values[:, 2], values[:, 3]
-        columns = [
-            values[:, 0],
-            values[:, 1],
-            log_size + stretch / 2,
-            log_size - stretch / 2,
-            theta,
-        ]
-        return np.stack([*columns, *values[:, 4:].T], axis=1).astype(np.float32)
-
-    def ordered(self) -> tuple[Cells, np.ndarray]:
-        """Return these cells along a Z-shaped curve, and the curve's positions. [N]"""
-        code = spread(self.whole[:, 0]) | spread(self.whole[:, 1]) << 1
-        order = np.argsort(code, kind="stable")
-        return Cells(self.low, self.step, self.whole[order], self.angle[order]), code[order]
+        steps, whole = self.grid.steps.astype(np.float64), self.whole
+        place, color = self.grid.octaves(whole[:, 2])
+        theta = self.angle * (math.pi / angles(whole[:, 3]))
+        log_size, stretch = steps[1] * whole[:, 2], steps[2] * whole[:, 3]
+        xy = whole[:, :2] * np.ldexp(steps[0], place)[:, None]
+        colors = whole[:, 4:] * np.ldexp(steps[3], color)[:, None]
+        shape = np.stack([log_size + stretch / 2, log_size - stretch / 2, theta], axis=1)
+        return np.concatenate([xy, shape, colors], axis=1).astype(np.float32)
 
 
 def angles(stretch: np.ndarray) -> np.ndarray:
@@ -88,23 +121,19 @@ def angles(stretch: np.ndarray) -> np.ndarray:
 def quantise(params: np.ndarray, size: tuple[int, int], precision: Precision) -> Cells:
     """Round packed parameters, in their order. [N, 5 + C], of which N is at least 1"""
     values = params.astype(np.float64)
-    extent = np.array([size[1], size[0]], dtype=np.float64)
+    grid, extent = Grid.of(precision, size), np.array([size[1], size[0]], dtype=np.float64)
+    steps = grid.steps.astype(np.float64)
     scales = values[:, 2:4].clip(-LOG_SCALE, LOG_SCALE)
     theta = values[:, 4] + np.where(scales[:, 0] < scales[:, 1], math.pi / 2, 0.0)
-    columns = np.concatenate([
-        values[:, :2].clip(-FAR, extent + FAR), scales.mean(1)[:, None],
-        np.abs(scales[:, 0] - scales[:, 1])[:, None], values[:, 5:].clip(-COLOR, COLOR),
-    ], axis=1)  # fmt: skip
-    low = columns.min(0)
-    low[3] = 0.0  # no stretch is round
-    p, channels = precision, params.shape[1] - 5
-    steps = np.array([p.xy, p.xy, p.log_size, p.stretch] + [p.color] * channels)
-    step = np.maximum(steps, (columns.max(0) - low) / (MAX_CELL - 1)).astype(np.float32)
-    low = low.astype(np.float32)
-    whole = np.rint((columns - low) / step).astype(np.int64).clip(0, MAX_CELL)
-    count = angles(whole[:, 3])
+    log_size = np.rint(scales.mean(1) / steps[1]).astype(np.int64)
+    stretch = np.rint(np.abs(scales[:, 0] - scales[:, 1]) / steps[2]).astype(np.int64)
+    count = angles(stretch)
     angle = np.rint(theta % math.pi * (count / math.pi)).astype(np.int64) % count
-    return Cells(low, step, whole, angle)
+    place, color = grid.octaves(log_size)
+    xy = values[:, :2].clip(-FAR, extent + FAR) / np.ldexp(steps[0], place)[:, None]
+    colors = values[:, 5:].clip(-COLOR, COLOR) / np.ldexp(steps[3], color)[:, None]
+    wide = [np.rint(xy), log_size[:, None], stretch[:, None], np.rint(colors)]
+    return Cells(grid, np.concatenate(wide, axis=1).astype(np.int64), angle)
 
 
 def to_luma(colors: np.ndarray) -> np.ndarray:
@@ -122,6 +151,11 @@ def from_luma(colors: np.ndarray) -> np.ndarray:
     middle = luma - (lime >> 1)
     blue = middle - (orange >> 1)
     return np.stack([blue + orange, lime + middle, blue, *colors[:, 3:].T], axis=1)
+
+
+def curve(cells: np.ndarray) -> np.ndarray:
+    """Return positions on a Z-shaped curve of cells (column, row), each below 2^24. [N, 2] -> [N]"""
+    return spread(cells[:, 0]) | spread(cells[:, 1]) << 1
 
 
 def spread(whole: np.ndarray) -> np.ndarray:

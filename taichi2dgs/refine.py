@@ -9,46 +9,61 @@ import torch
 from torch import Tensor
 
 from taichi2dgs.fit import FitOptions, fit
-from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.gaussians import Gaussians, morton_order
 from taichi2dgs.quantise import Precision, quantise
 
-# What is rounded before each part of the steps, in columns of packed parameters, and the learning
-# rates of what is still free. What is rounded last, the colours, nothing makes up for.
-CENTRES, GEOMETRY = 2, 5
-RATE = 0.3  # of those of a fit, which has ended at 0
+CENTRES, GEOMETRY = 2, 5  # columns of packed parameters
+GROUPS = 3  # of Gaussians, each rounded before the next
+RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small: the fit has ended
+STAGES = 2 * GROUPS  # fits, after each of which more is rounded
 
 
 def refine(
     gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int
 ) -> Gaussians:
-    """Return Gaussians that lose less to rounding: a few steps of the fit, most of it rounded.
+    """Return Gaussians that lose less to rounding: while it is done bit by bit, the rest is fitted.
 
-    Centres are rounded and the rest is fitted for half the steps; then scales and angles are
-    rounded, and the colours are fitted for the other half.
+    First all centres are rounded, then scales and angles of one third of the Gaussians after the
+    other, and then, but for the last third, the colours. After each a fit moves what is still
+    free, so that it makes up for what rounding cost; nothing makes up for the last third's colours.
 
     Args:
         gaussians: of the image.
         image: values in [0, 1]. [H, W, C]
         precision: to which they will be rounded.
-        steps: of the fit, in all.
+        steps: of the fits, in all.
 
     Raises:
         ValueError: the image does not fit the Gaussians, or steps is not a whole number.
     """
-    options = FitOptions(settings=gaussians.settings)
-    rates = {name: RATE * getattr(options, name) for name in ("log_scale", "theta", "color")}
-    free = replace(options, xy=0.0, **rates)
-    first = rounded(gaussians, precision, CENTRES)
-    first = fit(image, first, steps=steps // 2, options=free).gaussians
-    second = rounded(first, precision, GEOMETRY)
-    frozen = replace(free, log_scale=0.0, theta=0.0)
-    return fit(image, second, steps=steps - steps // 2, options=frozen).gaussians
+    group = _groups(gaussians)
+    shapes = FitOptions(**RATES, settings=gaussians.settings)
+    colors = replace(shapes, log_scale=0.0, theta=0.0)
+    everyone = torch.ones_like(group, dtype=torch.bool)
+    stages = [(everyone, CENTRES, None, shapes)]
+    stages += [(group <= g, GEOMETRY, group <= g, shapes) for g in range(GROUPS - 1)]
+    stages += [(everyone, GEOMETRY, None, colors)]
+    stages += [(group <= g, None, group <= g, colors) for g in range(GROUPS - 1)]
+    for number, (rows, columns, frozen, options) in enumerate(stages):
+        gaussians = rounded(gaussians, precision, rows, columns)
+        share = steps * (number + 1) // STAGES - steps * number // STAGES
+        gaussians = fit(image, gaussians, steps=share, frozen=frozen, options=options).gaussians
+    return gaussians
 
 
-def rounded(gaussians: Gaussians, precision: Precision, columns: int) -> Gaussians:
-    """Return Gaussians, of which the first columns of their parameters are rounded."""
-    params = gaussians.packed().detach()
+def _groups(gaussians: Gaussians) -> Tensor:
+    """Deal Gaussians out to groups, neighbours to different ones. [N]"""
+    group = torch.empty(len(gaussians), dtype=torch.int64, device=gaussians.xy.device)
+    order = morton_order(gaussians.xy, gaussians.size)
+    group[order] = torch.arange(len(group), device=group.device) % GROUPS
+    return group
+
+
+def rounded(
+    gaussians: Gaussians, precision: Precision, rows: Tensor, columns: int | None
+) -> Gaussians:
+    """Return Gaussians, of which the first columns of some rows of parameters are rounded."""
+    params = gaussians.packed().detach().clone()
     cells = quantise(params.cpu().float().numpy(), gaussians.size, precision)
-    grid = torch.from_numpy(cells.params()).to(params)
-    mixed = torch.cat([grid[:, :columns], params[:, columns:]], dim=1)
-    return Gaussians.from_packed(mixed, gaussians.size, gaussians.settings)
+    params[rows, :columns] = torch.from_numpy(cells.params()).to(params)[rows, :columns]
+    return Gaussians.from_packed(params, gaussians.size, gaussians.settings)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs import quantise
+from taichi2dgs import quantise, streams
 from taichi2dgs.files import one_line, replacing
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
-from taichi2dgs.quantise import Cells, Precision
+from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
 from taichi2dgs.settings import BLENDS, RenderSettings
+from taichi2dgs.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
-VERSION = 1
-QUALITIES = {"lossless": None, "high": 1.0, "medium": 2.5, "small": 5.0}  # factors of the steps
+VERSION = 2
+QUALITIES = {"lossless": None, "high": 1.15, "medium": 4.0, "small": 7.5}  # factors of the steps
 MAX_K = 1 << 24
 MAX_PIXELS = 1 << 28
 PER_BYTE = 64  # Gaussians per byte of a file, at most: bounds what a small file makes a reader hold
 HEADER = struct.Struct("<8sHBBIIIBBdd")
-STREAM = struct.Struct("<iB")
-LENGTH = struct.Struct("<I")
-FILTERS = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 0, "lp": 0, "pb": 0}]
-PLANES = 6  # bytes of the largest number: a distance along the curve, of 48 bits
+GRID = struct.Struct("<4f4i")
 
 
 @dataclass(frozen=True)
@@ -41,15 +37,14 @@ class Contents:
         gaussians: see `Gaussians`.
         quality: the name of its preset.
         bytes: of the whole file.
-        low, step, bits: of the columns x, y, log-size, stretch and colours; empty if lossless.
+        steps: of centres, log-size, stretch and colours of Gaussians of the usual size; empty if
+            lossless.
     """
 
     gaussians: Gaussians
     quality: str
     bytes: int
-    low: list[float]
-    step: list[float]
-    bits: list[int]
+    steps: list[float]
 
 
 def save(
@@ -60,16 +55,28 @@ def save(
     refine: int = 0,
 ) -> None:
     """Write Gaussians to a .t2d file, complete or not at all; see `Gaussians.save`."""
-    precision = checked_precision(gaussians, quality)
+    write(path, encode_refined(gaussians, quality, image, refine))
+
+
+def check_refine(refine: int) -> None:
+    """Raise ValueError unless this is a number of steps."""
     if not isinstance(refine, int) or refine < 0:
         raise ValueError(f"refine={refine!r}; expected a whole number of steps, 0 or more")
+
+
+def encode_refined(
+    gaussians: Gaussians, quality: str, image: Tensor | np.ndarray | None, refine: int
+) -> bytes:
+    """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`."""
+    precision = checked_precision(gaussians, quality)
+    check_refine(refine)
     if refine and precision is not None:
         if image is None:
             raise ValueError(f"refine={refine} without an image; expected the one that was fitted")
         from taichi2dgs.refine import refine as refined
 
         gaussians = refined(gaussians, image, precision, refine)
-    write(path, encode(gaussians, quality))
+    return encode(gaussians, quality)
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -116,7 +123,7 @@ def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
     if not len(params):
         body = b""
     elif precision is None:
-        body = b"".join(_stream(column.view(np.uint32)) for column in params.T.copy())
+        body = b"".join(streams.write(column.view(np.uint32)) for column in params.T.copy())
     else:
         body = _coded(quantise.quantise(params, gaussians.size, precision))
     body += bytes(max(0, len(params) // PER_BYTE - len(body)))
@@ -157,7 +164,7 @@ def decode(data: bytes) -> Contents:
     ):  # fmt: skip
         raise ValueError("its header is out of range")
     settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend])
-    reader, table = _Reader(data[HEADER.size : -4], k), ([], [], [])
+    reader, steps = Reader(data[HEADER.size : -4], k), []
     if not k:
         params = np.zeros((0, 5 + channels), np.float32)
     elif preset == 0:
@@ -166,87 +173,54 @@ def decode(data: bytes) -> Contents:
     else:
         cells = _decoded(reader, channels)
         params = cells.params()
-        bits = [int(top).bit_length() for top in cells.whole.max(0)]
-        table = (cells.low.tolist(), cells.step.tolist(), bits)
+        steps = cells.grid.steps.tolist()
     gaussians = Gaussians.from_packed(torch.from_numpy(params), (height, width), settings)
-    return Contents(gaussians, list(QUALITIES)[preset], len(data), *table)
+    return Contents(gaussians, list(QUALITIES)[preset], len(data), steps)
 
 
 def _coded(cells: Cells) -> bytes:
-    """The steps, and a stream for the positions on the curve and every other column."""
-    cells, code = cells.ordered()
-    colors = cells.whole[:, 4:]
-    by_stretch = np.argsort(cells.whole[:, 3], kind="stable")
+    """The grid, and streams of what the whole numbers are."""
+    place, _ = cells.grid.octaves(cells.whole[:, 2])
+    fine = OCTAVES - place[:, None]  # bits of x and y below the coarsest steps
+    coarse = cells.whole[:, :2] >> fine
+    corner = coarse.min(0)
+    code = quantise.curve(coarse - corner)
+    order = np.argsort(code, kind="stable")
+    whole, angle, (fine,) = cells.whole[order], cells.angle[order], fine[order].T
+    colors = quantise.to_luma(whole[:, 4:]) if whole.shape[1] >= 7 else whole[:, 4:]
+    by_color, by_stretch = _orders(cells.grid, whole)
     columns = [
-        np.diff(code, prepend=0), cells.whole[:, 2], cells.whole[:, 3], cells.angle[by_stretch],
-        *(quantise.to_luma(colors) if colors.shape[1] >= 3 else colors).T,
+        np.diff(code[order], prepend=0), whole[:, 2], whole[:, 3], angle[by_stretch],
+        *colors[by_color].T,
     ]  # fmt: skip
-    table = np.stack([cells.low, cells.step], axis=1).astype("<f4").tobytes()
-    return table + b"".join(map(_stream, columns))
+    grid = GRID.pack(*cells.grid.steps, cells.grid.usual, cells.grid.octave, *corner)
+    low = [streams.pack(whole[:, axis], fine) for axis in (0, 1)]
+    return grid + b"".join([*map(streams.write, columns), *low])
 
 
-def _decoded(reader: _Reader, channels: int) -> Cells:
-    table = np.frombuffer(reader.take(8 * (4 + channels)), "<f4").reshape(-1, 2)
-    if not np.isfinite(table).all():
-        raise ValueError("damaged: a step is not finite")
+def _orders(grid: Grid, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return in which order colours and angles are stored: alike ones compress better together."""
+    _, color = grid.octaves(whole[:, 2])
+    return np.argsort(color, kind="stable"), np.argsort(whole[:, 3], kind="stable")
+
+
+def _decoded(reader: Reader, channels: int) -> Cells:
+    *steps, usual, octave, left, top = reader.unpack(GRID)
+    grid = Grid(np.array(steps, "<f4"), usual, octave)
     code = np.cumsum(reader.stream())
     log_size, stretch, turned = reader.stream(), reader.stream(), reader.stream()
-    colors = np.stack([reader.stream() for _ in range(channels)], axis=1)
-    colors = quantise.from_luma(colors) if channels >= 3 else colors
-    angle = np.empty_like(turned)
-    angle[np.argsort(stretch, kind="stable")] = turned
-    place = np.stack([quantise.gather(code), quantise.gather(code >> 1), log_size, stretch], axis=1)
-    whole = np.concatenate([place, colors], axis=1)
-    if whole.min() < 0 or whole.max() > quantise.MAX_CELL:
+    stored = np.stack([reader.stream() for _ in range(channels)], axis=1)
+    shape = np.stack([log_size, stretch], axis=1)
+    if not np.isfinite(grid.steps).all() or np.abs(shape).max() > quantise.MAX_CELL:
         raise ValueError("damaged: a number is out of range")
-    return Cells(table[:, 0], table[:, 1], whole, angle)
-
-
-def _stream(whole: np.ndarray) -> bytes:
-    """Code whole numbers: the least of them, then planes of bytes, each compressed."""
-    least = 0 if whole.dtype == np.uint32 else min(int(whole.min()), (1 << 31) - 1)
-    above = whole.astype(np.int64) - least
-    count = max(1, -(-int(above.max()).bit_length() // 8))
-    out = [STREAM.pack(least, count)]
-    for plane in range(count):
-        octets = (above >> 8 * plane & 255).astype(np.uint8).tobytes()
-        coded = lzma.compress(octets, lzma.FORMAT_RAW, filters=FILTERS)
-        out += [LENGTH.pack(len(coded)), coded]
-    return b"".join(out)
-
-
-class _Reader:
-    """Takes apart the part of a file between header and checksum."""
-
-    def __init__(self, data: bytes, k: int) -> None:
-        self.data, self.k, self.at = data, k, 0
-
-    def take(self, count: int) -> bytes:
-        if self.at + count > len(self.data):
-            raise ValueError("damaged: it ends too early")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self.take(layout.size))
-
-    def stream(self) -> np.ndarray:
-        """Read what `_stream` wrote. [K]"""
-        least, count = self.unpack(STREAM)
-        if not 1 <= count <= PLANES:
-            raise ValueError("damaged: a number has too many bytes")
-        whole = np.full(self.k, least, np.int64)
-        for plane in range(count):
-            whole += self._plane(self.take(*self.unpack(LENGTH))).astype(np.int64) << 8 * plane
-        return whole
-
-    def _plane(self, coded: bytes) -> np.ndarray:
-        """Decompress one byte for each Gaussian, and never more than that."""
-        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
-        try:
-            octets = decoder.decompress(coded, self.k)
-        except (lzma.LZMAError, EOFError) as error:
-            raise ValueError(f"damaged: {one_line(error)}") from error
-        if len(octets) != self.k:
-            raise ValueError("damaged: a plane of bytes is too short")
-        return np.frombuffer(octets, np.uint8)
+    fine = OCTAVES - grid.octaves(log_size)[0]
+    coarse = np.stack([left + quantise.gather(code), top + quantise.gather(code >> 1)], axis=1)
+    xy = (coarse << fine[:, None]) + np.stack([reader.bits(fine) for _ in range(2)], axis=1)
+    whole = np.concatenate([xy, shape, stored], axis=1)
+    by_color, by_stretch = _orders(grid, whole)
+    angle = np.empty_like(turned)
+    angle[by_stretch] = turned
+    whole[by_color, 4:] = quantise.from_luma(stored) if channels >= 3 else stored
+    if stretch.min() < 0 or np.abs(whole[:, 4:]).max() > quantise.MAX_CELL:
+        raise ValueError("damaged: a number is out of range")
+    return Cells(grid, whole, angle)

@@ -14,20 +14,33 @@ def read_by_the_document(path):
     data = path.read_bytes()
     fields = struct.unpack_from("<8sHBBIIIBBdd", data)
     magic, version, preset, c, height, width, k, top_k, blend, cutoff, eps = fields
-    assert magic == b"\x8aT2D\r\n\x1a\n" and version == 1
+    assert magic == b"\x8aT2D\r\n\x1a\n" and version == 2
     assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
     at = 42
 
+    def bits(counts):
+        nonlocal at
+        total, numbers = int(counts.sum()), np.zeros(k, np.int64)
+        flags = np.unpackbits(np.frombuffer(data, np.uint8, (total + 7) // 8, at))
+        at, used = at + (total + 7) // 8, 0
+        for b in range(max(counts, default=0)):
+            for i in range(k):
+                if counts[i] > b:
+                    numbers[i] += int(flags[used]) << b
+                    used += 1
+        return numbers
+
     def stream():
         nonlocal at
-        least, planes = struct.unpack_from("<iB", data, at)
-        at, total = at + 5, np.full(k, least, np.int64)
+        least, low, planes = struct.unpack_from("<iBB", data, at)
+        at += 6
+        total = least + bits(np.full(k, low))
         for p in range(planes):
             (length,) = struct.unpack_from("<I", data, at)
             octets = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, LZMA).decompress(
                 data[at + 4 : at + 4 + length], k
             )
-            total += np.frombuffer(octets, np.uint8).astype(np.int64) << 8 * p
+            total += np.frombuffer(octets, np.uint8).astype(np.int64) << 8 * p + low
             at += 4 + length
         return total
 
@@ -35,22 +48,28 @@ def read_by_the_document(path):
     if preset == 0:
         params = np.stack([stream().astype("<u4").view("<f4") for _ in range(5 + c)], 1)
         return {"size": (height, width), "settings": how, "params": params}
-    table = np.frombuffer(data, "<f4", 2 * (4 + c), at).astype(np.float64).reshape(-1, 2)
-    at += 8 * (4 + c)
-    code = np.cumsum(stream())
-    x, y = (sum((code >> 2 * b + axis & 1) << b for b in range(24)) for axis in (0, 1))
-    log_size, stretch, turned = stream(), stream(), stream()
-    colors = [stream() for _ in range(c)]
+    *steps, usual, octaves, left, top = struct.unpack_from("<4f4i", data, at)
+    at += 32
+    code, log_size, stretch, turned = np.cumsum(stream()), stream(), stream(), stream()
+    stored = [stream() for _ in range(c)]
     if c >= 3:
-        luma, orange, lime = colors[:3]
+        luma, orange, lime = stored[:3]
         t = luma - (lime >> 1)
         blue = t - (orange >> 1)
-        colors[:3] = [blue + orange, lime + t, blue]
-    whole = np.stack([x, y, log_size, stretch, *colors])
-    values = table[:, :1] + table[:, 1:] * whole
+        stored[:3] = [blue + orange, lime + t, blue]
+    a = (log_size - usual) * octaves
+    p = np.clip((a + 2**15) >> 16, -3, 3)
+    q = np.clip(-((a + 2**16) >> 17), -2, 2)
+    colors = np.empty((c, k))
+    colors[:, np.argsort(q, kind="stable")] = stored
+    column, row = (sum((code >> 2 * b + axis & 1) << b for b in range(24)) for axis in (0, 1))
+    x = (column + left) * 2 ** (3 - p) + bits(3 - p)
+    y = (row + top) * 2 ** (3 - p) + bits(3 - p)
     angle = np.empty(k, np.int64)
     angle[np.argsort(stretch, kind="stable")] = turned
-    theta = angle * (math.pi / (1 + 7 * stretch))
-    shape = [values[2] + values[3] / 2, values[2] - values[3] / 2, theta]
-    params = np.stack([*values[:2], *shape, *values[4:]], 1).astype(np.float32)
+    theta = angle * (math.pi / (1 + 8 * stretch))
+    size, length = steps[1] * log_size, steps[2] * stretch
+    place = [x * (steps[0] * 2.0**p), y * (steps[0] * 2.0**p)]
+    shape = [size + length / 2, size - length / 2, theta]
+    params = np.stack([*place, *shape, *(colors * (steps[3] * 2.0**q))], 1).astype(np.float32)
     return {"size": (height, width), "settings": how, "params": params}

@@ -1,7 +1,8 @@
 """One launch of the fit engine: bin, splat, loss, backward and Adam.
 
 State that lives across launches, beside the arrays of `binning.py` and `splat.py`:
-    params, first and second moments [N, 5 + C]; target [H, W, C]; losses [U];
+    params, first and second moments [N, 5 + C]; frozen [N], 1 where a Gaussian stays as it is;
+    target [H, W, C]; losses [U];
     progress [2]: steps done, and the first step that met a non-finite number (or 0).
 A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
 which the host reads the capacity to grow to before it repeats the steps that are missing.
@@ -57,8 +58,8 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
                 progress[1] = step
 
     @ti.kernel
-    def step(params: reals_2, first: reals_2, second: reals_2, progress: ints_1, target: reals_3,
-             losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
+    def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
+             target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
              partial: ints_1, entries: ints_1, packed: lists.packed, state: lists.state,
              hits: ints_1, weights: lists.weights, sums: lists.sums, grads: lists.grads,
              view: view_type, rates: ADAM, number: ti.i32, units: ti.i32, spans: ti.i32,
@@ -71,7 +72,7 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
         fit_walk(packed, starts, state, hits, weights, sums, grads, target, losses, view, units,
                  spans, eps)  # fmt: skip
         for g in range(params.shape[0]):
-            if f.fits(starts, packed, view) and progress[0] == number - 1:
+            if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
                 adam(params, first, second, progress, g, row, rates, number)
         for _ in range(1):

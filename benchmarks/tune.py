@@ -1,0 +1,141 @@
+"""Find the settings of a method that do best here, and write them as <method>-tuned.yaml.
+
+    python benchmarks/tune.py --data FOLDER --methods gaussianimage-rs image-gs-gradient
+
+A published schedule is made for its own start and budget; a comparison at another budget that uses
+it blindly starves the method. This searches along one knob after the other: all learning rates
+together, each of them, and what times the schedule. FOLDER holds pictures that no table measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import measure
+import yaml
+from tqdm import tqdm
+
+import taichi2dgs
+from pipelines import baselines
+from taichi2dgs import files
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs/baselines"
+JUDGED = (100, 200, 500, 1000)  # iterations whose mean PSNRs are averaged, where a fit has them
+TABLE_SIDE = 512  # pixels, of the pictures that tables measure
+FACTOR = 3.0  # of a knob, each time
+GAIN = 0.05  # dB that a move must bring
+Settings = dict[str, Any]
+
+
+def main() -> int:
+    options = parse()
+    try:
+        taichi2dgs.init(options.backend)
+        images = [measure.centre_crop(files.read_image(path), options.crop)
+                  for path in measure.find_pictures(options.data, options.images)]  # fmt: skip
+        for name in options.methods:
+            method = baselines.load(name)
+            if method.fused:
+                raise ValueError(f"--methods {name}: expected methods with rates, not fused ones")
+            settings = {f.name: getattr(method, f.name) for f in fields(method)}
+            # a schedule that is longer than the fit is none: turning it would change nothing
+            settings["halve_every"] = min(settings["halve_every"], options.steps)
+            text = as_yaml(name, search(settings, images, options))
+            (options.out / f"{Path(name).stem}-tuned.yaml").write_text(text)
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
+        print(f"tune: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def search(settings: Settings, images: list, options: argparse.Namespace) -> Settings:
+    """Climb along one knob after the other, until a round of all of them brings nothing."""
+
+    def score(candidate: Settings) -> float:
+        bar.update()
+        return mean_psnr(candidate, images, options)
+
+    with tqdm(desc=settings["about"][:40], unit="fit") as bar:
+        best, found, improved = settings, score(settings), True
+        while improved:
+            improved = False
+            for knob in knobs(settings):
+                for factor in (FACTOR, 1 / FACTOR):
+                    moves = 0
+                    while (got := score(turned(best, knob, factor))) > found + GAIN:
+                        best, found, moves = turned(best, knob, factor), got, moves + 1
+                        bar.write(f"{found:.3f} dB: {knob} x {factor:.3g}", file=sys.stderr)
+                    if moves:
+                        improved = True
+                        break
+    return best
+
+
+def knobs(settings: Settings) -> list[tuple[str, ...]]:
+    """Return what is turned together: names of numbers in the settings, with dots."""
+    rates = [f"rates.{name}" for name in settings["rates"]]
+    timing = [name for name in ("halve_every", "weight_decay") if settings[name]]
+    growth = ["growth.every"] * bool(settings["growth"])
+    return [tuple(rates), *((name,) for name in (*rates, *timing, *growth))]
+
+
+def turned(settings: Settings, knob: tuple[str, ...], factor: float) -> Settings:
+    """Return the settings with the numbers of a knob multiplied, steps to whole ones."""
+    result = {key: dict(v) if isinstance(v, dict) else v for key, v in settings.items()}
+    for path in knob:
+        *outer, name = path.split(".")
+        where = result[outer[0]] if outer else result
+        value = where[name] * factor
+        where[name] = max(1, round(value)) if isinstance(where[name], int) else value
+    return result
+
+
+def mean_psnr(settings: Settings, images: list, options: argparse.Namespace) -> float:
+    """Return how well a method does: the mean PSNR over pictures and judged iterations."""
+    found = []
+    for image in images:
+        side = min(image.shape[:2])
+        k = round(options.k * side**2 / TABLE_SIDE**2)
+        rates = dict(settings["rates"])
+        rates["xy"] *= TABLE_SIDE / side  # they are in image sides; the same number of pixels
+        method = baselines.Method(**{**settings, "rates": rates})
+        history = baselines.run(image, k, method, steps=options.steps).history
+        found += [r.psnr for r in history if r.step in {*JUDGED, options.steps}]
+    return statistics.fmean(found) if all(map(math.isfinite, found)) else -math.inf
+
+
+def as_yaml(name: str, settings: Settings) -> str:
+    """Return a configuration: what differs from a method's defaults."""
+    default = {f.name: f.default for f in fields(baselines.Method)}
+    told = {k: v for k, v in settings.items() if v != default[k] and v not in ({}, None)}
+    told["about"] = f"{settings['about'].split(';')[0]}; best settings that tune.py found"
+    told["rates"] = {key: float(f"{value:.3g}") for key, value in settings["rates"].items()}
+    return yaml.safe_dump(told, sort_keys=False, width=100)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--images", type=int, default=2, help="how many, from the first (2)")
+    parser.add_argument("--crop", type=int, default=256, help="side of the centre crop (256)")
+    parser.add_argument("--k", type=int, default=50_000,
+                        help="Gaussians of 512x512 pixels; a crop has its share (50000)")  # fmt: skip
+    parser.add_argument("--steps", type=int, default=500, help="iterations (500)")
+    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD",
+                        help=f"{', '.join(baselines.names())}, or YAML files")  # fmt: skip
+    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
+    parser.add_argument("--out", type=Path, default=CONFIGS,
+                        help="folder (configs/baselines)")  # fmt: skip
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
