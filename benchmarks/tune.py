@@ -127,7 +127,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=2, help="how many, from the first (2)")
     parser.add_argument("--crop", type=int, default=256, help="side of the centre crop (256)")
     parser.add_argument("--k", type=int, default=50_000,
-                        help="Gaussians of 512x512 pixels; a crop has its share (50000)")  # fmt: skip
+                        help="Gaussians of 512x512 pixels, a crop its share (50000)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=500, help="iterations (500)")
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD",
                         help=f"{', '.join(baselines.names())}, or YAML files")  # fmt: skip

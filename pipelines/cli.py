@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _encode(options: argparse.Namespace) -> int:
     encoding = Encoding(
         k=options.k, target_psnr=options.target_psnr, target_bytes=options.target_bytes,
-        quality=options.quality, refine=options.refine, steps=options.steps, seconds=options.seconds, init=options.init,
-        seed=options.seed, weights=options.weights,
+        quality=options.quality, refine=options.refine, steps=options.steps,
+        seconds=options.seconds, init=options.init, seed=options.seed, weights=options.weights,
         options=configuration.fit_options(options.config),
     )  # fmt: skip
     if Path(options.image).is_dir():

@@ -145,7 +145,8 @@ class Encoding:
         least, aim, most = (math.log(share * target) for share in FILLED)
         found = _search(
             lambda k: self._fit(image, k, on_report), lambda result: math.log(size(result)) - aim,
-            max(1, round(target / BYTES_EACH[self.quality])), 1.0, (least - aim, most - aim), _most(image),
+            max(1, round(target / BYTES_EACH[self.quality])), 1.0, (least - aim, most - aim),
+            _most(image),
         )  # fmt: skip
         within = [result for result in found if size(result) <= target]
         if not within:

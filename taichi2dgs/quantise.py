@@ -154,7 +154,7 @@ def from_luma(colors: np.ndarray) -> np.ndarray:
 
 
 def curve(cells: np.ndarray) -> np.ndarray:
-    """Return positions on a Z-shaped curve of cells (column, row), each below 2^24. [N, 2] -> [N]"""
+    """Return the places on a Z-shaped curve of (column, row), each below 2^24. [N, 2] -> [N]"""
     return spread(cells[:, 0]) | spread(cells[:, 1]) << 1
 
 

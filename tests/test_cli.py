@@ -146,7 +146,7 @@ def test_info_says_what_a_file_holds(tmp_path, picture, photograph):
     size = (tmp_path / "a.t2d").stat().st_size
     assert said["bytes"] == f"{size:,}" and said["size"] == "48x56" and said["Gaussians"] == "200"
     assert said["bits per Gaussian"].split()[0] == f"{8 * size / 200:.1f}"
-    assert said["quality"] == "high" and "steps of" in said["stretch"]
+    assert said["quality"] == "high" and said["steps of centres"].endswith("at the usual size")
     image = taichi2dgs.load(tmp_path / "a.t2d").render()
     expected = metrics.psnr(image, files.read_image(picture))
     assert said["PSNR"] == f"{expected:.2f} dB"

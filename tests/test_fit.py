@@ -289,3 +289,20 @@ def test_gaussians_are_fitted_for_their_own_settings_unless_told(photograph):
     plain = dataclasses.replace(fitted, settings=RenderSettings())
     assert torch.equal(plain.render(top_k=4), fitted.render())
     assert not torch.equal(plain.render(), fitted.render())
+
+
+def test_frozen_gaussians_stay_and_the_others_move(photograph):
+    start = pipelines.initialize(photograph, 300, "gradient")
+    frozen = torch.arange(300) % 3 == 0
+    fitted = taichi2dgs.fit(photograph, start, steps=5, frozen=frozen).gaussians.packed()
+    same = (fitted == start.packed()).all(1)
+    assert torch.equal(same, frozen)
+
+
+@pytest.mark.parametrize("frozen", [torch.zeros(299, dtype=torch.bool), torch.zeros(300)])
+def test_a_mask_that_does_not_fit_is_named(photograph, frozen):
+    start = pipelines.initialize(photograph, 300, "gradient")
+    with pytest.raises(
+        ValueError, match=r"frozen is torch\.\w+ \[\d+\]; expected torch.bool \[300\]"
+    ):
+        taichi2dgs.fit(photograph, start, steps=1, frozen=frozen)

@@ -59,11 +59,11 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
 
     @ti.kernel
     def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
-             target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
-             partial: ints_1, entries: ints_1, packed: lists.packed, state: lists.state,
-             hits: ints_1, weights: lists.weights, sums: lists.sums, grads: lists.grads,
-             view: view_type, rates: ADAM, number: ti.i32, units: ti.i32, spans: ti.i32,
-             eps: ti.f32):  # fmt: skip
+             target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1,
+             starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
+             state: lists.state, hits: ints_1, weights: lists.weights, sums: lists.sums,
+             grads: lists.grads, view: view_type, rates: ADAM, number: ti.i32, units: ti.i32,
+             spans: ti.i32, eps: ti.f32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
