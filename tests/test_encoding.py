@@ -49,6 +49,20 @@ def test_target_bytes_are_not_exceeded(tmp_path, photograph, target, quality):
         taichi2dgs.encode(photograph, target_bytes=20, steps=1)
 
 
+def test_coarse_qualities_are_refined_and_keep_within_the_bytes(tmp_path, photograph):
+    made = Encoding(k=600, quality="medium", steps=60)
+    g = made.run(photograph).gaussians
+    kept = tmp_path / "plain.t2d", tmp_path / "refined.t2d", tmp_path / "tight.t2d"
+    g.save(kept[0], "medium")
+    made.save(kept[1], g, photograph)
+    plain, refined = (metrics.psnr(taichi2dgs.load(p).render(), photograph) for p in kept[:2])
+    assert plain + 0.05 < refined < metrics.psnr(g.render(), photograph)
+    size = kept[0].stat().st_size
+    tight = Encoding(target_bytes=size, quality="medium", steps=60)
+    tight.save(kept[2], g, photograph)
+    assert kept[2].stat().st_size <= size
+
+
 def test_search_needs_no_straight_line():
     """A curve that saturates, seen through a stub of a fit."""
 
