@@ -12,6 +12,7 @@ import torch
 from conftest import environment
 
 import pipelines
+from pipelines import baselines
 from taichi2dgs import files, runtime
 from taichi2dgs.engine import Engine
 from taichi2dgs.fit import FitOptions
@@ -209,6 +210,37 @@ def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
     assert rows[1]["codecs"]["WebP"][0] <= rows[1]["bytes"] < rows[0]["bytes"]
     assert "| 400 | small | 4 | 1 | " in done.stdout
     assert files.read_image(tmp_path / "rate.webp").shape[1] > 400
+
+
+def test_tune_writes_a_method_that_does_better(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:40, :40])
+    command = [sys.executable, SCRIPT.with_name("tune.py"), "--data", tmp_path, "--steps", 10,
+               "--methods", "gaussianimage-rs", "--out", tmp_path]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    found = baselines.load(str(tmp_path / "gaussianimage-rs-tuned.yaml"))
+    published = baselines.load("gaussianimage-rs")
+    assert found.about.endswith("best settings that tune.py found")
+    assert (found.start, found.clamp, found.optimizer) == ("gaussianimage-rs", True, "adan")
+    psnrs = [
+        baselines.run(photograph[:40, :40], 305, method, steps=10).history[-1].psnr
+        for method in (published, found)
+    ]
+    assert psnrs[1] > psnrs[0] + 0.05
+
+
+def test_calibrate_count_prints_the_constants(tmp_path, photograph):
+    for name, part in (("a", photograph[:48, :48]), ("b", photograph[48:, 80:])):
+        files.write_image(tmp_path / f"{name}.png", part)
+    command = [sys.executable, SCRIPT.with_name("calibrate_count.py"), "--data", tmp_path,
+               "--steps", 3]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| a | " in done.stdout and "DENSITY, POWER, SLOPE = " in done.stdout
 
 
 def test_run_speed_measures_every_size(tmp_path, photograph):

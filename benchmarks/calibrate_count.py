@@ -1,0 +1,89 @@
+"""Measure the constants by which `k="auto"` chooses a number: those of pipelines/encoding.py.
+
+    python benchmarks/calibrate_count.py --data FOLDER
+
+Every picture is fitted at numbers of Gaussians that lie between too few and too many for AUTO_PSNR.
+How many per pixel reach it, on the line between two of them, is then related to the picture's mean
+gradient magnitude. FOLDER holds photographs that no table measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import measure
+import numpy as np
+import table
+from tqdm import tqdm
+
+import taichi2dgs
+from nets.detail import gradient_magnitude
+from pipelines.encoding import AUTO_PSNR, Encoding
+from taichi2dgs import files
+
+DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, least first
+
+
+def main() -> int:
+    options = parse()
+    try:
+        paths = measure.find_pictures(options.data, options.images)
+        taichi2dgs.init(options.backend)
+        found = [measured(path, options) for path in tqdm(paths, "calibrate", unit="picture")]
+        print(report([path.stem for path in paths], np.array(found)))
+    except (ValueError, RuntimeError, ImportError) as error:
+        print(f"calibrate_count: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measured(path: Path, options: argparse.Namespace) -> tuple[float, float, float]:
+    """Return a picture's detail, the Gaussians per pixel that reach AUTO_PSNR, and the slope there.
+
+    The slope is in dB for e times as many. Beyond the densities that are tried, the line goes on.
+    """
+    image = measure.centre_crop(files.read_image(path), options.crop)
+    pixels = image.shape[0] * image.shape[1]
+    detail = float(gradient_magnitude(image.permute(2, 0, 1)[None].float()).mean())
+    psnrs: list[float] = []
+    for density in DENSITIES:
+        fit = Encoding(k=max(1, round(density * pixels)), steps=options.steps).run(image)
+        psnrs.append(fit.history[-1].psnr)
+        if psnrs[-1] >= AUTO_PSNR and len(psnrs) > 1:
+            break
+    slope = (psnrs[-1] - psnrs[-2]) / np.log(2.0)
+    tried = DENSITIES[len(psnrs) - 1]
+    return detail, tried * np.exp((AUTO_PSNR - psnrs[-1]) / slope), slope
+
+
+def report(names: list[str], found: np.ndarray) -> str:
+    """Return what was measured of every picture, and the constants. [N, 3]"""
+    detail, density, slope = found.T
+    power, log_density = np.polyfit(np.log(detail), np.log(density), 1)
+    off = np.exp(np.abs(log_density + power * np.log(detail) - np.log(density)))
+    lines = [["picture", "detail", f"Gaussians per pixel for {AUTO_PSNR:g} dB", "slope", "off by"]]
+    for name, *numbers in zip(names, detail, density, slope, off, strict=True):
+        lines.append([name, *(f"{number:.4g}" for number in numbers)])
+    return (
+        f"{table.pipes(lines)}\n\nDENSITY, POWER, SLOPE = {np.exp(log_density):.3g}, {power:.3g}, "
+        f"{np.median(slope):.3g}; two of three pictures are within a factor of "
+        f"{np.quantile(off, 2 / 3):.2f}"
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--images", type=int, default=12, help="how many, from the first (12)")
+    parser.add_argument("--crop", type=int, default=512, help="side of the centre crop (512)")
+    parser.add_argument("--steps", type=int, default=60, help="iterations of a fit (60)")
+    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
