@@ -16,6 +16,7 @@ LOG_SCALE = 16.0  # log-scales beyond it, of either sign, are taken there
 COLOR = 1024.0  # and colours beyond this
 OCTAVES = 3  # by how many powers of 2 the steps of centres differ from those of the usual size
 COLOR_OCTAVES = 2  # and those of colours, the other way round
+WEIGHT = 8  # bits below the point of weights of channels
 ONE = 16  # bits below the point of `Grid.octave`
 
 
@@ -136,21 +137,36 @@ def quantise(params: np.ndarray, size: tuple[int, int], precision: Precision) ->
     return Cells(grid, np.concatenate(wide, axis=1).astype(np.int64), angle)
 
 
-def to_luma(colors: np.ndarray) -> np.ndarray:
-    """Replace red, green and blue by luma and two differences, without loss. [N, C], C >= 3"""
-    red, green, blue = colors[:, 0], colors[:, 1], colors[:, 2]
-    orange = red - blue
-    middle = blue + (orange >> 1)
-    lime = green - middle
-    return np.stack([middle + (lime >> 1), orange, lime, *colors[:, 3:].T], axis=1)
+def weights_of(colors: np.ndarray) -> np.ndarray:
+    """Return how each channel follows from those before it, in parts of 2^8. [N, C] -> [C, C]
+
+    Of neighbours in the order of the rows, so that what they have in common does not count.
+    """
+    change, channels = np.diff(colors.astype(np.float64), axis=0), colors.shape[1]
+    weights = np.zeros((channels, channels), np.int64)
+    for c in range(1, channels):
+        found = np.linalg.lstsq(change[:, :c], change[:, c], rcond=None)[0] if len(change) else 0.0
+        weights[c, :c] = np.rint(np.clip(found, -100, 100) * (1 << WEIGHT))
+    return weights
 
 
-def from_luma(colors: np.ndarray) -> np.ndarray:
-    """Undo `to_luma`. [N, C]"""
-    luma, orange, lime = colors[:, 0], colors[:, 1], colors[:, 2]
-    middle = luma - (lime >> 1)
-    blue = middle - (orange >> 1)
-    return np.stack([blue + orange, lime + middle, blue, *colors[:, 3:].T], axis=1)
+def less_predicted(colors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Subtract from each channel what follows from those before it. [N, C]"""
+    return colors - _predicted(colors, weights)
+
+
+def with_predicted(stored: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Undo `less_predicted`, or raise ValueError if that gives no colours. [N, C]"""
+    colors = stored.copy()
+    for c in range(colors.shape[1]):
+        colors[:, c] += _predicted(colors[:, :c], weights[c : c + 1, :c])[:, 0]
+        if np.abs(colors[:, c]).max() > MAX_CELL:
+            raise ValueError("damaged: a number is out of range")
+    return colors
+
+
+def _predicted(colors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return colors @ weights.T + (1 << WEIGHT - 1) >> WEIGHT
 
 
 def curve(cells: np.ndarray) -> np.ndarray:

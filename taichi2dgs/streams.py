@@ -12,30 +12,43 @@ from taichi2dgs.files import one_line
 
 HEAD = struct.Struct("<iBB")
 LENGTH = struct.Struct("<I")
-FILTERS = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 0, "lp": 0, "pb": 0}]
+PLAIN, COLOR = 0, 3  # bits of the number before that a coder looks at: colours go on
 PLANES = 6  # bytes of the largest number: a distance along the curve, of 48 bits
 SAMPLE = 1 << 14  # numbers that tell how many bits to leave uncoded
 
 
-def write(whole: np.ndarray) -> bytes:
-    """Code whole numbers: the least, their low bits as they are, the rest compressed. [N]"""
+def write(whole: np.ndarray, context: int = PLAIN) -> bytes:
+    """Code whole numbers: the least, their low bits as they are, the rest compressed. [N]
+
+    Args:
+        whole: the numbers.
+        context: PLAIN or COLOR.
+    """
     least = 0 if whole.dtype == np.uint32 else min(int(whole.min()), (1 << 31) - 1)
     above = whole.astype(np.int64) - least
     few = above[:SAMPLE]
-    low = min(range(max(1, int(few.max()).bit_length() - 1)),
-              key=lambda low: low * len(few) / 8 + sum(map(len, _planes(few >> low))))  # fmt: skip
-    planes = _planes(above >> low)
+
+    def bytes_with(low: int) -> float:
+        return low * len(few) / 8 + sum(map(len, _planes(few >> low, context)))
+
+    low = min(range(max(1, int(few.max()).bit_length() - 1)), key=bytes_with)
+    planes = _planes(above >> low, context)
     parts = [HEAD.pack(least, low, len(planes)), pack(above, np.full(len(above), low))]
     for coded in planes:
         parts += [LENGTH.pack(len(coded)), coded]
     return b"".join(parts)
 
 
-def _planes(whole: np.ndarray) -> list[bytes]:
+def _planes(whole: np.ndarray, context: int) -> list[bytes]:
     """Compress bytes of numbers, all least significant ones first."""
     count = max(1, -(-int(whole.max()).bit_length() // 8))
     octets = ((whole >> 8 * plane & 255).astype(np.uint8).tobytes() for plane in range(count))
-    return [lzma.compress(plane, lzma.FORMAT_RAW, filters=FILTERS) for plane in octets]
+    return [lzma.compress(plane, lzma.FORMAT_RAW, filters=_filters(context)) for plane in octets]
+
+
+def _filters(context: int) -> list[dict[str, int]]:
+    lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": context, "lp": 0, "pb": 0}
+    return [lzma1]
 
 
 def pack(whole: np.ndarray, counts: np.ndarray) -> bytes:
@@ -67,16 +80,15 @@ class Reader:
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
         return layout.unpack(self.take(layout.size))
 
-    def stream(self) -> np.ndarray:
+    def stream(self, context: int = PLAIN) -> np.ndarray:
         """Read what `write` wrote. [K]"""
         least, low, count = self.unpack(HEAD)
         if low + 8 * count > 8 * PLANES + 7 or not count:
             raise ValueError("damaged: a number has too many bits")
         whole = self.bits(np.full(self.k, low)) + least
         for plane in range(count):
-            whole += (
-                self._plane(self.take(*self.unpack(LENGTH))).astype(np.int64) << 8 * plane + low
-            )
+            octets = self._plane(self.take(*self.unpack(LENGTH)), context)
+            whole += octets.astype(np.int64) << 8 * plane + low
         return whole
 
     def bits(self, counts: np.ndarray) -> np.ndarray:
@@ -90,9 +102,9 @@ class Reader:
             at += len(has)
         return whole
 
-    def _plane(self, coded: bytes) -> np.ndarray:
+    def _plane(self, coded: bytes, context: int) -> np.ndarray:
         """Decompress one byte for each Gaussian, and never more than that."""
-        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(context))
         try:
             octets = decoder.decompress(coded, self.k)
         except (lzma.LZMAError, EOFError) as error:

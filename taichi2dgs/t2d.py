@@ -17,7 +17,7 @@ from taichi2dgs.files import one_line, replacing
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
 from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
 from taichi2dgs.settings import BLENDS, RenderSettings
-from taichi2dgs.streams import Reader
+from taichi2dgs.streams import COLOR, Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
 VERSION = 2
@@ -187,15 +187,16 @@ def _coded(cells: Cells) -> bytes:
     code = quantise.curve(coarse - corner)
     order = np.argsort(code, kind="stable")
     whole, angle, (fine,) = cells.whole[order], cells.angle[order], fine[order].T
-    colors = quantise.to_luma(whole[:, 4:]) if whole.shape[1] >= 7 else whole[:, 4:]
     by_color, by_stretch = _orders(cells.grid, whole)
-    columns = [
-        np.diff(code[order], prepend=0), whole[:, 2], whole[:, 3], angle[by_stretch],
-        *colors[by_color].T,
-    ]  # fmt: skip
+    colors = whole[by_color, 4:]
+    weights = quantise.weights_of(colors)
+    columns = [np.diff(code[order], prepend=0), whole[:, 2], whole[:, 3], angle[by_stretch]]
     grid = GRID.pack(*cells.grid.steps, cells.grid.usual, cells.grid.octave, *corner)
-    low = [streams.pack(whole[:, axis], fine) for axis in (0, 1)]
-    return grid + b"".join([*map(streams.write, columns), *low])
+    parts = [grid, weights[np.tril_indices(len(weights), -1)].astype("<i2").tobytes()]
+    parts += map(streams.write, columns)
+    parts += (streams.write(c, COLOR) for c in quantise.less_predicted(colors, weights).T)
+    parts += (streams.pack(whole[:, axis], fine) for axis in (0, 1))
+    return b"".join(parts)
 
 
 def _orders(grid: Grid, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,11 +208,14 @@ def _orders(grid: Grid, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _decoded(reader: Reader, channels: int) -> Cells:
     *steps, usual, octave, left, top = reader.unpack(GRID)
     grid = Grid(np.array(steps, "<f4"), usual, octave)
+    weights, below = np.zeros((channels, channels), np.int64), np.tril_indices(channels, -1)
+    weights[below] = np.frombuffer(reader.take(2 * len(below[0])), "<i2")
     code = np.cumsum(reader.stream())
     log_size, stretch, turned = reader.stream(), reader.stream(), reader.stream()
-    stored = np.stack([reader.stream() for _ in range(channels)], axis=1)
+    stored = np.stack([reader.stream(COLOR) for _ in range(channels)], axis=1)
     shape = np.stack([log_size, stretch], axis=1)
-    if not np.isfinite(grid.steps).all() or np.abs(shape).max() > quantise.MAX_CELL:
+    wide = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
+    if wide or not np.isfinite(grid.steps).all():
         raise ValueError("damaged: a number is out of range")
     fine = OCTAVES - grid.octaves(log_size)[0]
     coarse = np.stack([left + quantise.gather(code), top + quantise.gather(code >> 1)], axis=1)
@@ -220,7 +224,5 @@ def _decoded(reader: Reader, channels: int) -> Cells:
     by_color, by_stretch = _orders(grid, whole)
     angle = np.empty_like(turned)
     angle[by_stretch] = turned
-    whole[by_color, 4:] = quantise.from_luma(stored) if channels >= 3 else stored
-    if stretch.min() < 0 or np.abs(whole[:, 4:]).max() > quantise.MAX_CELL:
-        raise ValueError("damaged: a number is out of range")
+    whole[by_color, 4:] = quantise.with_predicted(stored, weights)
     return Cells(grid, whole, angle)

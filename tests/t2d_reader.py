@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-LZMA = [{"id": lzma.FILTER_LZMA1, "dict_size": 65536, "lc": 0, "lp": 0, "pb": 0}]
+LZMA = {"id": lzma.FILTER_LZMA1, "dict_size": 65536, "lp": 0, "pb": 0}
 
 
 def read_by_the_document(path):
@@ -30,14 +30,14 @@ def read_by_the_document(path):
                     used += 1
         return numbers
 
-    def stream():
+    def stream(lc=0):
         nonlocal at
         least, low, planes = struct.unpack_from("<iBB", data, at)
         at += 6
         total = least + bits(np.full(k, low))
         for p in range(planes):
             (length,) = struct.unpack_from("<I", data, at)
-            octets = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, LZMA).decompress(
+            octets = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, [LZMA | {"lc": lc}]).decompress(
                 data[at + 4 : at + 4 + length], k
             )
             total += np.frombuffer(octets, np.uint8).astype(np.int64) << 8 * p + low
@@ -50,13 +50,15 @@ def read_by_the_document(path):
         return {"size": (height, width), "settings": how, "params": params}
     *steps, usual, octaves, left, top = struct.unpack_from("<4f4i", data, at)
     at += 32
+    weights = {}
+    for channel in range(c):
+        weights[channel] = struct.unpack_from(f"<{channel}h", data, at)
+        at += 2 * channel
     code, log_size, stretch, turned = np.cumsum(stream()), stream(), stream(), stream()
-    stored = [stream() for _ in range(c)]
-    if c >= 3:
-        luma, orange, lime = stored[:3]
-        t = luma - (lime >> 1)
-        blue = t - (orange >> 1)
-        stored[:3] = [blue + orange, lime + t, blue]
+    stored = [stream(lc=3) for _ in range(c)]
+    for channel in range(1, c):
+        follows = sum(w * stored[i] for i, w in enumerate(weights[channel]))
+        stored[channel] = stored[channel] + ((follows + 2**7) >> 8)
     a = (log_size - usual) * octaves
     p = np.clip((a + 2**15) >> 16, -3, 3)
     q = np.clip(-((a + 2**16) >> 17), -2, 2)
