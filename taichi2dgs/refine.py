@@ -13,7 +13,7 @@ from taichi2dgs.gaussians import Gaussians, morton_order
 from taichi2dgs.quantise import Precision, quantise
 
 CENTRES, GEOMETRY = 2, 5  # columns of packed parameters
-GROUPS = 3  # of Gaussians, each rounded before the next
+GROUPS = 4  # of Gaussians, each rounded before the next
 RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small: the fit has ended
 STAGES = 2 * GROUPS  # fits, after each of which more is rounded
 
