@@ -26,17 +26,13 @@ from taichi2dgs import files
 DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, least first
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
-    try:
-        paths = measure.find_pictures(options.data, options.images)
-        taichi2dgs.init(options.backend)
-        found = [measured(path, options) for path in tqdm(paths, "calibrate", unit="picture")]
-        print(report([path.stem for path in paths], np.array(found)))
-    except (ValueError, RuntimeError, ImportError) as error:
-        print(f"calibrate_count: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    paths = measure.find_pictures(options.data, options.images)
+    taichi2dgs.init(options.backend)
+    found = [measured(path, options) for path in tqdm(paths, "calibrate", unit="picture")]
+    print(report([path.stem for path in paths], np.array(found)))
 
 
 def measured(path: Path, options: argparse.Namespace) -> tuple[float, float, float]:

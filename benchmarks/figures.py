@@ -24,7 +24,7 @@ import curves
 import prior_figures
 import regions
 from matplotlib.figure import Figure
-from measure import RESULTS
+from measure import RESULTS, script
 from panels import save
 from torch import Tensor
 
@@ -42,15 +42,11 @@ METHODS = ["gaussianimage-rs", "image-gs-gradient", "fast-2dgs-published", "ours
 COUNTS = (2_500, 10_000, 50_000)  # per 512x512 pixels, of Figure 6
 
 
-def main() -> int:
+@script
+def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        draw_all(options)
-    except (ValueError, RuntimeError, ImportError) as error:
-        print(f"figures: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    draw_all(options)
 
 
 def draw_all(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -30,6 +31,21 @@ SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
 SMALLEST_MS_SSIM = 161  # pixels a side
 REPEATS = 5  # of a render, whose median counts
+
+
+def script(main: Callable[[], object]) -> Callable[[], int]:
+    """Return the main function of a script: bad input makes one line and exit code 2."""
+
+    @functools.wraps(main)
+    def run() -> int:
+        try:
+            main()
+        except (ValueError, RuntimeError, ImportError, OSError) as error:
+            print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    return run
 
 
 def add_options(parser: argparse.ArgumentParser, out: str) -> None:

@@ -21,34 +21,30 @@ import taichi2dgs
 from taichi2dgs import files
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
-    try:
-        folders = options.data
-        names = [folder.resolve().name for folder in folders]
-        if len(set(names)) < len(names):
-            raise ValueError(f"--data {' '.join(map(str, folders))}: expected different names")
-        pictures = {
-            name: measure.find_pictures(folder, options.images)
-            for name, folder in zip(names, folders, strict=True)
-        }
-        taichi2dgs.init(options.backend)
-        side = options.side
-        about = f"scaled to a shorter side of {side}, {side}x{side} centre crops"
-        run = measure.describe("Native size" if options.native else about.capitalize(), folders)
+    folders = options.data
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--data {' '.join(map(str, folders))}: expected different names")
+    pictures = {
+        name: measure.find_pictures(folder, options.images)
+        for name, folder in zip(names, folders, strict=True)
+    }
+    taichi2dgs.init(options.backend)
+    side = options.side
+    about = f"scaled to a shorter side of {side}, {side}x{side} centre crops"
+    run = measure.describe("Native size" if options.native else about.capitalize(), folders)
 
-        def prepare(path: Path) -> Tensor:
-            image = files.read_image(path)
-            return image if options.native else measure.centre_crop(scaled(image, side), side)
+    def prepare(path: Path) -> Tensor:
+        image = files.read_image(path)
+        return image if options.native else measure.centre_crop(scaled(image, side), side)
 
-        rows = measure.measure_all(pictures, prepare, run, options)
-        page = table.as_markdown(run, rows)
-        options.out.with_suffix(".md").write_text(page)
-    except (ValueError, RuntimeError, ImportError) as error:
-        print(f"run_datasets: error: {error}", file=sys.stderr)
-        return 2
+    rows = measure.measure_all(pictures, prepare, run, options)
+    page = table.as_markdown(run, rows)
+    options.out.with_suffix(".md").write_text(page)
     print(page)
-    return 0
 
 
 def scaled(image: Tensor, side: int) -> Tensor:

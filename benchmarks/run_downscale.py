@@ -23,7 +23,8 @@ from taichi2dgs import Gaussians, files, metrics
 PITCHES = ((4 / 3, 4 / 3), (2, 2), (4, 4), (8, 8), (1, 4))  # picture pixels per output pixel, y, x
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
     taichi2dgs.init(options.backend)
     folder = options.data or kodak.fetch(options.images or 24)
@@ -39,7 +40,6 @@ def main() -> int:
     page = as_markdown(measure.describe(about, [folder]), rows)
     options.out.write_text(page)
     print(page)
-    return 0
 
 
 def compared(gaussians: Gaussians, full: Tensor, pitch: tuple[float, float]) -> list[float]:

@@ -22,24 +22,20 @@ import taichi2dgs
 from taichi2dgs import files
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
-    try:
-        folder = options.data or kodak.fetch(options.images or len(kodak.DIGESTS))
-        pictures = {folder.resolve().name: measure.find_pictures(folder, options.images)}
-        taichi2dgs.init(options.backend)
-        run = measure.describe(f"{options.crop}x{options.crop} centre crops", [folder])
-        rows = measure.measure_all(
-            pictures, lambda path: measure.centre_crop(files.read_image(path), options.crop),
-            run, options,
-        )  # fmt: skip
-        page = table.as_markdown(run, rows)
-        options.out.with_suffix(".md").write_text(page)
-    except (ValueError, RuntimeError, ImportError) as error:
-        print(f"run_kodak: error: {error}", file=sys.stderr)
-        return 2
+    folder = options.data or kodak.fetch(options.images or len(kodak.DIGESTS))
+    pictures = {folder.resolve().name: measure.find_pictures(folder, options.images)}
+    taichi2dgs.init(options.backend)
+    run = measure.describe(f"{options.crop}x{options.crop} centre crops", [folder])
+    rows = measure.measure_all(
+        pictures, lambda path: measure.centre_crop(files.read_image(path), options.crop),
+        run, options,
+    )  # fmt: skip
+    page = table.as_markdown(run, rows)
+    options.out.with_suffix(".md").write_text(page)
     print(page)
-    return 0
 
 
 def parse() -> argparse.Namespace:

@@ -21,7 +21,8 @@ from pipelines.encoding import Encoding
 GIB = 2**20 if sys.platform != "darwin" else 2**30  # of getrusage's unit
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
     taichi2dgs.init(options.backend)
     height, width = options.size
@@ -35,7 +36,6 @@ def main() -> int:
         f"{options.k} Gaussians, {options.init}: {last.step} steps in {last.seconds:.0f} s, "
         f"{seconds:.0f} s in all, {last.psnr:.2f} dB, peak {peak():.2f} GiB"
     )
-    return 0
 
 
 def mosaic(paths: list[Path], height: int, width: int, side: int) -> Tensor:

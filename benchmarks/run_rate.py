@@ -36,23 +36,19 @@ CODECS = {"JPEG": ".jpg", "WebP": ".webp", "AVIF": ".avif"}
 KEYS = ("image", "k", "preset", "refine")
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
-    try:
-        folder = options.data or kodak.fetch(options.images or len(kodak.DIGESTS))
-        pictures = measure.find_pictures(folder, options.images)
-        taichi2dgs.init(options.backend)
-        size = f"{options.crop}x{options.crop} centre crops" if options.crop else "full frames"
-        run = measure.describe(f"{folder.resolve().name}, {size}", [folder])
-        rows = measure_all(pictures, run, options)
-        page = as_markdown(run, rows)
-        options.out.with_suffix(".md").write_text(page)
-        plot(rows, options.out.with_suffix(".webp"))
-    except (ValueError, RuntimeError, ImportError) as error:
-        print(f"run_rate: error: {error}", file=sys.stderr)
-        return 2
+    folder = options.data or kodak.fetch(options.images or len(kodak.DIGESTS))
+    pictures = measure.find_pictures(folder, options.images)
+    taichi2dgs.init(options.backend)
+    size = f"{options.crop}x{options.crop} centre crops" if options.crop else "full frames"
+    run = measure.describe(f"{folder.resolve().name}, {size}", [folder])
+    rows = measure_all(pictures, run, options)
+    page = as_markdown(run, rows)
+    options.out.with_suffix(".md").write_text(page)
+    plot(rows, options.out.with_suffix(".webp"))
     print(page)
-    return 0
 
 
 def measure_all(pictures: list[Path], run: dict[str, Any], options: argparse.Namespace):

@@ -43,21 +43,18 @@ SECONDS = 0.25  # at least, of a repeat
 WARM_UP = (64, 64)
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
-    try:
-        backend = taichi2dgs.init(options.backend)
-        image = files.read_image(options.image)
-        seconds = time.perf_counter()
-        fitted(resized(image, WARM_UP), options).render()
-        seconds = time.perf_counter() - seconds
-        path = Path(options.image)
-        run = measure.describe(f"{path.name}, resized", [path] if path.exists() else [])
-        run |= {"warm_up_seconds": round(seconds, 2), "base_mib": round(table.peak_mib())}
-        result = {**run, **measure_sizes(image, options, backend)}
-    except (ValueError, RuntimeError, ImportError) as error:
-        print(f"run_speed: error: {error}", file=sys.stderr)
-        return 2
+    backend = taichi2dgs.init(options.backend)
+    image = files.read_image(options.image)
+    seconds = time.perf_counter()
+    fitted(resized(image, WARM_UP), options).render()
+    seconds = time.perf_counter() - seconds
+    path = Path(options.image)
+    run = measure.describe(f"{path.name}, resized", [path] if path.exists() else [])
+    run |= {"warm_up_seconds": round(seconds, 2), "base_mib": round(table.peak_mib())}
+    result = {**run, **measure_sizes(image, options, backend)}
     out = options.out or measure.RESULTS / f"speed_{backend}"
     out.parent.mkdir(parents=True, exist_ok=True)
     page = as_markdown(result)
@@ -65,7 +62,6 @@ def main() -> int:
         Path(temporary).write_text(json.dumps(result, indent=1) + "\n")
     out.with_suffix(".md").write_text(page)
     print(page)
-    return 0
 
 
 def measure_sizes(image: Tensor, options: argparse.Namespace, backend: str) -> dict[str, Any]:

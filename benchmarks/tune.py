@@ -33,25 +33,21 @@ GAIN = 0.05  # dB that a move must bring
 Settings = dict[str, Any]
 
 
-def main() -> int:
+@measure.script
+def main() -> None:
     options = parse()
-    try:
-        taichi2dgs.init(options.backend)
-        images = [measure.centre_crop(files.read_image(path), options.crop)
-                  for path in measure.find_pictures(options.data, options.images)]  # fmt: skip
-        for name in options.methods:
-            method = baselines.load(name)
-            if method.fused:
-                raise ValueError(f"--methods {name}: expected methods with rates, not fused ones")
-            settings = {f.name: getattr(method, f.name) for f in fields(method)}
-            # a schedule that is longer than the fit is none: turning it would change nothing
-            settings["halve_every"] = min(settings["halve_every"], options.steps)
-            text = as_yaml(name, search(settings, images, options))
-            (options.out / f"{Path(name).stem}-tuned.yaml").write_text(text)
-    except (ValueError, RuntimeError, ImportError, OSError) as error:
-        print(f"tune: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    taichi2dgs.init(options.backend)
+    images = [measure.centre_crop(files.read_image(path), options.crop)
+              for path in measure.find_pictures(options.data, options.images)]  # fmt: skip
+    for name in options.methods:
+        method = baselines.load(name)
+        if method.fused:
+            raise ValueError(f"--methods {name}: expected methods with rates, not fused ones")
+        settings = {f.name: getattr(method, f.name) for f in fields(method)}
+        # a schedule that is longer than the fit is none: turning it would change nothing
+        settings["halve_every"] = min(settings["halve_every"], options.steps)
+        text = as_yaml(name, search(settings, images, options))
+        (options.out / f"{Path(name).stem}-tuned.yaml").write_text(text)
 
 
 def search(settings: Settings, images: list, options: argparse.Namespace) -> Settings:

@@ -37,7 +37,7 @@ def refine(
         ValueError: the image does not fit the Gaussians, or steps is not a whole number.
     """
     group = _groups(gaussians)
-    shapes = FitOptions(**RATES, settings=gaussians.settings)
+    shapes = replace(FitOptions(settings=gaussians.settings), **RATES)
     colors = replace(shapes, log_scale=0.0, theta=0.0)
     everyone = torch.ones_like(group, dtype=torch.bool)
     stages = [(everyone, CENTRES, None, shapes)]
