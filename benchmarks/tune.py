@@ -86,7 +86,7 @@ def turned(settings: Settings, knob: tuple[str, ...], factor: float) -> Settings
     result = {key: dict(v) if isinstance(v, dict) else v for key, v in settings.items()}
     for path in knob:
         *outer, name = path.split(".")
-        where = result[outer[0]] if outer else result
+        where: Settings = result[outer[0]] if outer else result
         value = where[name] * factor
         where[name] = max(1, round(value)) if isinstance(where[name], int) else value
     return result

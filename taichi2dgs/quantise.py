@@ -72,11 +72,9 @@ class Grid:
     @classmethod
     def of(cls, precision: Precision, size: tuple[int, int]) -> Grid:
         p, widest = precision, 2 * FAR + max(size)
-        steps = np.maximum(
-            [p.xy, p.log_size, p.stretch, p.color],
-            [widest / (1 << OCTAVES), LOG_SCALE, 2 * LOG_SCALE, COLOR * (1 << COLOR_OCTAVES)]
-            / np.float64(MAX_CELL - 1),
-        ).astype("<f4")  # fmt: skip
+        most = [widest / (1 << OCTAVES), LOG_SCALE, 2 * LOG_SCALE, COLOR * (1 << COLOR_OCTAVES)]
+        least = np.array(most) / (MAX_CELL - 1)
+        steps = np.maximum([p.xy, p.log_size, p.stretch, p.color], least).astype("<f4")
         return cls(steps, round(p.usual / float(steps[1])),
                    round(float(steps[1]) / math.log(2) * (1 << ONE)))  # fmt: skip
 

@@ -23,9 +23,9 @@ def refine(
 ) -> Gaussians:
     """Return Gaussians that lose less to rounding: while it is done bit by bit, the rest is fitted.
 
-    First all centres are rounded, then scales and angles of one third of the Gaussians after the
-    other, and then, but for the last third, the colours. After each a fit moves what is still
-    free, so that it makes up for what rounding cost; nothing makes up for the last third's colours.
+    First all centres are rounded, then scales and angles of one group of Gaussians after the other,
+    and then their colours. After each a fit moves what is still free, so that it makes up for what
+    rounding cost; nothing makes up for the colours of the last group.
 
     Args:
         gaussians: of the image.
