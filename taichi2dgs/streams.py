@@ -2,53 +2,101 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
+import math
 import struct
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from taichi2dgs.files import one_line
 
-HEAD = struct.Struct("<iBB")
+HEAD = struct.Struct("<iBBB")
 LENGTH = struct.Struct("<I")
-PLAIN, COLOR = 0, 3  # bits of the number before that a coder looks at: colours go on
 PLANES = 6  # bytes of the largest number: a distance along the curve, of 48 bits
-SAMPLE = 1 << 14  # numbers that tell how many bits to leave uncoded
+SAMPLE = 1 << 14  # numbers that tell how to code the others
+CHUNK = 256  # numbers that `pack_mixed` makes one of
 
 
-def write(whole: np.ndarray, context: int = PLAIN) -> bytes:
-    """Code whole numbers: the least, their low bits as they are, the rest compressed. [N]
+def _lzma(context: int) -> list[dict[str, int]]:
+    """LZMA whose coder looks at some bits of the byte before."""
+    lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": context, "lp": 0, "pb": 0}
+    return [lzma1]
 
-    Args:
-        whole: the numbers.
-        context: PLAIN or COLOR.
-    """
+
+def _huffman(octets: bytes) -> bytes:
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(octets) + coder.flush()
+
+
+COMPRESS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda octets: lzma.compress(octets, lzma.FORMAT_RAW, filters=_lzma(0)),
+    lambda octets: lzma.compress(octets, lzma.FORMAT_RAW, filters=_lzma(3)),
+    _huffman,
+)
+DECOMPRESS: tuple[Callable[[bytes, int], bytes], ...] = (
+    lambda coded, most: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_lzma(0)).decompress(
+        coded, most
+    ),
+    lambda coded, most: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_lzma(3)).decompress(
+        coded, most
+    ),
+    lambda coded, most: zlib.decompressobj(-15).decompress(coded, most),
+)
+
+
+def write(whole: np.ndarray) -> bytes:
+    """Code whole numbers: the least, their low bits as they are, the rest compressed. [N]"""
     least = 0 if whole.dtype == np.uint32 else min(int(whole.min()), (1 << 31) - 1)
     above = whole.astype(np.int64) - least
     few = above[:SAMPLE]
 
-    def bytes_with(low: int) -> float:
-        return low * len(few) / 8 + sum(map(len, _planes(few >> low, context)))
+    def bytes_with(choice: tuple[int, int]) -> float:
+        low, coder = choice
+        return low * len(few) / 8 + sum(map(len, _planes(few >> low, coder)))
 
-    low = min(range(max(1, int(few.max()).bit_length() - 1)), key=bytes_with)
-    planes = _planes(above >> low, context)
-    parts = [HEAD.pack(least, low, len(planes)), pack(above, np.full(len(above), low))]
+    lows = range(max(1, int(few.max()).bit_length() - 1))
+    low, coder = min(itertools.product(lows, range(len(COMPRESS))), key=bytes_with)
+    planes = _planes(above >> low, coder)
+    parts = [HEAD.pack(least, low, coder, len(planes)), pack(above, np.full(len(above), low))]
     for coded in planes:
         parts += [LENGTH.pack(len(coded)), coded]
     return b"".join(parts)
 
 
-def _planes(whole: np.ndarray, context: int) -> list[bytes]:
+def _planes(whole: np.ndarray, coder: int) -> list[bytes]:
     """Compress bytes of numbers, all least significant ones first."""
     count = max(1, -(-int(whole.max()).bit_length() // 8))
     octets = ((whole >> 8 * plane & 255).astype(np.uint8).tobytes() for plane in range(count))
-    return [lzma.compress(plane, lzma.FORMAT_RAW, filters=_filters(context)) for plane in octets]
+    return [COMPRESS[coder](plane) for plane in octets]
 
 
-def _filters(context: int) -> list[dict[str, int]]:
-    lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": context, "lp": 0, "pb": 0}
-    return [lzma1]
+def pack_mixed(whole: np.ndarray, counts: np.ndarray) -> bytes:
+    """Return numbers as the digits of large ones, each in a base of its own.
+
+    Args:
+        whole: the numbers, from 0. [N]
+        counts: of values that each can have. [N]
+    """
+    out = []
+    for digits, bases in zip(_chunks(whole), _chunks(counts), strict=True):
+        total = 0
+        for digit, base in zip(reversed(digits), reversed(bases), strict=True):
+            total = total * base + digit
+        out.append(total.to_bytes(_bytes_of(bases), "little"))
+    return b"".join(out)
+
+
+def _chunks(whole: np.ndarray) -> list[list[int]]:
+    return [whole[at : at + CHUNK].tolist() for at in range(0, len(whole), CHUNK)]
+
+
+def _bytes_of(bases: list[int]) -> int:
+    """Return how many bytes hold any number with digits in these bases."""
+    return -(-(math.prod(bases) - 1).bit_length() // 8)
 
 
 def pack(whole: np.ndarray, counts: np.ndarray) -> bytes:
@@ -80,14 +128,14 @@ class Reader:
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
         return layout.unpack(self.take(layout.size))
 
-    def stream(self, context: int = PLAIN) -> np.ndarray:
+    def stream(self) -> np.ndarray:
         """Read what `write` wrote. [K]"""
-        least, low, count = self.unpack(HEAD)
-        if low + 8 * count > 8 * PLANES + 7 or not count:
-            raise ValueError("damaged: a number has too many bits")
+        least, low, coder, count = self.unpack(HEAD)
+        if low + 8 * count > 8 * PLANES + 7 or not count or coder >= len(DECOMPRESS):
+            raise ValueError("damaged: its numbers are coded in an unknown way")
         whole = self.bits(np.full(self.k, low)) + least
         for plane in range(count):
-            octets = self._plane(self.take(*self.unpack(LENGTH)), context)
+            octets = self._plane(self.take(*self.unpack(LENGTH)), coder)
             whole += octets.astype(np.int64) << 8 * plane + low
         return whole
 
@@ -102,12 +150,23 @@ class Reader:
             at += len(has)
         return whole
 
-    def _plane(self, coded: bytes, context: int) -> np.ndarray:
+    def mixed(self, counts: np.ndarray) -> np.ndarray:
+        """Read what `pack_mixed` wrote. [K]"""
+        digits: list[int] = []
+        for bases in _chunks(counts):
+            total = int.from_bytes(self.take(_bytes_of(bases)), "little")
+            for base in bases:
+                total, digit = divmod(total, base)
+                digits.append(digit)
+            if total:
+                raise ValueError("damaged: a number is out of range")
+        return np.array(digits, np.int64)
+
+    def _plane(self, coded: bytes, coder: int) -> np.ndarray:
         """Decompress one byte for each Gaussian, and never more than that."""
-        decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(context))
         try:
-            octets = decoder.decompress(coded, self.k)
-        except (lzma.LZMAError, EOFError) as error:
+            octets = DECOMPRESS[coder](coded, self.k)
+        except (lzma.LZMAError, zlib.error, EOFError) as error:
             raise ValueError(f"damaged: {one_line(error)}") from error
         if len(octets) != self.k:
             raise ValueError("damaged: a plane of bytes is too short")

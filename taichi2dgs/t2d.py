@@ -17,7 +17,7 @@ from taichi2dgs.files import one_line, replacing
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
 from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
 from taichi2dgs.settings import BLENDS, RenderSettings
-from taichi2dgs.streams import COLOR, Reader
+from taichi2dgs.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
 VERSION = 2
@@ -187,22 +187,21 @@ def _coded(cells: Cells) -> bytes:
     code = quantise.curve(coarse - corner)
     order = np.argsort(code, kind="stable")
     whole, angle, (fine,) = cells.whole[order], cells.angle[order], fine[order].T
-    by_color, by_stretch = _orders(cells.grid, whole)
+    by_color = _by_color(cells.grid, whole)
     colors = whole[by_color, 4:]
     weights = quantise.weights_of(colors)
-    columns = [np.diff(code[order], prepend=0), whole[:, 2], whole[:, 3], angle[by_stretch]]
     grid = GRID.pack(*cells.grid.steps, cells.grid.usual, cells.grid.octave, *corner)
     parts = [grid, weights[np.tril_indices(len(weights), -1)].astype("<i2").tobytes()]
-    parts += map(streams.write, columns)
-    parts += (streams.write(c, COLOR) for c in quantise.less_predicted(colors, weights).T)
+    columns = np.diff(code[order], prepend=0), whole[:, 2], whole[:, 3]
+    parts += map(streams.write, [*columns, *quantise.less_predicted(colors, weights).T])
+    parts.append(streams.pack_mixed(angle, quantise.angles(whole[:, 3])))
     parts += (streams.pack(whole[:, axis], fine) for axis in (0, 1))
     return b"".join(parts)
 
 
-def _orders(grid: Grid, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return in which order colours and angles are stored: alike ones compress better together."""
-    _, color = grid.octaves(whole[:, 2])
-    return np.argsort(color, kind="stable"), np.argsort(whole[:, 3], kind="stable")
+def _by_color(grid: Grid, whole: np.ndarray) -> np.ndarray:
+    """Return in which order colours are stored: those of alike steps compress better together."""
+    return np.argsort(grid.octaves(whole[:, 2])[1], kind="stable")
 
 
 def _decoded(reader: Reader, channels: int) -> Cells:
@@ -211,18 +210,16 @@ def _decoded(reader: Reader, channels: int) -> Cells:
     weights, below = np.zeros((channels, channels), np.int64), np.tril_indices(channels, -1)
     weights[below] = np.frombuffer(reader.take(2 * len(below[0])), "<i2")
     code = np.cumsum(reader.stream())
-    log_size, stretch, turned = reader.stream(), reader.stream(), reader.stream()
-    stored = np.stack([reader.stream(COLOR) for _ in range(channels)], axis=1)
+    log_size, stretch = reader.stream(), reader.stream()
+    stored = np.stack([reader.stream() for _ in range(channels)], axis=1)
     shape = np.stack([log_size, stretch], axis=1)
     wide = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
     if wide or not np.isfinite(grid.steps).all():
         raise ValueError("damaged: a number is out of range")
+    angle = reader.mixed(quantise.angles(stretch))
     fine = OCTAVES - grid.octaves(log_size)[0]
     coarse = np.stack([left + quantise.gather(code), top + quantise.gather(code >> 1)], axis=1)
     xy = (coarse << fine[:, None]) + np.stack([reader.bits(fine) for _ in range(2)], axis=1)
     whole = np.concatenate([xy, shape, stored], axis=1)
-    by_color, by_stretch = _orders(grid, whole)
-    angle = np.empty_like(turned)
-    angle[by_stretch] = turned
-    whole[by_color, 4:] = quantise.with_predicted(stored, weights)
+    whole[_by_color(grid, whole), 4:] = quantise.with_predicted(stored, weights)
     return Cells(grid, whole, angle)

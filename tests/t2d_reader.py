@@ -30,16 +30,20 @@ def read_by_the_document(path):
                     used += 1
         return numbers
 
-    def stream(lc=0):
+    def plane(coder, octets):
+        if coder == 2:
+            return zlib.decompress(octets, wbits=-15)
+        lzma1 = [LZMA | {"lc": 3 * coder}]
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, None, lzma1).decompress(octets, k)
+
+    def stream():
         nonlocal at
-        least, low, planes = struct.unpack_from("<iBB", data, at)
-        at += 6
+        least, low, coder, planes = struct.unpack_from("<iBBB", data, at)
+        at += 7
         total = least + bits(np.full(k, low))
         for p in range(planes):
             (length,) = struct.unpack_from("<I", data, at)
-            octets = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, [LZMA | {"lc": lc}]).decompress(
-                data[at + 4 : at + 4 + length], k
-            )
+            octets = plane(coder, data[at + 4 : at + 4 + length])
             total += np.frombuffer(octets, np.uint8).astype(np.int64) << 8 * p + low
             at += 4 + length
         return total
@@ -54,8 +58,8 @@ def read_by_the_document(path):
     for channel in range(c):
         weights[channel] = struct.unpack_from(f"<{channel}h", data, at)
         at += 2 * channel
-    code, log_size, stretch, turned = np.cumsum(stream()), stream(), stream(), stream()
-    stored = [stream(lc=3) for _ in range(c)]
+    code, log_size, stretch = np.cumsum(stream()), stream(), stream()
+    stored = [stream() for _ in range(c)]
     for channel in range(1, c):
         follows = sum(w * stored[i] for i, w in enumerate(weights[channel]))
         stored[channel] = stored[channel] + ((follows + 2**7) >> 8)
@@ -64,11 +68,17 @@ def read_by_the_document(path):
     q = np.clip(-((a + 2**16) >> 17), -2, 2)
     colors = np.empty((c, k))
     colors[:, np.argsort(q, kind="stable")] = stored
+    counts, angle = [1 + 8 * int(length) for length in stretch], np.empty(k, np.int64)
+    for first in range(0, k, 256):
+        share = range(first, min(first + 256, k))
+        size = ((math.prod(counts[i] for i in share) - 1).bit_length() + 7) // 8
+        digits = int.from_bytes(data[at : at + size], "little")
+        at += size
+        for i in share:
+            digits, angle[i] = divmod(digits, counts[i])
     column, row = (sum((code >> 2 * b + axis & 1) << b for b in range(24)) for axis in (0, 1))
     x = (column + left) * 2 ** (3 - p) + bits(3 - p)
     y = (row + top) * 2 ** (3 - p) + bits(3 - p)
-    angle = np.empty(k, np.int64)
-    angle[np.argsort(stretch, kind="stable")] = turned
     theta = angle * (math.pi / (1 + 8 * stretch))
     size, length = steps[1] * log_size, steps[2] * stretch
     place = [x * (steps[0] * 2.0**p), y * (steps[0] * 2.0**p)]
