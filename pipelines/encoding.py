@@ -29,7 +29,7 @@ PSNR_WITHIN = 0.5  # dB of the target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # of a Gaussian in a file
 FILLED = (0.955, 0.98, 0.995)  # of the bytes: least, aimed at, most; refining adds a little
 REFINED = ("medium", "small")  # qualities that are refined unless told
-REFINE = 120  # steps, of these
+REFINE = 200  # steps, of these
 
 OnReport = Callable[[int, Report], object]
 
@@ -44,7 +44,7 @@ class Encoding:
         target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
         target_bytes: find the largest number whose file takes no more than this.
         quality: of the file; see `Gaussians.save`.
-        refine: steps that make up for what rounding costs, likewise; None is 120 where the quality
+        refine: steps that make up for what rounding costs, likewise; None is 200 where the quality
             is medium or small, and 0 elsewhere.
         steps: of a fit.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.

@@ -48,7 +48,7 @@ class Precision:
         near = math.sqrt(size[0] * size[1] / max(k, 1)) / SPACING
         near = min(max(near, 0.1), 4.0)
         fine, coarse = factor * near ** (4 / 3), factor * near ** (2 / 3)
-        return cls(0.07 * fine, 0.0152 * coarse, 0.036 * coarse, 0.0037 * fine,
+        return cls(0.07 * fine, 0.0167 * coarse, 0.036 * coarse, 0.0037 * fine,
                    math.log(USUAL * SPACING * near))  # fmt: skip
 
 
