@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from nets.weights import SHIPPED
@@ -17,7 +18,8 @@ from pipelines.encoding import AUTO, REFINE, REFINED, SECONDS, Encoding, K
 from pipelines.folder import FAILURES, WHOLE, encode_folder
 from pipelines.inits import DEFAULT, INITS
 from taichi2dgs import doctor, files, pictures, runtime, t2d
-from taichi2dgs.fit import Report
+from taichi2dgs.fit import FitResult, Report
+from taichi2dgs.refine import STAGES
 from taichi2dgs.render import render
 
 SAMPLE = "sample:astronaut"
@@ -57,15 +59,29 @@ def _encode(options: argparse.Namespace) -> int:
     runtime.init(options.backend)
     with _FitBar(encoding, options.quiet) as bar:
         result = encoding.run(image, bar.show)
-    encoding.save(out, result.gaussians, image)
+    complete = _save(out, result, image, encoding, options.quiet)
     last = result.history[-1]
-    if result.interrupted:
+    if not complete:
         print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
     print(
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
         f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
     )
-    return 130 if result.interrupted else 0
+    return 0 if complete else 130
+
+
+def _save(out: str, result: FitResult, image: Tensor, encoding: Encoding, quiet: bool) -> bool:
+    """Save a fit, refined unless Ctrl-C came or comes; return whether it did not."""
+    if not result.interrupted:
+        hidden = quiet or not encoding.refine_steps
+        try:
+            with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
+                encoding.save(out, result.gaussians, image, lambda _: bar.update())
+            return True
+        except KeyboardInterrupt:
+            pass
+    result.gaussians.save(out, encoding.quality)
+    return False
 
 
 def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:

@@ -109,14 +109,30 @@ class Encoding:
             return self._search_psnr(image, self.target_psnr, on_report)
         return self._search_bytes(image, self.target_bytes or 0, on_report)
 
-    def save(self, path: str | Path, gaussians: Gaussians, image: Tensor) -> None:
+    @property
+    def refine_steps(self) -> int:
+        """Steps for which files are refined."""
+        if self.refine is None:
+            return REFINE if self.quality in REFINED else 0
+        return self.refine
+
+    def save(
+        self, path: str | Path, gaussians: Gaussians, image: Tensor,
+        on_stage: Callable[[int], object] | None = None,
+    ) -> None:  # fmt: skip
         """Write the Gaussians of a picture to a .t2d file, within target_bytes if that is given.
+
+        Args:
+            path: of the file.
+            gaussians: of the picture.
+            image: the picture. [H, W, C]
+            on_stage: see `taichi2dgs.refine.refine`.
 
         Raises:
             ValueError: the file cannot be written.
+            KeyboardInterrupt: Ctrl-C came while refining; there is no file.
         """
-        refine = (REFINE if self.quality in REFINED else 0) if self.refine is None else self.refine
-        data = t2d.encode_refined(gaussians, self.quality, image, refine)
+        data = t2d.encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
         if self.target_bytes is not None and len(data) > self.target_bytes:
             data = t2d.encode(gaussians, self.quality)  # it was chosen to keep within
         t2d.write(path, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +20,9 @@ STAGES = 2 * GROUPS  # fits, after each of which more is rounded
 
 
 def refine(
-    gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int
-) -> Gaussians:
+    gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int,
+    on_stage: Callable[[int], object] | None = None,
+) -> Gaussians:  # fmt: skip
     """Return Gaussians that lose less to rounding: while it is done bit by bit, the rest is fitted.
 
     First all centres are rounded, then scales and angles of one group of Gaussians after the other,
@@ -32,8 +34,10 @@ def refine(
         image: values in [0, 1]. [H, W, C]
         precision: to which they will be rounded.
         steps: of the fits, in all.
+        on_stage: called after each of the `STAGES`, with how many are done.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C came; nothing is changed.
         ValueError: the image does not fit the Gaussians, or steps is not a whole number.
     """
     group = _groups(gaussians)
@@ -47,7 +51,12 @@ def refine(
     for number, (rows, columns, frozen, options) in enumerate(stages):
         gaussians = rounded(gaussians, precision, rows, columns)
         share = steps * (number + 1) // STAGES - steps * number // STAGES
-        gaussians = fit(image, gaussians, steps=share, frozen=frozen, options=options).gaussians
+        result = fit(image, gaussians, steps=share, frozen=frozen, options=options)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        gaussians = result.gaussians
+        if on_stage is not None:
+            on_stage(number + 1)
     return gaussians
 
 

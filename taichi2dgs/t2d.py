@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,13 @@ def check_refine(refine: int) -> None:
 
 
 def encode_refined(
-    gaussians: Gaussians, quality: str, image: Tensor | np.ndarray | None, refine: int
-) -> bytes:
-    """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`."""
+    gaussians: Gaussians, quality: str, image: Tensor | np.ndarray | None, refine: int,
+    on_stage: Callable[[int], object] | None = None,
+) -> bytes:  # fmt: skip
+    """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`.
+
+    For `on_stage` see `taichi2dgs.refine.refine`.
+    """
     precision = checked_precision(gaussians, quality)
     check_refine(refine)
     if refine and precision is not None:
@@ -75,7 +80,7 @@ def encode_refined(
             raise ValueError(f"refine={refine} without an image; expected the one that was fitted")
         from taichi2dgs.refine import refine as refined
 
-        gaussians = refined(gaussians, image, precision, refine)
+        gaussians = refined(gaussians, image, precision, refine, on_stage)
     return encode(gaussians, quality)
 
 

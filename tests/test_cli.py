@@ -91,6 +91,7 @@ def test_transparency_is_kept(tmp_path):
         (["encode", "photo.png", "--backend", "abacus"], "backend='abacus' is unknown"),
         (["encode", "photo.png", "--backend", "metal"], "backend 'metal' is not available here"),
         (["encode", "photo.png", "--seconds", "-1"], "seconds=-1.0; expected 0 or more"),
+        (["encode", "photo.png", "--refine", "-1"], "refine=-1; expected a whole number of steps"),
         (["render", "absent.t2d", "-o", "x.png"], "absent.t2d: no such file"),
         (["render", "text.png", "-o", "x.gif"], "x.gif: pictures cannot be written as .gif"),
         (["info", "text.png"], "text.png: not a file of Gaussians"),
@@ -134,6 +135,25 @@ def test_ctrl_c_saves_what_is_there(tmp_path, picture):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted; what was there is saved" in err
     assert out.startswith("photo.t2d: 200 Gaussians, PSNR")
+    assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_while_refining_saves_the_fit(tmp_path, picture):
+    command = [sys.executable, "-m", "pipelines.cli", "encode", picture, "-k", "200", "--steps",
+               "5", "--refine", "100000"]  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=tmp_path, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    seen = ""
+    while "refine:" not in seen:
+        seen += process.stderr.read(1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted; what was there is saved" in err
     assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
 
 
