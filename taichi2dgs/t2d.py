@@ -22,7 +22,7 @@ from taichi2dgs.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
 VERSION = 2
-QUALITIES = {"lossless": None, "high": 1.0, "medium": 3.7, "small": 7.0}  # factors of the steps
+QUALITIES = {"lossless": None, "high": 0.97, "medium": 3.65, "small": 7.0}  # factors of the steps
 MAX_K = 1 << 24
 MAX_PIXELS = 1 << 28
 PER_BYTE = 64  # Gaussians per byte of a file, at most: bounds what a small file makes a reader hold
