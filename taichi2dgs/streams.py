@@ -21,31 +21,31 @@ SAMPLE = 1 << 14  # numbers that tell how to code the others
 CHUNK = 256  # numbers that `pack_mixed` makes one of
 
 
-def _lzma(context: int) -> list[dict[str, int]]:
-    """LZMA whose coder looks at some bits of the byte before."""
+Coder = tuple[Callable[[bytes], bytes], Callable[[bytes, int], bytes]]
+
+
+def _lzma(context: int) -> Coder:
+    """LZMA that looks at the highest bits of the byte before."""
     lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": context, "lp": 0, "pb": 0}
-    return [lzma1]
+
+    def compress(octets: bytes) -> bytes:
+        return lzma.compress(octets, lzma.FORMAT_RAW, filters=[lzma1])
+
+    def decompress(coded: bytes, most: int) -> bytes:
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[lzma1]).decompress(coded, most)
+
+    return compress, decompress
 
 
-def _huffman(octets: bytes) -> bytes:
-    coder = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
-    return coder.compress(octets) + coder.flush()
+def _huffman() -> Coder:
+    def compress(octets: bytes) -> bytes:
+        coder = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+        return coder.compress(octets) + coder.flush()
+
+    return compress, lambda coded, most: zlib.decompressobj(-15).decompress(coded, most)
 
 
-COMPRESS: tuple[Callable[[bytes], bytes], ...] = (
-    lambda octets: lzma.compress(octets, lzma.FORMAT_RAW, filters=_lzma(0)),
-    lambda octets: lzma.compress(octets, lzma.FORMAT_RAW, filters=_lzma(3)),
-    _huffman,
-)
-DECOMPRESS: tuple[Callable[[bytes, int], bytes], ...] = (
-    lambda coded, most: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_lzma(0)).decompress(
-        coded, most
-    ),
-    lambda coded, most: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_lzma(3)).decompress(
-        coded, most
-    ),
-    lambda coded, most: zlib.decompressobj(-15).decompress(coded, most),
-)
+CODERS = (_lzma(0), _lzma(3), _huffman())
 
 
 def write(whole: np.ndarray) -> bytes:
@@ -59,7 +59,7 @@ def write(whole: np.ndarray) -> bytes:
         return low * len(few) / 8 + sum(map(len, _planes(few >> low, coder)))
 
     lows = range(max(1, int(few.max()).bit_length() - 1))
-    low, coder = min(itertools.product(lows, range(len(COMPRESS))), key=bytes_with)
+    low, coder = min(itertools.product(lows, range(len(CODERS))), key=bytes_with)
     planes = _planes(above >> low, coder)
     parts = [HEAD.pack(least, low, coder, len(planes)), pack(above, np.full(len(above), low))]
     for coded in planes:
@@ -71,7 +71,7 @@ def _planes(whole: np.ndarray, coder: int) -> list[bytes]:
     """Compress bytes of numbers, all least significant ones first."""
     count = max(1, -(-int(whole.max()).bit_length() // 8))
     octets = ((whole >> 8 * plane & 255).astype(np.uint8).tobytes() for plane in range(count))
-    return [COMPRESS[coder](plane) for plane in octets]
+    return [CODERS[coder][0](plane) for plane in octets]
 
 
 def pack_mixed(whole: np.ndarray, counts: np.ndarray) -> bytes:
@@ -131,7 +131,7 @@ class Reader:
     def stream(self) -> np.ndarray:
         """Read what `write` wrote. [K]"""
         least, low, coder, count = self.unpack(HEAD)
-        if low + 8 * count > 8 * PLANES + 7 or not count or coder >= len(DECOMPRESS):
+        if low + 8 * count > 8 * PLANES + 7 or not count or coder >= len(CODERS):
             raise ValueError("damaged: its numbers are coded in an unknown way")
         whole = self.bits(np.full(self.k, low)) + least
         for plane in range(count):
@@ -165,7 +165,7 @@ class Reader:
     def _plane(self, coded: bytes, coder: int) -> np.ndarray:
         """Decompress one byte for each Gaussian, and never more than that."""
         try:
-            octets = DECOMPRESS[coder](coded, self.k)
+            octets = CODERS[coder][1](coded, self.k)
         except (lzma.LZMAError, zlib.error, EOFError) as error:
             raise ValueError(f"damaged: {one_line(error)}") from error
         if len(octets) != self.k:
