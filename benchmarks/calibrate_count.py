@@ -29,7 +29,8 @@ DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, lea
 @measure.script
 def main() -> None:
     options = parse()
-    paths = measure.find_pictures(options.data, options.images)
+    every = measure.find_pictures(options.data, None)
+    paths = every[:: max(1, len(every) // options.images)][: options.images]
     taichi2dgs.init(options.backend)
     found = [measured(path, options) for path in tqdm(paths, "calibrate", unit="picture")]
     print(report([path.stem for path in paths], np.array(found)))
@@ -74,7 +75,7 @@ def parse() -> argparse.Namespace:
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--images", type=int, default=12, help="how many, from the first (12)")
+    parser.add_argument("--images", type=int, default=12, help="how many, evenly spread (12)")
     parser.add_argument("--crop", type=int, default=512, help="side of the centre crop (512)")
     parser.add_argument("--steps", type=int, default=60, help="iterations of a fit (60)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
