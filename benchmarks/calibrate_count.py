@@ -4,7 +4,7 @@
 
 Every picture is fitted at numbers of Gaussians that lie between too few and too many for AUTO_PSNR.
 How many per pixel reach it, on the line between two of them, is then related to the picture's mean
-gradient magnitude. FOLDER holds photographs that no table measures.
+gradient magnitude. FOLDER holds photographs that no table measures; those taken are evenly spread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, lea
 
 @measure.script
 def main() -> None:
-    options = parse()
+    options = measure.training_parser(__doc__, images=12, crop=512, steps=60).parse_args()
     every = measure.find_pictures(options.data, None)
     paths = every[:: max(1, len(every) // options.images)][: options.images]
     taichi2dgs.init(options.backend)
@@ -68,18 +68,6 @@ def report(names: list[str], found: np.ndarray) -> str:
         f"{np.median(slope):.3g}; two of three pictures are within a factor of "
         f"{np.quantile(off, 2 / 3):.2f}"
     )
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--images", type=int, default=12, help="how many, evenly spread (12)")
-    parser.add_argument("--crop", type=int, default=512, help="side of the centre crop (512)")
-    parser.add_argument("--steps", type=int, default=60, help="iterations of a fit (60)")
-    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

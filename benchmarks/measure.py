@@ -64,6 +64,26 @@ def add_options(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / out, help=f"(results/{out})")
 
 
+def training_parser(
+    about: str | None, images: int, crop: int, steps: int
+) -> argparse.ArgumentParser:
+    """Return the options of a script that looks for numbers on photographs that no table measures.
+
+    Args:
+        about: the script's docstring, whose first line is shown.
+        images, crop, steps: defaults.
+    """
+    parser = argparse.ArgumentParser(
+        description=(about or "").split("\n")[0], epilog="See the top of this file."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--images", type=int, default=images, help=f"how many ({images})")
+    parser.add_argument("--crop", type=int, default=crop, help=f"side of the centre crop ({crop})")
+    parser.add_argument("--steps", type=int, default=steps, help=f"iterations of a fit ({steps})")
+    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
+    return parser
+
+
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     options = parser.parse_args()
     if options.steps is None and options.seconds is None:

@@ -116,18 +116,11 @@ def as_yaml(name: str, settings: Settings) -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--images", type=int, default=2, help="how many, from the first (2)")
-    parser.add_argument("--crop", type=int, default=256, help="side of the centre crop (256)")
+    parser = measure.training_parser(__doc__, images=2, crop=256, steps=500)
     parser.add_argument("--k", type=int, default=50_000,
                         help="Gaussians of 512x512 pixels, a crop its share (50000)")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=500, help="iterations (500)")
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD",
                         help=f"{', '.join(baselines.names())}, or YAML files")  # fmt: skip
-    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
     parser.add_argument("--out", type=Path, default=CONFIGS,
                         help="folder (configs/baselines)")  # fmt: skip
     return parser.parse_args()
