@@ -57,7 +57,8 @@ def add_options(parser: argparse.ArgumentParser, out: str) -> None:
                         choices=["default", *METHODS], help="in place of the method's")  # fmt: skip
     parser.add_argument("--steps", type=int, help="iterations; 0: starts only (200)")
     parser.add_argument("--seconds", type=float, nargs="+",
-                        help="budgets, not --steps; fused methods fit once for each")  # fmt: skip
+                        help="budgets beside or in place of --steps; fused methods, whose rates"
+                             " fall towards the end, fit once for each")  # fmt: skip
     parser.add_argument("--images", type=int, help="how many of each folder, from the first (all)")
     parser.add_argument("--config", help="options of fused fits: a YAML file or a shipped name")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
@@ -166,16 +167,20 @@ def measure(
 ) -> dict[str, Any]:
     """Fit one picture, and look at what came out."""
     start_seconds = seconds_of(lambda: begin(image, k, method.start, sampler=method.sampler), 1)
-    own = {}  # what a fit reaches whose schedule ends at that budget
-    *early, budget = sorted(options.seconds) if options.seconds else (None,)
-    for at in early if method.fused else ():
-        own[at] = baselines.run(image, k, method, seconds=at).history[-1].psnr
-    result = baselines.run(image, k, method, steps=options.steps, seconds=budget)
-    last = result.history[-1]
-    own[budget] = last.psnr
+    fit = functools.partial(baselines.run, image, k, method)
+    result = longest = None if options.steps is None else fit(steps=options.steps)
+    own = {}  # what a fit reaches that ends at that budget
+    budgets = sorted(options.seconds or [])
+    for at in budgets if method.fused else budgets[-1:]:
+        if method.fused or longest is None or longest.history[-1].seconds < at:
+            longest = fit(seconds=at)
+            own[at] = longest.history[-1].psnr
+    assert longest is not None  # there are steps or budgets
+    result = result or longest
+    last, longest_last = result.history[-1], longest.history[-1]
     final = result.gaussians.render()
-    within = {at: [r.psnr for r in result.history if r.seconds <= at][-1] for at in SECONDS
-              if at <= last.seconds * 1.02}  # fmt: skip
+    within = {at: [r.psnr for r in longest.history if r.seconds <= at][-1] for at in SECONDS
+              if at <= longest_last.seconds * 1.02}  # fmt: skip
     within |= {at: own[at] for at in SECONDS if at in own}
     return {
         "size": [*image.shape[:2]],

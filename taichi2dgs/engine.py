@@ -17,8 +17,6 @@ from taichi2dgs.workspace import Workspace, lanes
 if TYPE_CHECKING:
     from taichi2dgs.fit import FitOptions
 
-SPARE = 1.3  # capacity of the tile lists over what they need when it is set
-
 
 class Engine:
     """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made."""
@@ -87,11 +85,7 @@ class Engine:
                 raise FloatingPointError(
                     f"a parameter is not finite after step {bad}; lower the learning rates"
                 )
-            required = self.work.required()
-            had_room = required <= self.work.capacity
-            if not had_room:
-                self.work.reserve(int(required * SPARE))
-        return had_room
+            return self.work.make_room()
 
     def score(self) -> None:
         """Measure the error of the parameters as they are."""

@@ -61,8 +61,7 @@ def init(backend: str | None = None) -> str:
 
 def current() -> str | None:
     """Name of the running backend, whoever started it, or None."""
-    runtime = ti.lang.impl.get_runtime()
-    if runtime.prog is None:
+    if program() is None:
         return None
     arch = ti.cfg.arch
     return "cpu" if arch in (ti.x64, ti.arm64) else ti._lib.core.arch_name(arch)
@@ -112,14 +111,18 @@ def array(dtype, shape: tuple[int, ...]):
     if isinstance(dtype, str):
         return ti.ndarray(getattr(ti, dtype), shape)
     vectors = ti.ndarray(dtype, shape)  # which Taichi, unlike arrays of scalars, never frees
-    program = ti.lang.impl.get_runtime().prog
-    weakref.finalize(vectors, _free, program, vectors.arr).atexit = False
+    weakref.finalize(vectors, _free, program(), vectors.arr).atexit = False
     return vectors
 
 
-def _free(program, handle) -> None:
-    if ti.lang.impl.get_runtime().prog is program:
-        program.delete_ndarray(handle)
+def program():
+    """Taichi's running program, to which all its arrays belong, or None."""
+    return ti.lang.impl.get_runtime().prog
+
+
+def _free(owner, handle) -> None:
+    if program() is owner:
+        owner.delete_ndarray(handle)
 
 
 def zeros(dtype: str, shape: tuple[int, ...]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,10 @@ from taichi2dgs.render import SHAPES, RenderSettings, View
 TILE = 16  # pixels; a result never depends on it
 CPU_LANES = 8  # pixels per span: one AVX2 register of floats, half an AVX-512 one
 GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
+SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
+
+# At most one: fresh memory would cost a loop of renders as much time as the kernels do.
+_idle: list[tuple[tuple, Workspace]] = []
 
 
 def lanes() -> int:
@@ -93,6 +98,22 @@ class Workspace:
             self._grads = runtime.array(elements.grads, (self.capacity,))
         return self._sums, self._grads
 
+    @property
+    def differentiated(self) -> bool:
+        """Whether it has served a backward pass, so that a loop may ask for it again."""
+        return self._grads is not None
+
+    def make_room(self) -> bool:
+        """Make room for what the last measured lists need; return whether there was some.
+
+        Where Gaussians move from one launch to the next, there is then more than they need.
+        """
+        required = self.required()
+        had_room = required <= self.capacity
+        if not had_room:
+            self.reserve(int(required * SPARE) if self.differentiated else required)
+        return had_room
+
     def required(self) -> int:
         """Entries that the last measured lists need. Waits for the device."""
         return int(self.starts.to_numpy()[-1])
@@ -105,7 +126,10 @@ class Workspace:
 
 
 class Launch:
-    """One render: lists are made once and serve the forward and the backward pass."""
+    """One render: lists are made once and serve the forward and the backward pass.
+
+    Its workspace, once it has served a backward pass, is left to the next launch like it.
+    """
 
     def __init__(
         self, params: Tensor, view: View, settings: RenderSettings, shape: str = SHAPES[0],
@@ -117,10 +141,20 @@ class Launch:
         )
         self.params, self.settings = params, settings
         self.shape = (view.height, view.width, channels)
-        self.work = w = Workspace(self.kernels, len(params), channels, view, settings, double, tile)
+        self.work = w = self._workspace(
+            self.kernels, len(params), channels, view, settings, double, tile
+        )
         self.kernels.measure(params, w.records, w.rects, w.counts, w.starts, w.partial, w.view)
-        w.reserve(w.required())
+        w.make_room()
         self.kernels.fill(params, *w.lists(), w.view)
+
+    def _workspace(self, *arguments) -> Workspace:
+        """Return the idle workspace, if it is like this, or else a new one."""
+        key = (runtime.program(), *arguments)
+        idle = _idle.pop() if _idle else None
+        work = idle[1] if idle and idle[0] == key else Workspace(*arguments)
+        weakref.finalize(self, _leave, key, work).atexit = False
+        return work
 
     def forward(self) -> Tensor:
         """Return the render. [H, W, C]"""
@@ -140,3 +174,9 @@ class Launch:
             self.settings.eps,
         )  # fmt: skip
         return d_params
+
+
+def _leave(key: tuple, work: Workspace) -> None:
+    """Keep a workspace for the next launch, in place of the one that was kept."""
+    if work.differentiated:
+        _idle[:] = [(key, work)]

@@ -13,7 +13,7 @@ from conftest import scatter
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, engine, metrics, reference
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics, reference, workspace
 from taichi2dgs import fit as fit_function
 from taichi2dgs.engine import Engine
 from taichi2dgs.workspace import Workspace
@@ -91,7 +91,7 @@ def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, mon
         calls.append(capacity)
         reserve(self, capacity)
 
-    monkeypatch.setattr(engine, "SPARE", 1.0)
+    monkeypatch.setattr(workspace, "SPARE", 1.0)
     monkeypatch.setattr(Workspace, "reserve", tight)
     grown = fit_function(photograph, start, steps=12)
     assert len(calls) > 3

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, reference
 from taichi2dgs.render import RenderSettings, View
-from taichi2dgs.workspace import Launch
+from taichi2dgs.workspace import Launch, Workspace
 
 # float32 kernels against a float64 reference. Observed on CPU and Vulkan alike: 2e-6 of the largest
 # value in the image and 4e-6 of the largest gradient (thin Gaussians), else below 3e-6; the bar is
@@ -227,6 +228,28 @@ def test_backward_twice_and_without_grad():
     once = leaf.grad.clone()
     image.sum().backward()
     torch.testing.assert_close(leaf.grad, 2 * once)
+
+
+def test_a_loop_reuses_its_workspace_and_renders_of_one_graph_share_none(monkeypatch):
+    made, init = [], Workspace.__init__
+    monkeypatch.setattr(
+        Workspace, "__init__", lambda self, *rest: (made.append(self), init(self, *rest))[1]
+    )
+    cotangent = torch.rand(33, 40, 3, generator=torch.Generator().manual_seed(1))
+
+    def gradient(*seeds: int) -> list[torch.Tensor]:
+        leaves = [scatter(90, (33, 40), seed=s).color.requires_grad_() for s in seeds]
+        pictures = [replace(scatter(90, (33, 40), seed=s), color=leaf).render()
+                    for s, leaf in zip(seeds, leaves, strict=True)]  # fmt: skip
+        (sum(pictures) * cotangent).sum().backward()
+        return [leaf.grad for leaf in leaves]
+
+    alone = [gradient(seed)[0] for seed in (0, 1, 2)]
+    assert len(made) == 1
+    together = gradient(0, 1, 2)
+    assert len(made) == 3
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_accepts_non_contiguous_parameters_and_cotangents():
