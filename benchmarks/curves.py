@@ -68,9 +68,12 @@ def at_end(group: list[dict]) -> Points:
 def draw(
     rows: list[dict], by: tuple[str, ...], points_of: Callable[[list[dict]], Points], unit: str
 ) -> Figure:
-    """Draw a panel for each group of rows, and in it a line for each method and sampler."""
+    """Draw a panel for each group of rows, and in it a line for each method and sampler.
+
+    A method and the same with tuned settings have one colour; the latter's line is dashed.
+    """
     groups = sorted(table.grouped(rows, by), key=lambda group: [group[0][name] for name in by])
-    names = list(dict.fromkeys(map(table.name_of, rows)))
+    names = list(dict.fromkeys(untuned(table.name_of(row)) for row in rows))
     colors = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
     size = (3.6 * len(groups) + 1.6, 3.4)
     figure, axes = plt.subplots(1, len(groups), figsize=size, squeeze=False, layout="constrained")
@@ -83,9 +86,11 @@ def draw(
             # A method can have its own number of Gaussians.
             ticks |= {row["k"] for row in group} if unit == "Gaussians" else {x for x, _ in points}
             if points:
+                own = untuned(name)
                 (lines[name],) = axis.plot(
-                    *zip(*points, strict=True), "o-", ms=3, color=colors(names.index(name))
-                )
+                    *zip(*points, strict=True), "o-" if own == name else "o--", ms=3,
+                    color=colors(names.index(own)),
+                )  # fmt: skip
         k = f", k = {group[0]['k']:,}" if "k" in by else ""
         count = len({row["image"] for row in group})
         axis.set_title(f"{group[0]['dataset']} ({count}){k}", fontsize=9)
@@ -93,6 +98,11 @@ def draw(
     axes.flat[0].set_ylabel("mean PSNR, dB")
     figure.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize=7)
     return figure
+
+
+def untuned(name: str) -> str:
+    """Return the name of the method that a tuned one is of, or its own."""
+    return name.replace("-tuned", "")
 
 
 def scale(axis: Axes, unit: str, ticks: list[float]) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -22,8 +23,8 @@ class Panel(NamedTuple):
     Args:
         title: above it.
         pixels: a picture, or a map that gets colours. [H, W, 1 or 3] or [H, W]
-        top: what the brightest colour of a map stands for, the darkest then for 0; if None, what
-            0.5 % of it exceed, and its lowest.
+        top: what the brightest colour of a map of errors stands for, the darkest then for 0, by
+            square roots between; if None, what 0.5 % of the map exceed and its lowest, evenly.
         frame: (top, left, height, width) of a rectangle drawn on it.
     """
 
@@ -46,9 +47,11 @@ def grid(panels: list[Panel], columns: int) -> Figure:
     for axis, panel in zip(axes.flat, panels, strict=True):
         pixels = panel.pixels.detach().cpu().numpy().squeeze()
         if pixels.ndim == 2:
-            low, top = pixels.min(), np.quantile(pixels, 0.995)
-            low, top = (low, top) if panel.top is None else (0, panel.top)
-            axis.imshow(pixels, cmap="magma", vmin=low, vmax=top)
+            if panel.top is None:
+                norm = Normalize(pixels.min(), np.quantile(pixels, 0.995))
+            else:
+                norm = PowerNorm(0.5, 0, panel.top)
+            axis.imshow(pixels, cmap="magma", norm=norm)
         else:
             axis.imshow(pixels.clip(0, 1))
         if panel.frame:

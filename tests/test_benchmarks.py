@@ -68,6 +68,18 @@ def test_run_kodak_measures_starts_alone_and_seconds(tmp_path, photograph):
     assert "| 1 s | " in done.stdout and "| 50 | ours | " in done.stdout
 
 
+def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:40, :40])
+    done = run_kodak(
+        "--data", tmp_path, "--k", 50, "--methods", "ours-random", "gaussianimage-rs", "--steps", 3,
+        "--seconds", 1.05, 0.2, "--out", tmp_path / "both",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for row in json.loads((tmp_path / "both.json").read_text())["rows"]:
+        assert row["steps"] == 3 and list(row["psnr_within"]) == ["1"]
+        assert row["psnr_within"]["1"] > row["psnr"]  # a second has room for more than 3 steps
+
+
 def test_run_kodak_names_an_empty_folder(tmp_path):
     done = run_kodak("--data", tmp_path)
     assert done.returncode == 2 and str(tmp_path) in done.stderr
