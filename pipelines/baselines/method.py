@@ -22,6 +22,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan
 KIND = "baselines"  # of configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
+REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def run(
         method: see `load`.
         steps, seconds: the budget; what runs out first ends the fit.
         seed: of the start.
-        on_report: called with every `Report`: every 25 steps, and at the end. Neither it nor
-            measuring counts against the budget.
+        on_report: called with every `Report`: every 25 steps, at the end and, unless fused, whenever
+            the seconds have grown by 2 %. Neither it nor measuring counts against the budget.
 
     Returns:
         As `taichi2dgs.fit`.
@@ -234,7 +235,8 @@ class _Run:
     def _advance(self) -> None:
         """Make one step."""
         out = self.render()
-        if self.step % REPORT_EVERY == 0:
+        due = self._elapsed() >= REPORT_GROWTH * self.history[-1].seconds
+        if due or self.step % REPORT_EVERY == 0:
             self._report(out)
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(out).backward()
