@@ -8,8 +8,8 @@ prior       Figure 3: the picture, where fitted Gaussians ended, the predicted h
 density     Figure 5: heatmaps and starts at three numbers of Gaussians.
 errors      Figure 4: a region and its error in a fit by each of --methods.
 regions     Figure 6: the same at 2,500, 10,000 and 50,000 Gaussians.
-iterations  Mean PSNR against iterations, from the JSON file that run_kodak.py or run_datasets.py
-            wrote, which is --table;
+iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py or run_datasets.py
+            wrote, which are --table;
 seconds     against the seconds of a fit; and
 count       against the number of Gaussians.
 """
@@ -52,7 +52,7 @@ def main() -> None:
 
 def draw_all(options: argparse.Namespace) -> None:
     if wanted := [name for name in OF_TABLES if name in options.figures]:
-        rows = curves.read(options.table)
+        rows = [row for path in options.table for row in curves.read(path)]
         for name in wanted:
             save(OF_TABLES[name](rows), options.out / f"{name}.webp")
     if wanted := [name for name in OF_PICTURES if name in options.figures]:
@@ -86,7 +86,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
                         help=f"{', '.join(names)} (all; the last three with --table)")  # fmt: skip
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
-    parser.add_argument("--table", type=Path, help="JSON of run_kodak.py or run_datasets.py")
+    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
+                        help="JSON of run_kodak.py or run_datasets.py")  # fmt: skip
     parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD",
                         help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}")  # fmt: skip
     parser.add_argument("--region", nargs=4, type=int, metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),

@@ -106,9 +106,12 @@ def draw_figures(*arguments: object) -> subprocess.CompletedProcess:
 def test_figures_are_drawn(tmp_path, photograph):
     pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
     files.write_image(tmp_path / "a.png", photograph[:64, :65])
-    (tmp_path / "t.json").write_text(json.dumps({"rows": rows_of_a_table()}))
+    rows = rows_of_a_table()
+    (tmp_path / "t.json").write_text(json.dumps({"rows": rows[:2]}))
+    (tmp_path / "u.json").write_text(json.dumps({"rows": rows[2:]}))
     done = draw_figures(
-        "--image", tmp_path / "a.png", "--table", tmp_path / "t.json", "--steps", 5,
+        "--image", tmp_path / "a.png", "--table", tmp_path / "t.json", tmp_path / "u.json",
+        "--steps", 5,
         "--methods", "gaussianimage-cholesky", "ours-random", "--out", tmp_path / "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -152,7 +152,7 @@ def run(
         method: see `load`.
         steps, seconds: the budget; what runs out first ends the fit.
         seed: of the start.
-        on_report: called with every `Report`: every 25 steps, at the end and, unless fused, whenever
+        on_report: called with every `Report`: every 25 steps, at the end and, unless fused, when
             the seconds have grown by 2 %. Neither it nor measuring counts against the budget.
 
     Returns:
