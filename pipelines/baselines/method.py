@@ -233,7 +233,11 @@ class _Run:
         )
 
     def _advance(self) -> None:
-        """Make one step."""
+        """Make one step, and before it let more Gaussians come, if they are due."""
+        growth, there = self.growth, len(self.leaves["xy"])
+        if growth and self.step and self.step % growth.every == 0 and there < self.k:
+            self._report(self.render())  # their colours, what is missing, disturb it at first
+            self._grow()
         out = self.render()
         due = self._elapsed() >= REPORT_GROWTH * self.history[-1].seconds
         if due or self.step % REPORT_EVERY == 0:
@@ -242,11 +246,10 @@ class _Run:
         self._loss(out).backward()
         self.optimizer.step()
         self.step += 1
-        factor = self.schedule.factor(self.step, out.detach(), self.image, self.similarity)
+        whole = growth is None or there >= self.k  # until then, rates stay
+        factor = self.schedule.factor(self.step, out.detach(), self.image, self.similarity, whole)
         for group in self.optimizer.param_groups:
             group["lr"] = group["first"] * factor
-        if self.growth and self.step % self.growth.every == 0 and len(self.leaves["xy"]) < self.k:
-            self._grow()
 
     def _loss(self, out: Tensor) -> Tensor:
         m, out = self.method, out.clamp(0, 1) if self.method.clamp else out
@@ -283,13 +286,13 @@ class _Schedule:
         self.method, self.plateau = method, plateau
         self.best, self.idle, self.times = [0.0, 0.0], 0, 0
 
-    def factor(self, step: int, out: Tensor, image: Tensor, similarity) -> float:
+    def factor(self, step: int, out: Tensor, image: Tensor, similarity, whole: bool) -> float:
         if self.method.halve_every:
             return 0.5 ** (step // self.method.halve_every)
         p = self.plateau
         if p is None:
             return 1.0
-        if step % p.every == 0:
+        if whole and step % p.every == 0:
             found = [metrics.psnr(out, image), float(similarity(out.clamp(0, 1)))]
             if found[0] > self.best[0] + p.psnr and found[1] > self.best[1] + p.ssim:
                 self.best, self.idle = found, 0
