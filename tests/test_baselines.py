@@ -106,7 +106,7 @@ def test_each_method_learns(name, crop):
     assert method.about
     result = baselines.run(crop[:64, :64], 400, method, steps=30)
     assert result.history[-1].psnr > result.history[0].psnr + 0.5
-    assert [report.step for report in result.history] == [0, 25, 30] or method.fused
+    assert {0, 25, 30} <= {report.step for report in result.history} or method.fused
     assert result.gaussians.render().shape == (64, 64, 3)
 
 
@@ -132,11 +132,12 @@ def test_gaussians_are_added_where_the_error_is(crop):
     growing = baselines.Method(
         **{**vars(method), "growth": {"first": 0.5, "every": 4, "share": 0.25}}
     )
-    counts = []
-    for steps in (3, 4, 8, 12):
-        result = baselines.run(crop[:48, :48], 200, growing, steps=steps)
-        counts.append(len(result.gaussians))
-    assert counts == [100, 150, 200, 200]
+    results = {
+        steps: baselines.run(crop[:48, :48], 200, growing, steps=steps) for steps in (4, 5, 8, 9, 13)
+    }  # at the end of a fit none come
+    assert [len(r.gaussians) for r in results.values()] == [100, 150, 150, 200, 200]
+    psnr = {report.step: report.psnr for report in results[5].history}
+    assert psnr[4] > psnr[5]  # measured before they come, which disturb it at first
 
 
 @pytest.mark.parametrize(
