@@ -133,7 +133,8 @@ def test_gaussians_are_added_where_the_error_is(crop):
         **{**vars(method), "growth": {"first": 0.5, "every": 4, "share": 0.25}}
     )
     results = {
-        steps: baselines.run(crop[:48, :48], 200, growing, steps=steps) for steps in (4, 5, 8, 9, 13)
+        steps: baselines.run(crop[:48, :48], 200, growing, steps=steps)
+        for steps in (4, 5, 8, 9, 13)
     }  # at the end of a fit none come
     assert [len(r.gaussians) for r in results.values()] == [100, 150, 150, 200, 200]
     psnr = {report.step: report.psnr for report in results[5].history}
