@@ -75,7 +75,7 @@ def draw(
     groups = sorted(table.grouped(rows, by), key=lambda group: [group[0][name] for name in by])
     names = list(dict.fromkeys(untuned(table.name_of(row)) for row in rows))
     colors = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
-    size = (3.6 * len(groups) + 1.6, 3.4)
+    size = ((5 if len(groups) == 1 else 3.6) * len(groups) + 1.8, 3.6)
     figure, axes = plt.subplots(1, len(groups), figsize=size, squeeze=False, layout="constrained")
     lines = {}
     for axis, group in zip(axes.flat, groups, strict=True):
