@@ -234,11 +234,11 @@ class _Run:
 
     def _advance(self) -> None:
         """Make one step, and before it let more Gaussians come, if they are due."""
-        growth, there = self.growth, len(self.leaves["xy"])
-        if growth and self.step and self.step % growth.every == 0 and there < self.k:
-            self._report(self.render())  # their colours, what is missing, disturb it at first
-            self._grow()
         out = self.render()
+        if self._is_growth_due():
+            self._report(out)  # what comes, coloured with what is missing, disturbs it at first
+            self._grow(out)
+            out = self.render()
         due = self._elapsed() >= REPORT_GROWTH * self.history[-1].seconds
         if due or self.step % REPORT_EVERY == 0:
             self._report(out)
@@ -246,8 +246,9 @@ class _Run:
         self._loss(out).backward()
         self.optimizer.step()
         self.step += 1
-        whole = growth is None or there >= self.k  # until then, rates stay
-        factor = self.schedule.factor(self.step, out.detach(), self.image, self.similarity, whole)
+        factor = self.schedule.factor(
+            self.step, out.detach(), self.image, self.similarity, self._is_whole()
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = group["first"] * factor
 
@@ -258,10 +259,19 @@ class _Run:
             loss = loss + m.ssim * (1 - self.similarity(out))
         return loss
 
-    def _grow(self) -> None:
+    def _is_whole(self) -> bool:
+        """Whether all Gaussians are there; until then, rates stay."""
+        return len(self.leaves["xy"]) >= self.k
+
+    def _is_growth_due(self) -> bool:
+        if self.growth is None or self.step == 0 or self._is_whole():
+            return False
+        return self.step % self.growth.every == 0
+
+    def _grow(self, out: Tensor) -> None:
         """Add Gaussians at pixels drawn by the squared error, coloured with what is missing."""
         assert self.growth is not None
-        missing = self.image - self.render().detach().clamp(0, 1)
+        missing = self.image - out.detach().clamp(0, 1)
         error = missing.abs().mean(-1).square()
         count = min(round(self.k * self.growth.share), self.k - len(self.leaves["xy"]))
         (pixels,) = sampling.sample(error[None], count, "distinct", self.seed + self.step)
