@@ -4,7 +4,8 @@
 
 A published schedule is made for its own start and budget; a comparison at another budget that uses
 it blindly starves the method. This searches along one knob after the other: all learning rates
-together, each of them, and what times the schedule. FOLDER holds pictures that no table measures.
+together, each of them, how large Gaussians begin, and what times the schedule. FOLDER holds
+pictures that no table measures.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     images = [measure.centre_crop(files.read_image(path), options.crop)
               for path in measure.find_pictures(options.data, options.images)]  # fmt: skip
+    run = measure.describe("", [options.data])
     for name in options.methods:
         method = baselines.load(name)
         if method.fused:
@@ -46,7 +48,8 @@ def main() -> None:
         settings = {f.name: getattr(method, f.name) for f in fields(method)}
         # a schedule that is longer than the fit is none: turning it would change nothing
         settings["halve_every"] = min(settings["halve_every"], options.steps)
-        text = as_yaml(name, search(settings, images, options))
+        found = search(settings, images, options)
+        text = f"# {run['command']}\n# commit {run['commit']}\n{as_yaml(found)}"
         (options.out / f"{Path(name).stem}-tuned.yaml").write_text(text)
 
 
@@ -61,11 +64,13 @@ def search(settings: Settings, images: list, options: argparse.Namespace) -> Set
         best, found, improved = settings, score(settings), True
         while improved:
             improved = False
-            for knob in knobs(settings):
+            for knob in knobs(best):
                 for factor in (FACTOR, 1 / FACTOR):
                     moves = 0
-                    while (got := score(turned(best, knob, factor))) > found + GAIN:
-                        best, found, moves = turned(best, knob, factor), got, moves + 1
+                    while (moved := turned(best, knob, factor)) != best:
+                        if (got := score(moved)) <= found + GAIN:
+                            break
+                        best, found, moves = moved, got, moves + 1
                         bar.write(f"{found:.3f} dB: {knob} x {factor:.3g}", file=sys.stderr)
                     if moves:
                         improved = True
@@ -77,19 +82,27 @@ def knobs(settings: Settings) -> list[tuple[str, ...]]:
     """Return what is turned together: names of numbers in the settings, with dots."""
     rates = [f"rates.{name}" for name in settings["rates"]]
     timing = [name for name in ("halve_every", "weight_decay") if settings[name]]
-    growth = ["growth.every"] * bool(settings["growth"])
-    return [tuple(rates), *((name,) for name in (*rates, *timing, *growth))]
+    growth = ["growth.every", "growth"] if settings["growth"] else []
+    return [tuple(rates), *((name,) for name in (*growth, *rates, "scale", *timing))]
 
 
 def turned(settings: Settings, knob: tuple[str, ...], factor: float) -> Settings:
-    """Return the settings with the numbers of a knob multiplied, steps to whole ones."""
+    """Return the settings with the numbers of a knob multiplied, steps to whole ones.
+
+    What is no number, as growth is not, is taken away.
+    """
     result = {key: dict(v) if isinstance(v, dict) else v for key, v in settings.items()}
     for path in knob:
         *outer, name = path.split(".")
         where: Settings = result[outer[0]] if outer else result
-        value = where[name] * factor
-        where[name] = max(1, round(value)) if isinstance(where[name], int) else value
+        where[name] = multiplied(where[name], factor)
     return result
+
+
+def multiplied(value: dict | float | None, factor: float) -> float | None:
+    if value is None or isinstance(value, dict):
+        return None
+    return max(1, round(value * factor)) if isinstance(value, int) else value * factor
 
 
 def mean_psnr(settings: Settings, images: list, options: argparse.Namespace) -> float:
@@ -106,11 +119,13 @@ def mean_psnr(settings: Settings, images: list, options: argparse.Namespace) -> 
     return statistics.fmean(found) if all(map(math.isfinite, found)) else -math.inf
 
 
-def as_yaml(name: str, settings: Settings) -> str:
+def as_yaml(settings: Settings) -> str:
     """Return a configuration: what differs from a method's defaults."""
     default = {f.name: f.default for f in fields(baselines.Method)}
     told = {k: v for k, v in settings.items() if v != default[k] and v not in ({}, None)}
     told["about"] = f"{settings['about'].split(';')[0]}; best settings that tune.py found"
+    if "scale" in told:
+        told["scale"] = float(f"{told['scale']:.3g}")
     told["rates"] = {key: float(f"{value:.3g}") for key, value in settings["rates"].items()}
     return yaml.safe_dump(told, sort_keys=False, width=100)
 

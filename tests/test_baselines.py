@@ -141,10 +141,25 @@ def test_gaussians_are_added_where_the_error_is(crop):
     assert psnr[4] > psnr[5]  # measured before they come, which disturb it at first
 
 
+def test_gaussians_begin_as_large_as_told(crop):
+    """Those of the start, and those that come later."""
+    settings = vars(baselines.load("image-gs-gradient"))
+    grown = []
+    for scale in (1.0, 0.3):
+        method = baselines.Method(
+            **{**settings, "scale": scale, "growth": {"first": 0.5, "every": 1, "share": 0.5},
+               "rates": {"xy": 0.0, "shape": 0.0, "theta": 0.0, "color": 0.0}}
+        )  # fmt: skip
+        grown.append(baselines.run(crop[:48, :48], 200, method, steps=2).gaussians)
+    assert len(grown[0]) == len(grown[1]) == 200
+    torch.testing.assert_close(grown[1].log_scale, grown[0].log_scale + math.log(0.3))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("start: nowhere", "start='nowhere'"), ("parameters: polar", "parameters='polar'"),
-     ("speed: 3", "unknown: speed"), ("growth: {often: 1}\nfused: true", "often"),
+    [("start: nowhere", "start='nowhere'"), ("scale: 0", "scale=0"),
+     ("parameters: polar", "parameters='polar'"), ("speed: 3", "unknown: speed"),
+     ("growth: {often: 1}\nfused: true", "often"),
      ("rates: {xy: 1}", "rates=.*expected one for each of")],
 )  # fmt: skip
 def test_bad_methods_are_named(tmp_path, text, message):

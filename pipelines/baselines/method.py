@@ -13,7 +13,8 @@ from torch import Tensor
 from pipelines import configuration, sampling
 from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
-from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin
+from pipelines.baselines.schedule import Growth, Plateau, Rates
+from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
 from taichi2dgs import FitOptions, FitResult, Gaussians, RenderSettings, Report, fit, metrics
 from taichi2dgs.fit import check_budget
 from taichi2dgs.render import View, render_packed
@@ -23,41 +24,6 @@ KIND = "baselines"  # of configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
 REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """Lower the learning rates when quality stands still (Image-GS).
-
-    Args:
-        every: steps between two looks.
-        patience: steps without a gain of `psnr` dB and of `ssim`, after which rates fall.
-        psnr, ssim: what counts as a gain.
-        factor: of the rates.
-        times: how often they fall at most.
-    """
-
-    every: int = 100
-    patience: int = 1000
-    psnr: float = 0.1
-    ssim: float = 1e-3
-    factor: float = 0.1
-    times: int = 1
-
-
-@dataclass(frozen=True)
-class Growth:
-    """Begin with some of the Gaussians, and put the others where the error is (Image-GS).
-
-    Args:
-        first: share of the Gaussians at first.
-        every: steps until more come.
-        share: of all Gaussians, that come each time.
-    """
-
-    first: float = 0.5
-    every: int = 500
-    share: float = 0.125
 
 
 @dataclass(frozen=True)
@@ -73,6 +39,7 @@ class Method:
         fit: fields of `FitOptions` that differ from its defaults.
         parameters: one of `PARAMETERS`.
         settings: how Gaussians blend; fields of `RenderSettings`.
+        scale: how large Gaussians begin: by what the start's standard deviations are multiplied.
         clamp: whether the loss sees the render clamped to [0, 1].
         l1, l2, ssim: weights of the mean absolute error, mean squared error and 1 - SSIM.
         optimizer: "adam", "adamw" or "adan".
@@ -91,6 +58,7 @@ class Method:
     fit: dict[str, Any] = field(default_factory=dict)
     parameters: str = "log-scale"
     settings: dict[str, Any] = field(default_factory=dict)
+    scale: float = 1.0
     clamp: bool = False
     l1: float = 0.0
     l2: float = 1.0
@@ -115,6 +83,8 @@ class Method:
             raise ValueError(
                 f"sampler={self.sampler!r}; expected one of {', '.join(sampling.METHODS)}"
             )
+        if not self.scale > 0:
+            raise ValueError(f"scale={self.scale!r}; expected more than 0")
         for kind, options in ((RenderSettings, self.settings), (Plateau, self.plateau),
                               (Growth, self.growth), (FitOptions, self.fit)):  # fmt: skip
             kind(**options or {})
@@ -184,8 +154,10 @@ class _Run:
         self.similarity = _ssim(image) if method.ssim or method.plateau else None
         self.growth = Growth(**method.growth) if method.growth else None
         first = round(k * self.growth.first) if self.growth else k
-        self._take(begin(image, max(1, first), method.start, seed, method.sampler))
-        self.schedule = _Schedule(method, Plateau(**method.plateau) if method.plateau else None)
+        start = begin(image, max(1, first), method.start, seed, method.sampler)
+        self._take(scaled(start, method.scale))
+        plateau = Plateau(**method.plateau) if method.plateau else None
+        self.rates = Rates(method.halve_every, plateau, image, self.similarity)
         self.excluded, self.step = 0.0, 0
         self._loss(self.render()).backward()  # compiles before the clock starts
         self.began = time.perf_counter()
@@ -246,9 +218,7 @@ class _Run:
         self._loss(out).backward()
         self.optimizer.step()
         self.step += 1
-        factor = self.schedule.factor(
-            self.step, out.detach(), self.image, self.similarity, self._is_whole()
-        )
+        factor = self.rates.after(self.step, out.detach(), self._is_whole())
         for group in self.optimizer.param_groups:
             group["lr"] = group["first"] * factor
 
@@ -276,6 +246,7 @@ class _Run:
         count = min(round(self.k * self.growth.share), self.k - len(self.leaves["xy"]))
         (pixels,) = sampling.sample(error[None], count, "distinct", self.seed + self.step)
         new = at_pixels(pixels, self.image, missing.reshape(-1, missing.shape[2])[pixels])
+        new = scaled(new, self.method.scale)
         together = torch.cat([self.gaussians().packed(), new.packed()])
         self._take(Gaussians.from_packed(together, new.size))
 
@@ -287,30 +258,6 @@ class _Run:
         if self.on_report is not None:
             self.on_report(self.history[-1])
         self.excluded += self._elapsed() - elapsed
-
-
-class _Schedule:
-    """The factor of the learning rates."""
-
-    def __init__(self, method: Method, plateau: Plateau | None) -> None:
-        self.method, self.plateau = method, plateau
-        self.best, self.idle, self.times = [0.0, 0.0], 0, 0
-
-    def factor(self, step: int, out: Tensor, image: Tensor, similarity, whole: bool) -> float:
-        if self.method.halve_every:
-            return 0.5 ** (step // self.method.halve_every)
-        p = self.plateau
-        if p is None:
-            return 1.0
-        if whole and step % p.every == 0:
-            found = [metrics.psnr(out, image), float(similarity(out.clamp(0, 1)))]
-            if found[0] > self.best[0] + p.psnr and found[1] > self.best[1] + p.ssim:
-                self.best, self.idle = found, 0
-            else:
-                self.idle += p.every
-            if self.idle >= p.patience and self.times < p.times:
-                self.idle, self.times = 0, self.times + 1
-        return p.factor**self.times
 
 
 def _ssim(image: Tensor) -> Callable[[Tensor], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -131,3 +132,8 @@ def begin(
     if start in PEERS:
         return PEERS[start](image, k, seed)
     return inits.initialize(image, k, start, seed, sampler=sampler)
+
+
+def scaled(gaussians: Gaussians, factor: float) -> Gaussians:
+    """Return Gaussians whose standard deviations are multiplied by a factor."""
+    return replace(gaussians, log_scale=gaussians.log_scale + math.log(factor))
