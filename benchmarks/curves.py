@@ -36,6 +36,26 @@ def read(path: Path) -> list[dict]:
     return rows
 
 
+def read_all(paths: list[Path]) -> list[dict]:
+    """Return the rows of several tables.
+
+    Raises:
+        ValueError: a file is no table, or two have the same picture in the same kind of fit.
+    """
+    rows, seen = [], {}
+    for path in paths:
+        for row in read(path):
+            kind = tuple(row[name] for name in ("image", *KINDS))
+            if kind in seen:
+                raise ValueError(
+                    f"--table {path}: has {' '.join(map(str, kind))}, as {seen[kind]} has; "
+                    "expected each in one file"
+                )
+            seen[kind] = path
+            rows.append(row)
+    return rows
+
+
 def draw_iterations(rows: list[dict]) -> Figure:
     """Mean PSNR against iterations: a panel for each number of Gaussians of each dataset."""
     return draw(rows, ("dataset", "k"), lambda group: reached(group, "psnr_at"), "iterations")

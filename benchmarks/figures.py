@@ -52,7 +52,7 @@ def main() -> None:
 
 def draw_all(options: argparse.Namespace) -> None:
     if wanted := [name for name in OF_TABLES if name in options.figures]:
-        rows = [row for path in options.table for row in curves.read(path)]
+        rows = curves.read_all(options.table)
         for name in wanted:
             save(OF_TABLES[name](rows), options.out / f"{name}.webp")
     if wanted := [name for name in OF_PICTURES if name in options.figures]:

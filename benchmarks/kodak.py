@@ -41,6 +41,8 @@ def fetch(count: int, folder: Path | None = None, source: str = SOURCE) -> Path:
     Raises:
         ValueError: a picture cannot be had, or is not the one that it should be.
     """
+    if not 1 <= count <= len(DIGESTS):
+        raise ValueError(f"--images {count}: expected 1 to {len(DIGESTS)}")
     folder = folder or cache()
     names = [f"kodim{number:02d}.png" for number in range(1, count + 1)]
     missing = [name for name in names if not (folder / name).exists()]

@@ -8,19 +8,18 @@ import itertools
 import json
 import os
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from costs import peak_mib, reset_peak, seconds_of
 from torch import Tensor
 from tqdm import tqdm
 
 from pipelines import baselines, configuration
-from pipelines.baselines.starts import begin
+from pipelines.baselines.starts import PEERS, begin
 from pipelines.sampling import METHODS
 from pipelines.training.images import SUFFIXES
 from taichi2dgs import doctor, files, metrics, runtime
@@ -30,7 +29,6 @@ STEPS = (0, 25, 50, 100, 200, 500, 1000)  # reported, where the fit is that long
 SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
 SMALLEST_MS_SSIM = 161  # pixels a side
-REPEATS = 5  # of a render, whose median counts
 
 
 def script(main: Callable[[], object]) -> Callable[[], int]:
@@ -96,8 +94,10 @@ def find_pictures(folder: Path, count: int | None) -> list[Path]:
     """Return the first pictures of a folder, all of them for None.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or too few are wanted.
     """
+    if count is not None and count < 1:
+        raise ValueError(f"--images {count}: expected 1 or more")
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"--data {folder}: no pictures there")
@@ -120,6 +120,11 @@ def measure_all(
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
+    similarity()  # says what is missing before hours of fits, rather than after one
+    methods = {
+        (name, sampler): method_of(name, sampler, options.config)
+        for name, sampler in itertools.product(options.methods, options.sampler)
+    }
     warm = set()
     fits = [
         (dataset, k, name, sampler, path)
@@ -132,7 +137,7 @@ def measure_all(
         kind = dict(zip(KINDS, (dataset, k, Path(name).stem, sampler), strict=True))
         if (path.stem, *kind.values()) in done:
             continue
-        method = method_of(name, sampler, options.config)
+        method = methods[name, sampler]
         image = prepare(path)
         if (name, sampler) not in warm:
             baselines.run(image, k, method, steps=2)
@@ -147,6 +152,8 @@ def measure_all(
 def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
     method = baselines.load(name)
     if sampler != "default":
+        if method.start in PEERS:
+            raise ValueError(f"--sampler {sampler}: {name} has its own way to start")
         method = replace(method, sampler=sampler)
     return replace(method, fit=configuration.load(config)) if config and method.fused else method
 
@@ -155,33 +162,36 @@ def earlier_rows(out: Path, run: dict[str, Any]) -> list[dict]:
     """Return what the same command has measured of the same commit before it was killed."""
     try:
         earlier = json.loads(out.read_text())
-        rows = earlier.pop("rows")
-    except (OSError, ValueError, KeyError):  # none, or not of ours: it will be replaced
-        return []
+        rows, commit = earlier.pop("rows"), earlier.pop("commit").removesuffix("-dirty")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return []  # none, or not of ours: it will be replaced
     clean = {**run, "commit": run["commit"].removesuffix("-dirty")}  # which results make it
-    return rows if {**earlier, "commit": earlier["commit"].removesuffix("-dirty")} == clean else []
+    return rows if {**earlier, "commit": commit} == clean else []
 
 
 def measure(
     image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Fit one picture, and look at what came out."""
-    start_seconds = seconds_of(lambda: begin(image, k, method.start, sampler=method.sampler), 1)
+    start_seconds = seconds_of(lambda: begin(image, k, method.start, sampler=method.sampler))
     fit = functools.partial(baselines.run, image, k, method)
     result = longest = None if options.steps is None else fit(steps=options.steps)
     own = {}  # what a fit reaches that ends at that budget
     budgets = sorted(options.seconds or [])
+    reset_peak()
     for at in budgets if method.fused else budgets[-1:]:
         if method.fused or longest is None or longest.history[-1].seconds < at:
             longest = fit(seconds=at)
             own[at] = longest.history[-1].psnr
     assert longest is not None  # there are steps or budgets
+    peak = peak_mib()
     result = result or longest
-    last, longest_last = result.history[-1], longest.history[-1]
+    last = result.history[-1]
     final = result.gaussians.render()
-    within = {at: [r.psnr for r in longest.history if r.seconds <= at][-1] for at in SECONDS
-              if at <= longest_last.seconds * 1.02}  # fmt: skip
-    within |= {at: own[at] for at in SECONDS if at in own}
+    within = {at: own[at] for at in SECONDS if at in own}
+    if not method.fused:  # rates do not depend on the budget, and reports are as close as 2 %
+        within = {at: [r.psnr for r in longest.history if r.seconds <= at][-1] for at in SECONDS
+                  if at <= longest.history[-1].seconds * 1.02}  # fmt: skip
     return {
         "size": [*image.shape[:2]],
         "gaussians": len(result.gaussians),
@@ -193,45 +203,28 @@ def measure(
         "steps": last.step,
         "start_seconds": round(start_seconds, 3),
         "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
+        "peak_mib": round(peak),
         "render_fps": round(1 / seconds_of(result.gaussians.render), 1),
     }
 
 
-def seconds_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Return the median time that some work takes."""
-    return statistics.median(times_of(work, repeats))
-
-
-def times_of(
-    work: Callable[[], object], repeats: int = REPEATS, count: int = 1,
-    wait: Callable[[], object] = lambda: None,
-) -> list[float]:  # fmt: skip
-    """Return the seconds that some work takes, once for each repeat.
-
-    Args:
-        work: what to time.
-        repeats: times to do so.
-        count: of calls in a repeat, which share its seconds evenly.
-        wait: called at the end of a repeat, until when its clock runs.
-    """
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        for _ in range(count):
-            work()
-        wait()
-        times.append((time.perf_counter() - began) / count)
-    return times
-
-
 def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
     """Multi-scale structural similarity of the clamped image; None if it is too small for that."""
-    from pytorch_msssim import ms_ssim as function
-
     if min(image.shape[:2]) < SMALLEST_MS_SSIM:
         return None
     pair = (one.clamp(0, 1).permute(2, 0, 1)[None] for one in (image, reference))
-    return round(float(function(*pair, data_range=1.0)), 5)
+    return round(float(similarity()(*pair, data_range=1.0)), 5)
+
+
+def similarity() -> Callable[..., Tensor]:
+    """Return the function MS-SSIM of a package that only benchmarks need."""
+    try:
+        from pytorch_msssim import ms_ssim
+    except ImportError as error:
+        raise ImportError(
+            "MS-SSIM needs the package pytorch-msssim; pip install 'taichi2dgs[bench]'"
+        ) from error
+    return ms_ssim
 
 
 def centre_crop(image: Tensor, side: int) -> Tensor:

@@ -10,6 +10,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import costs
 import kodak
 import measure
 import torch
@@ -48,7 +49,7 @@ def compared(gaussians: Gaussians, full: Tensor, pitch: tuple[float, float]) -> 
     truth = box_average(full, size).clamp(0, 1)
     renders = [lambda: gaussians.render(size), lambda: gaussians.render(size, antialias=False)]
     quality = [metrics.psnr(render(), truth) for render in renders]
-    return quality + [1000 * measure.seconds_of(work) for work in (*renders, gaussians.render)]
+    return quality + [1000 * costs.seconds_of(work) for work in (*renders, gaussians.render)]
 
 
 def box_average(image: Tensor, size: tuple[int, int]) -> Tensor:

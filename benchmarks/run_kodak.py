@@ -25,7 +25,8 @@ from taichi2dgs import files
 @measure.script
 def main() -> None:
     options = parse()
-    folder = options.data or kodak.fetch(options.images or len(kodak.DIGESTS))
+    count = len(kodak.DIGESTS) if options.images is None else options.images
+    folder = options.data or kodak.fetch(count)
     pictures = {folder.resolve().name: measure.find_pictures(folder, options.images)}
     taichi2dgs.init(options.backend)
     run = measure.describe(f"{options.crop}x{options.crop} centre crops", [folder])
@@ -44,7 +45,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder of pictures (Kodak, downloaded)")
     parser.add_argument("--crop", type=int, default=512, help="side of the centre crop (512)")
-    measure.add_options(parser, "kodak_fit")
+    measure.add_options(parser, "kodak")
     return measure.parsed(parser)
 
 

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import costs
 import measure
 import stages
 import table
@@ -53,7 +54,7 @@ def main() -> None:
     seconds = time.perf_counter() - seconds
     path = Path(options.image)
     run = measure.describe(f"{path.name}, resized", [path] if path.exists() else [])
-    run |= {"warm_up_seconds": round(seconds, 2), "base_mib": round(table.peak_mib())}
+    run |= {"warm_up_seconds": round(seconds, 2), "base_mib": round(costs.peak_mib())}
     result = {**run, **measure_sizes(image, options, backend)}
     out = options.out or measure.RESULTS / f"speed_{backend}"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def measure_size(image: Tensor, options: argparse.Namespace, state: Path) -> dic
         "step_ms": repeated(step, options, engine.look),
         **render_times(gaussians, options),
         "state_bytes": state_bytes(engine),
-        "peak_mib": round(table.peak_mib(), 1),
+        "peak_mib": round(costs.peak_mib(), 1),
     }
 
 
@@ -131,9 +132,9 @@ def render_times(gaussians: Gaussians, options: argparse.Namespace) -> dict[str,
 
 def repeated(work, options: argparse.Namespace, wait) -> list[float]:
     """Return milliseconds of each repeat, which has calls enough to last for a while."""
-    (first,) = measure.times_of(work, 1, 1, wait)
+    (first,) = costs.times_of(work, 1, 1, wait)
     count = max(1, round(SECONDS / first))
-    return [round(1000 * t, 4) for t in measure.times_of(work, options.repeats, count, wait)]
+    return [round(1000 * t, 4) for t in costs.times_of(work, options.repeats, count, wait)]
 
 
 def state_bytes(engine: Engine) -> int:
@@ -149,7 +150,7 @@ def measure_torch(state: dict, options: argparse.Namespace) -> dict[str, Any]:
     target, params = state["target"].to(device), state["params"].to(device)
     fit = TorchFit(target, params, FitOptions(settings=state["settings"]))
     psnr = fit.step(0.0)
-    times = measure.times_of(lambda: fit.step(0.0), options.repeats, wait=runtime.sync)
+    times = costs.times_of(lambda: fit.step(0.0), options.repeats, wait=runtime.sync)
     return {"device": str(device), "psnr": round(psnr, 2),
             "step_ms": [round(1000 * t, 2) for t in times]}  # fmt: skip
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from measure import KINDS, SECONDS, STEPS, times_of
+from costs import times_of
+from measure import KINDS, SECONDS, STEPS
 
 from nets import weights
 from taichi2dgs import runtime
@@ -22,8 +21,9 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
     return (
         f"{run['pictures']}: mean PSNR in dB of the clamped render after so many iterations or\n"
         "seconds, at the end also rounded to 8 bits; mean MS-SSIM; medians of the time that a\n"
-        "start and an iteration take, with the latter's spread, and of renders per second.\n"
-        "Compiling and starting are not in the seconds of a fit.\n\n"
+        "start and an iteration take, with the latter's spread, and of renders per second; the\n"
+        "peak memory of the process in fits. Compiling and starting are not in the seconds of a\n"
+        "fit. Fused methods, whose rates fall towards the end, fit anew for each of --seconds.\n\n"
         f"{about_run(run)}\n- {about_networks()}\n\n"
         f"{summary(grouped(rows, KINDS))}\n\n" + "\n\n".join(pages) + "\n"
     )
@@ -65,18 +65,21 @@ def summary(groups: list[list[dict]]) -> str:
     spans = [str(s) for s in SECONDS if any(str(s) in group[0]["psnr_within"] for group in groups)]
     lines = [["pictures", "k", "method", *(f"{step} its" for step in steps),
               *(f"{at} s" for at in spans), "end", "8 bits", "MS-SSIM", "start s", "ms/it",
-              "render/s"]]  # fmt: skip
+              "render/s", "peak MiB"]]  # fmt: skip
     for group in groups:
         speed = sorted(row["ms_per_iteration"] for row in group)
         spread = f"{statistics.median(speed):.0f} ({speed[0]:.0f} to {speed[-1]:.0f})"
+        moved = any(row["steps"] for row in group)
         lines.append([
             f"{len(group)} of {group[0]['dataset']}", count(group), name_of(group[0]),
             *(mean([row["psnr_at"].get(step) for row in group]) for step in steps),
             *(mean([row["psnr_within"].get(at) for row in group]) for at in spans),
             mean([row["psnr"] for row in group]), mean([row["psnr_8bit"] for row in group]),
             mean([row["ms_ssim"] for row in group], 4),
-            f"{statistics.median(row['start_seconds'] for row in group):.2f}", spread,
+            f"{statistics.median(row['start_seconds'] for row in group):.2f}",
+            spread if moved else "-",
             f"{statistics.median(row['render_fps'] for row in group):.1f}",
+            f"{max(row['peak_mib'] for row in group):,}",
         ])  # fmt: skip
     return pipes(lines)
 
@@ -95,11 +98,11 @@ def mean(values: list[float | None], digits: int = 2) -> str:
 
 
 def about_networks() -> str:
-    """Say how long both networks take on 512x512 pixels, how large they are, and the memory."""
+    """Say how long both networks take on 512x512 pixels, and how large they are."""
     size = sum(weights.file(name).stat().st_size for name in weights.NETS)
     return (
         f"both networks at 512x512: {1000 * statistics.median(networks_times()):.0f} ms, "
-        f"{size / 1e6:.1f} MB of weights; peak memory of the process {peak_mib():,.0f} MiB"
+        f"{size / 1e6:.1f} MB of weights"
     )
 
 
@@ -116,12 +119,6 @@ def networks_times() -> list[float]:
     with torch.inference_mode():
         predict()
         return times_of(predict)
-
-
-def peak_mib() -> float:
-    """Return the peak memory of this process so far, in MiB, without that of a GPU."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def pipes(lines: list[list[str]]) -> str:

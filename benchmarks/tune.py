@@ -3,9 +3,9 @@
     python benchmarks/tune.py --data FOLDER --methods gaussianimage-rs image-gs-gradient
 
 A published schedule is made for its own start and budget; a comparison at another budget that uses
-it blindly starves the method. This searches along one knob after the other: all learning rates
-together, each of them, how large Gaussians begin, and what times the schedule. FOLDER holds
-pictures that no table measures.
+it blindly starves the method. This searches along one knob after the other: how large Gaussians
+begin, whether they come little by little, all learning rates together, each of them, and what times
+the schedule. FOLDER holds pictures that no table measures.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def knobs(settings: Settings) -> list[tuple[str, ...]]:
     """Return what is turned together: names of numbers in the settings, with dots."""
     rates = [f"rates.{name}" for name in settings["rates"]]
     timing = [name for name in ("halve_every", "weight_decay") if settings[name]]
-    growth = ["growth.every", "growth"] if settings["growth"] else []
-    return [tuple(rates), *((name,) for name in (*growth, *rates, "scale", *timing))]
+    growth = ["growth", "growth.every"] if settings["growth"] else []
+    first = (("scale",), *((name,) for name in growth), tuple(rates))
+    return [*first, *((name,) for name in (*rates, *timing))]
 
 
 def turned(settings: Settings, knob: tuple[str, ...], factor: float) -> Settings:

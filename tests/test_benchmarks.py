@@ -42,6 +42,9 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
     for row in result["rows"]:
         assert list(row["psnr_at"]) == ["0", "25"] and row["steps"] == 30
         assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
+        assert 50 < row["peak_mib"] < 5000
+        # a fused fit reports too rarely to say what it had after so many seconds
+        assert not row["psnr_within"] or row["method"] == "image-gs-gradient"
     table = (tmp_path / "out/table.md").read_text()
     assert table.strip() == done.stdout.strip() and "| kodim02 | " in table
     assert (
@@ -63,7 +66,7 @@ def test_run_kodak_measures_starts_alone_and_seconds(tmp_path, photograph):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "| 50 | ours-random, systematic | " in done.stdout
-    done = run_kodak("--data", tmp_path, "--k", 50, "--seconds", 1.05, "--out", tmp_path / "other")
+    done = run_kodak("--data", tmp_path, "--k", 50, "--seconds", 1, "--out", tmp_path / "other")
     assert done.returncode == 0, done.stderr
     assert "| 1 s | " in done.stdout and "| 50 | ours | " in done.stdout
 
@@ -72,7 +75,7 @@ def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
     files.write_image(tmp_path / "a.png", photograph[:40, :40])
     done = run_kodak(
         "--data", tmp_path, "--k", 50, "--methods", "ours-random", "gaussianimage-rs", "--steps", 3,
-        "--seconds", 1.05, 0.2, "--out", tmp_path / "both",
+        "--seconds", 1, 0.2, "--out", tmp_path / "both",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for row in json.loads((tmp_path / "both.json").read_text())["rows"]:
@@ -83,6 +86,21 @@ def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
 def test_run_kodak_names_an_empty_folder(tmp_path):
     done = run_kodak("--data", tmp_path)
     assert done.returncode == 2 and str(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--images", 0), "--images 0: expected 1 or more"),
+        (("--methods", "ours-gradient", "nobody"), "nobody: no such file or configuration"),
+        (("--methods", "gaussianimage-rs", "--sampler", "systematic"), "--sampler systematic"),
+    ],
+)
+def test_run_kodak_finds_bad_input_before_it_fits(tmp_path, photograph, options, message):
+    files.write_image(tmp_path / "a.png", photograph[:40, :40])
+    done = run_kodak("--data", tmp_path, *options, "--out", tmp_path / "table")
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert not (tmp_path / "table.json").exists()
 
 
 def rows_of_a_table() -> list[dict]:

@@ -133,6 +133,9 @@ def run(
         ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
     """
     check_budget(steps, seconds)
+    if image.ndim != 3 or not image.is_floating_point() or 0 in image.shape:
+        raise ValueError(f"image is {image.dtype} {[*image.shape]}; expected floats, [H, W, C]")
+    k = sampling.checked_count(k)
     k = adaptive_count(image, k) if method.adaptive else k
     if method.fused:
         options = FitOptions(**{"report_every": REPORT_EVERY, **method.fit})
@@ -243,7 +246,8 @@ class _Run:
         assert self.growth is not None
         missing = self.image - out.detach().clamp(0, 1)
         error = missing.abs().mean(-1).square()
-        count = min(round(self.k * self.growth.share), self.k - len(self.leaves["xy"]))
+        share = max(1, round(self.k * self.growth.share))
+        count = min(share, self.k - len(self.leaves["xy"]))
         (pixels,) = sampling.sample(error[None], count, "distinct", self.seed + self.step)
         new = at_pixels(pixels, self.image, missing.reshape(-1, missing.shape[2])[pixels])
         new = scaled(new, self.method.scale)

@@ -29,6 +29,10 @@ class Plateau:
     factor: float = 0.1
     times: int = 1
 
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"plateau: every={self.every!r}; expected 1 or more steps")
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -43,6 +47,15 @@ class Growth:
     first: float = 0.5
     every: int = 500
     share: float = 0.125
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"growth: every={self.every!r}; expected 1 or more steps")
+        for name in ("first", "share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"growth: {name}={getattr(self, name)!r}; expected more than 0, at most 1"
+                )
 
 
 class Rates:

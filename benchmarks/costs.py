@@ -1,0 +1,52 @@
+"""What work costs: time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPEATS = 5  # of some work, whose median counts
+
+
+def seconds_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Return the median time that some work takes."""
+    return statistics.median(times_of(work, repeats))
+
+
+def reset_peak() -> None:
+    """Let the peak memory of this process count from now on, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib() -> float:
+    """Return the peak memory of this process, in MiB, without that of a GPU."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def times_of(
+    work: Callable[[], object], repeats: int = REPEATS, count: int = 1,
+    wait: Callable[[], object] = lambda: None,
+) -> list[float]:  # fmt: skip
+    """Return the seconds that some work takes, once for each repeat.
+
+    Args:
+        work: what to time.
+        repeats: times to do so.
+        count: of calls in a repeat, which share its seconds evenly.
+        wait: called at the end of a repeat, until when its clock runs.
+    """
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        for _ in range(count):
+            work()
+        wait()
+        times.append((time.perf_counter() - began) / count)
+    return times
