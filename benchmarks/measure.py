@@ -175,10 +175,10 @@ def measure(
     """Fit one picture, and look at what came out."""
     start_seconds = seconds_of(lambda: begin(image, k, method.start, sampler=method.sampler))
     fit = functools.partial(baselines.run, image, k, method)
+    reset_peak()
     result = longest = None if options.steps is None else fit(steps=options.steps)
     own = {}  # what a fit reaches that ends at that budget
     budgets = sorted(options.seconds or [])
-    reset_peak()
     for at in budgets if method.fused else budgets[-1:]:
         if method.fused or longest is None or longest.history[-1].seconds < at:
             longest = fit(seconds=at)
