@@ -76,6 +76,8 @@ class Method:
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name}={value!r}; expected one of {', '.join(choices)}")
+        if not self.scale > 0:
+            raise ValueError(f"scale={self.scale!r}; expected more than 0")
         leaves = LEAVES - {"theta"} if self.parameters == "cholesky" else LEAVES
         if not self.fused and set(self.rates) != leaves:
             raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
@@ -83,8 +85,6 @@ class Method:
             raise ValueError(
                 f"sampler={self.sampler!r}; expected one of {', '.join(sampling.METHODS)}"
             )
-        if not self.scale > 0:
-            raise ValueError(f"scale={self.scale!r}; expected more than 0")
         for kind, options in ((RenderSettings, self.settings), (Plateau, self.plateau),
                               (Growth, self.growth), (FitOptions, self.fit)):  # fmt: skip
             kind(**options or {})
