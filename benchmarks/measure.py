@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipelines import baselines, configuration
+from pipelines.baselines.method import similarity_package
 from pipelines.baselines.starts import PEERS, begin
 from pipelines.sampling import METHODS
 from pipelines.training.images import SUFFIXES
@@ -120,7 +121,7 @@ def measure_all(
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
-    similarity()  # says what is missing before hours of fits, rather than after one
+    similarity_package()  # says what is missing before hours of fits, rather than after one
     methods = {
         (name, sampler): method_of(name, sampler, options.config)
         for name, sampler in itertools.product(options.methods, options.sampler)
@@ -188,8 +189,9 @@ def measure(
     result = result or longest
     last = result.history[-1]
     final = result.gaussians.render()
-    within = {at: own[at] for at in SECONDS if at in own}
-    if not method.fused:  # rates do not depend on the budget, and reports are as close as 2 %
+    if method.fused:
+        within = {at: own[at] for at in SECONDS if at in own}
+    else:  # rates do not depend on the budget, and reports are as close as 2 %
         within = {at: [r.psnr for r in longest.history if r.seconds <= at][-1] for at in SECONDS
                   if at <= longest.history[-1].seconds * 1.02}  # fmt: skip
     return {
@@ -213,18 +215,7 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
     if min(image.shape[:2]) < SMALLEST_MS_SSIM:
         return None
     pair = (one.clamp(0, 1).permute(2, 0, 1)[None] for one in (image, reference))
-    return round(float(similarity()(*pair, data_range=1.0)), 5)
-
-
-def similarity() -> Callable[..., Tensor]:
-    """Return the function MS-SSIM of a package that only benchmarks need."""
-    try:
-        from pytorch_msssim import ms_ssim
-    except ImportError as error:
-        raise ImportError(
-            "MS-SSIM needs the package pytorch-msssim; pip install 'taichi2dgs[bench]'"
-        ) from error
-    return ms_ssim
+    return round(float(similarity_package().ms_ssim(*pair, data_range=1.0)), 5)
 
 
 def centre_crop(image: Tensor, side: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -266,14 +267,23 @@ class _Run:
 
 def _ssim(image: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the structural similarity to an image, as a function of another. [H, W, C]"""
+    package, target = similarity_package(), _planes(image)
+    return lambda out: package.ssim(_planes(out), target, data_range=1.0)
+
+
+def similarity_package() -> ModuleType:
+    """Return pytorch_msssim, which only some methods and the benchmarks need.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
-        from pytorch_msssim import ssim
+        import pytorch_msssim
     except ImportError as error:
         raise ImportError(
             "SSIM needs the package pytorch-msssim; pip install 'taichi2dgs[bench]'"
         ) from error
-    target = _planes(image)
-    return lambda out: ssim(_planes(out), target, data_range=1.0)
+    return pytorch_msssim
 
 
 def _planes(image: Tensor) -> Tensor:
