@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import resource
 import statistics
 import sys
@@ -19,7 +21,13 @@ def seconds_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def reset_peak() -> None:
-    """Let the peak memory of this process count from now on, where the system can (Linux)."""
+    """Let the peak memory of this process count from now on, where the system can (Linux).
+
+    What earlier work has freed, glibc keeps for later, 1 GiB after 50 fits; it is given back first.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -328,3 +329,13 @@ def test_stages_are_told_apart_by_the_order_of_loops(benchmarks):
     assert times["project"] == 21 and times["walk"] == 10 and times["gather and Adam"] == 21
     with pytest.raises(ValueError, match="parallel loops; expected"):
         stages.stages_of(records[:-2])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so")
+def test_peak_memory_counts_without_what_earlier_work_has_freed(benchmarks):
+    costs = benchmarks("costs")
+    pieces = [torch.ones(2**13) for _ in range(2**13)]  # 256 MiB
+    high, few = costs.peak_mib(), pieces[::256]
+    del pieces
+    costs.reset_peak()
+    assert len(few) == 32 and costs.peak_mib() < high - 200
