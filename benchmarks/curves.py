@@ -90,7 +90,8 @@ def draw(
 ) -> Figure:
     """Draw a panel for each group of rows, and in it a line for each method and sampler.
 
-    A method and the same with tuned settings have one colour; the latter's line is dashed.
+    A method and the same with tuned settings have one colour; the latter's line is dashed. Earlier
+    methods are drawn over later ones.
     """
     groups = sorted(table.grouped(rows, by), key=lambda group: [group[0][name] for name in by])
     names = list(dict.fromkeys(untuned(table.name_of(row)) for row in rows))
@@ -109,7 +110,7 @@ def draw(
                 own = untuned(name)
                 (lines[name],) = axis.plot(
                     *zip(*points, strict=True), "o-" if own == name else "o--", ms=3,
-                    color=colors(names.index(own)),
+                    color=colors(names.index(own)), zorder=2 + 1 / (1 + names.index(own)),
                 )  # fmt: skip
         k = f", k = {group[0]['k']:,}" if "k" in by else ""
         count = len({row["image"] for row in group})
