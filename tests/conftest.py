@@ -1,6 +1,7 @@
 """Shared fixtures. TAICHI2DGS_BACKEND picks the backend; without it the suite runs on the CPU."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,9 @@ from taichi2dgs import Gaussians, runtime
 # The same examples in every run; kernels that compile take longer than a deadline.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+# A shell that starts the suite in the background has it, and what it starts, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
