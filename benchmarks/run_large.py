@@ -6,19 +6,17 @@ python benchmarks/run_large.py --data FOLDER --size 2160x3840 --k 400000 --steps
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
 
 import measure
 import torch
+from costs import peak_mib
 from torch import Tensor
 
 import taichi2dgs
 from pipelines.encoding import Encoding
-
-GIB = 2**20 if sys.platform != "darwin" else 2**30  # of getrusage's unit
 
 
 @measure.script
@@ -27,14 +25,14 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     height, width = options.size
     image = mosaic(measure.find_pictures(options.data, None), height, width, options.side)
-    print(f"{height}x{width}, image in memory: peak {peak():.2f} GiB", flush=True)
+    print(f"{height}x{width}, image in memory: peak {peak_mib() / 1024:.2f} GiB", flush=True)
     seconds = time.perf_counter()
     result = Encoding(k=options.k, steps=options.steps, init=options.init).run(image)
     seconds = time.perf_counter() - seconds
     last = result.history[-1]
     print(
         f"{options.k} Gaussians, {options.init}: {last.step} steps in {last.seconds:.0f} s, "
-        f"{seconds:.0f} s in all, {last.psnr:.2f} dB, peak {peak():.2f} GiB"
+        f"{seconds:.0f} s in all, {last.psnr:.2f} dB, peak {peak_mib() / 1024:.2f} GiB"
     )
 
 
@@ -50,11 +48,6 @@ def mosaic(paths: list[Path], height: int, width: int, side: int) -> Tensor:
         part = image[top : top + side, left : left + side]
         part.copy_(whole[index % len(whole)][: part.shape[0], : part.shape[1]])
     return image
-
-
-def peak() -> float:
-    """Peak memory of this process in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
 
 
 def size(text: str) -> tuple[int, int]:
