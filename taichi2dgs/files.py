@@ -1,70 +1,53 @@
-"""Writing pictures, and any file, completely or not at all."""
+"""Pictures on disk, and the files of every other kind that are written."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 
-from taichi2dgs.pictures import as_image, encoded, format_of, one_line, read_image
+from taichi2dgs.paths import WriteError, check_writable, one_line, replacing, writing
+from taichi2dgs.pictures import as_image, encoded, format_of, read_image, values
 
 __all__ = [
-    "as_image", "check_writable", "one_line", "read_image", "replacing", "write_image",
+    "WriteError", "as_image", "check_writable", "one_line", "read_image", "replacing",
+    "write_image",
 ]  # fmt: skip
 
+GLARE = 4.0  # an image of which a tenth is brighter is one of 0 to 255
 
-def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
+
+def write_image(path: str | os.PathLike[str], image: Tensor | np.ndarray | Image.Image) -> None:
     """Write an image, clamped and rounded to 8 bits; the file appears complete or not at all.
+
+    A link stays, and what it points to is replaced; a pipe or device has the picture written to it.
 
     Args:
         path: its ending names the format: .png, .jpg, .webp, .tif or .bmp.
         image: values in [0, 1], 1 to 4 channels; of 2 or 4, the last is the opacity, by which the
-            others are multiplied. JPEG and BMP have none, and get the image on white. [H, W, C]
+            others are multiplied. JPEG and BMP have none, and get the image on white. Or what
+            `read_image` makes an image of: a PIL image, or integers of 8 or 16 bits. [H, W, C]
 
     Raises:
-        ValueError: the format cannot hold the image, or the file cannot be written.
+        ValueError: the format cannot hold the image, its values are not what is said above, or
+            the file cannot be written.
     """
-    if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
-        raise ValueError(f"image has shape {list(image.shape)}; expected [H, W, 1 to 4]")
+    whole = values(image)
+    if whole.shape[2] > 4:
+        raise ValueError(f"image has shape {list(whole.shape)}; expected [H, W, 1 to 4]")
+    if float((whole > GLARE).float().mean()) > 0.1:
+        raise ValueError(f"image has floats up to {float(whole.max()):g}; expected [0, 1]")
     kind = format_of(path)
-    picture, options = encoded(image, kind)
+    picture, options = encoded(whole, kind)
+    with writing(path) as temporary:
+        _save(picture, temporary, kind, options)
+
+
+def _save(picture: Image.Image, path: str, kind: str, options: dict[str, Any]) -> None:
     try:
-        with replacing(Path(path)) as temporary:
-            picture.save(temporary, kind, **options)
-    except (OSError, ValueError, SystemError) as error:
-        raise ValueError(f"{path}: cannot be written ({one_line(error)})") from error
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError, naming the file, if it could not be written; leaves nothing behind."""
-    try:
-        with contextlib.suppress(_DiscardError), replacing(Path(path)):
-            raise _DiscardError
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({one_line(error)})") from error
-
-
-class _DiscardError(Exception):
-    """Ends a replacement without replacing."""
-
-
-@contextlib.contextmanager
-def replacing(target: Path) -> Iterator[str]:
-    """Give a temporary file beside the target that takes its place on success."""
-    if target.is_dir():
-        raise IsADirectoryError(f"is a directory: {target}")
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
-    os.close(descriptor)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's own mode is for the owner only
-        os.replace(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        picture.save(path, kind, **options)
+    except SystemError as error:  # of a codec
+        raise OSError(one_line(error)) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from taichi2dgs.files import one_line
+from taichi2dgs.paths import one_line
 
 HEAD = struct.Struct("<iBBB")
 LENGTH = struct.Struct("<I")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import quantise, streams
-from taichi2dgs.files import one_line, replacing
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
+from taichi2dgs.paths import contents, one_line, writing
 from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
 from taichi2dgs.settings import BLENDS, RenderSettings
 from taichi2dgs.streams import Reader
@@ -25,6 +25,7 @@ VERSION = 2
 QUALITIES = {"lossless": None, "high": 0.97, "medium": 3.65, "small": 7.0}  # factors of the steps
 MAX_K = 1 << 24
 MAX_PIXELS = 1 << 28
+MAX_BYTES = 1 << 31  # of a file; the longest that is written has three quarters of it
 PER_BYTE = 64  # Gaussians per byte of a file, at most: bounds what a small file makes a reader hold
 HEADER = struct.Struct("<8sHBBIIIBBdd")
 GRID = struct.Struct("<4f4i")
@@ -88,17 +89,17 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file, complete or not at all.
 
     Raises:
-        ValueError: it cannot be written; the message names it.
+        WriteError: it cannot be written; the message names it.
     """
-    try:
-        with replacing(Path(path)) as temporary:
-            Path(temporary).write_bytes(data)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({one_line(error)})") from error
+    with writing(path) as temporary:
+        Path(temporary).write_bytes(data)
 
 
 def load(path: str | os.PathLike[str]) -> Gaussians:
     """Read Gaussians that `Gaussians.save` wrote.
+
+    Args:
+        path: of a file, a pipe or a device; "-" is the standard input.
 
     Raises:
         ValueError: the file is missing, damaged or holds something else; the message names it.
@@ -108,11 +109,10 @@ def load(path: str | os.PathLike[str]) -> Gaussians:
 
 def read(path: str | os.PathLike[str]) -> Contents:
     """Read a .t2d file, and say how it was coded; see `load`."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
+    data = contents(path, MAX_BYTES)
     try:
-        return decode(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        return decode(data)
+    except ValueError as error:
         raise ValueError(f"{path}: not a file of Gaussians ({one_line(error)})") from error
 
 

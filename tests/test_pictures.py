@@ -1,7 +1,6 @@
 """Pictures of every kind come in, or are refused by name; what goes out can be seen."""
 
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_decoding import png
 
 import taichi2dgs
 from taichi2dgs import files, metrics, pictures
@@ -79,16 +79,6 @@ def test_sixteen_bits_keep_their_depth_if_grey(tmp_path):
         Image.fromarray(values).save(tmp_path / f"a.{suffix}")
         image = taichi2dgs.read_image(tmp_path / f"a.{suffix}")
         np.testing.assert_array_equal((image[..., 0].numpy() * 65535).round(), values)
-
-
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG file, chunk by chunk, with whatever its header claims."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
 
 
 def test_sixteen_bits_of_colour_are_read_as_eight(tmp_path):

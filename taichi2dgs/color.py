@@ -1,0 +1,205 @@
+"""Colours of other spaces to sRGB, by ICC profiles."""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+NODES = 4096  # of a tone curve in a profile that we make
+REFERENCE_WHITE = 203.0  # cd/m^2 of a film's or HDR picture's white, which becomes 1 (BT.2408)
+D65, C, DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
+PRIMARIES = {  # white, red, green, blue; numbers of ITU-T H.273
+    1: (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
+    4: (*C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
+    6: (*D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    7: (*D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    9: (*D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
+    11: (*DCI, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    12: (*D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    22: (*D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
+}
+UNSPECIFIED = 2
+ADAPTATION = np.array([  # Bradford's cone responses
+    [0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296],
+])  # fmt: skip
+D50 = np.array([0.9642, 1.0, 0.8249])
+
+Tone = Callable[[np.ndarray], np.ndarray]  # stored values to light, both from 0 to 1
+
+
+def converted(picture: Image.Image, space: bytes) -> Image.Image:
+    """Return a picture of 8 bits in sRGB; a profile that is sRGB's leaves it as it is.
+
+    Args:
+        picture: RGB or CMYK.
+        space: an ICC profile.
+
+    Raises:
+        Exception: the profile is damaged or of other colours, or this Pillow cannot read any.
+    """
+    transform = _transform(space, picture.mode)
+    return picture if transform is None else ImageCms.applyTransform(picture, transform)  # type: ignore[return-value]
+
+
+@functools.lru_cache(maxsize=4)
+def _transform(space: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return a way to sRGB, None if it moves no colour by more than one level of 8 bits."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(space))
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    if mode == "RGB":
+        levels = np.linspace(0, 255, 18).astype(np.uint8)
+        grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(18, -1, 3)
+        seen: Any = ImageCms.applyTransform(Image.fromarray(grid), transform)
+        if np.abs(np.asarray(seen).astype(int) - grid).max() <= 1:
+            return None
+    return transform
+
+
+def grey_converted(pixels: np.ndarray, space: bytes) -> np.ndarray:
+    """Return grey pixels with the tone curve of sRGB, at their depth; see `converted`.
+
+    Args:
+        pixels: unsigned integers. [H, W]
+        space: an ICC profile of grey, or of colours, where grey is what has equal ones.
+    """
+    peak = np.iinfo(pixels.dtype).max
+    stored = np.arange(peak + 1) / peak
+    shown = to_srgb(_tone_of(space)(stored).clip(0, 1))
+    if np.abs(shown - stored).max() <= 1 / 255:
+        return pixels
+    return np.rint(shown * peak).astype(pixels.dtype)[pixels]
+
+
+def _tone_of(space: bytes) -> Tone:
+    """Return the tone curve in an ICC profile of grey, or that of green."""
+    if len(space) < 132 or space[36:40] != b"acsp":
+        raise ValueError("it is no profile")
+    tags = {}
+    for at in range(132, 132 + 12 * min(struct.unpack_from(">I", space, 128)[0], 1000), 12):
+        name, start, length = struct.unpack_from(">4sII", space, at)
+        tags[name] = space[start : start + length]
+    found = tags.get(b"kTRC") or tags.get(b"gTRC") or b""
+    if found[:4] == b"curv":
+        count = struct.unpack_from(">I", found, 8)[0]
+        table = np.frombuffer(found, ">u2", count, 12)
+        if count == 1:
+            return lambda v: v ** (table[0] / 256)
+        places = np.linspace(0, 1, count)
+        return lambda v: np.interp(v, places, table / 65535) if count else v
+    if found[:4] == b"para":
+        kind = struct.unpack_from(">H", found, 8)[0]
+        count = (1, 3, 4, 5, 7)[kind] if kind < 5 else 0
+        if count:
+            return _parametric(kind, np.frombuffer(found, ">i4", count, 12) / 65536)
+    raise ValueError("it has no tone curve")
+
+
+def _parametric(kind: int, numbers: np.ndarray) -> Tone:
+    """Return a curve of the ICC's type "para": a power above a bend, a line below."""
+    g, a, b, c, d, e, f = [*numbers, *[0.0] * (7 - len(numbers))]
+    if kind == 0:
+        return lambda v: v**g
+    if kind in (1, 2):  # a constant below, which type 2 also adds above
+        bend, c, e, f = -b / a, 0.0, c, c
+    else:
+        bend = d
+    return lambda v: np.where(v >= bend, (a * v + b).clip(0) ** g + e, c * v + f)
+
+
+def of_codes(primaries: int, transfer: int) -> bytes | None:
+    """Return the ICC profile of what PNG's cICP and AVIF's nclx name, None if it is sRGB.
+
+    Curves of SDR television are shown as sRGB's, as browsers do. Of HDR (PQ, and HLG on a screen of
+    1000 cd/m^2) what is brighter than 203 cd/m^2 is cut.
+
+    Raises:
+        ValueError: the numbers are of no space that we know.
+    """
+    if primaries == UNSPECIFIED:
+        primaries = 1
+    tones = dict.fromkeys((1, UNSPECIFIED, 6, 13, 14, 15), from_srgb) | {
+        4: lambda v: v**2.2, 5: lambda v: v**2.8, 8: lambda v: v, 16: _from_pq, 18: _from_hlg,
+    }  # fmt: skip
+    if primaries not in PRIMARIES or transfer not in tones:
+        raise ValueError(f"primaries {primaries} and transfer {transfer} are not known")
+    if primaries == 1 and tones[transfer] is from_srgb:
+        return None
+    return profile(np.array(PRIMARIES[primaries]), tones[transfer])
+
+
+def from_srgb(stored: np.ndarray) -> np.ndarray:
+    """Return the light of sRGB's stored values."""
+    return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(light: np.ndarray) -> np.ndarray:
+    """Return the stored values of light in sRGB."""
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def _from_pq(stored: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084, whose 1 is 10,000 cd/m^2."""
+    root = stored ** (32 / 2523)
+    light = ((root - 0.8359375).clip(0) / (18.8515625 - 18.6875 * root)) ** (16384 / 2610)
+    return light * 10_000 / REFERENCE_WHITE
+
+
+def _from_hlg(stored: np.ndarray) -> np.ndarray:
+    """BT.2100's HLG on a screen of 1000 cd/m^2, for each channel alone."""
+    above = (np.exp((stored - 0.55991073) / 0.17883277) + 0.28466892) / 12
+    scene = np.where(stored <= 0.5, stored**2 / 3, above)
+    return scene**1.2 * 1000 / REFERENCE_WHITE
+
+
+def profile(chromaticities: np.ndarray, tone: Tone) -> bytes:
+    """Return an ICC profile of a space.
+
+    Args:
+        chromaticities: x and y of white, red, green and blue. [8]
+        tone: stored values to light.
+
+    Raises:
+        ValueError: there is no such space.
+    """
+    x, y = np.asarray(chromaticities, dtype=np.float64).reshape(4, 2).T
+    if not (y > 0).all():
+        raise ValueError("its chromaticities are impossible")
+    white, *primaries = np.stack([x / y, np.ones(4), (1 - x - y) / y], axis=1)
+    columns = np.stack(primaries, axis=1)
+    try:
+        columns = columns * np.linalg.solve(columns, white)
+    except np.linalg.LinAlgError:
+        raise ValueError("its chromaticities are impossible") from None
+    cones = ADAPTATION @ D50 / (ADAPTATION @ white)
+    adapted = np.linalg.solve(ADAPTATION, cones[:, None] * ADAPTATION) @ columns
+    if not (np.isfinite(adapted).all() and np.abs(adapted).max() < 100):
+        raise ValueError("its chromaticities are impossible")
+    light = tone(np.linspace(0, 1, NODES)).clip(0, 1)
+    curve = struct.pack(">4sxxxxI", b"curv", NODES) + np.rint(light * 65535).astype(">u2").tobytes()
+    tags = [(b"wtpt", _xyz(D50)), *zip((b"rTRC", b"gTRC", b"bTRC"), [curve] * 3, strict=True)]
+    tags += zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(_xyz, adapted.T), strict=True)
+    return _assembled(tags)
+
+
+def _xyz(values: np.ndarray) -> bytes:
+    return b"XYZ \0\0\0\0" + np.rint(values * 65536).astype(">i4").tobytes()
+
+
+def _assembled(tags: list[tuple[bytes, bytes]]) -> bytes:
+    """Return an ICC profile, version 2.1, of a screen. Tags have whole words."""
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 132 + 12 * len(tags)
+    for name, data in tags:
+        table += struct.pack(">4sII", name, start + len(body), len(data))
+        body += data
+    head = struct.pack(">I4sI4s4s4s", start + len(body), b"lcms", 0x02100000, b"mntr", b"RGB ",
+                       b"XYZ ") + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp"  # fmt: skip
+    white = np.rint(D50 * 65536).astype(">i4").tobytes()
+    return head.ljust(68, b"\0")[:68] + white.ljust(60, b"\0") + table + body
