@@ -51,6 +51,8 @@ def _encode(options: argparse.Namespace) -> int:
         return _encode_folder(options, encoding)
     if options.shard != WHOLE:
         raise ValueError(f"--shard: {options.image} is not a folder of pictures")
+    if options.output is None and files.is_stream(options.image):
+        raise ValueError(f"{options.image}: a pipe has no name; expected -o OUT.t2d too")
     out = options.output or Path(options.image.removeprefix("sample:")).stem + ".t2d"
     if Path(out).suffix != ".t2d":
         raise ValueError(f"{out}: Gaussians are saved as .t2d")

@@ -9,12 +9,19 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from taichi2dgs.paths import WriteError, check_writable, one_line, replacing, writing
+from taichi2dgs.paths import (
+    WriteError,
+    check_writable,
+    is_stream,
+    one_line,
+    replacing,
+    writing,
+)
 from taichi2dgs.pictures import as_image, encoded, format_of, read_image, values
 
 __all__ = [
-    "WriteError", "as_image", "check_writable", "one_line", "read_image", "replacing",
-    "write_image",
+    "WriteError", "as_image", "check_writable", "is_stream", "one_line", "read_image",
+    "replacing", "write_image",
 ]  # fmt: skip
 
 GLARE = 4.0  # an image of which a tenth is brighter is one of 0 to 255

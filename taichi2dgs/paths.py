@@ -114,17 +114,19 @@ def replacing(target: Path) -> Iterator[str]:
         raise IsADirectoryError(f"is a directory: {target}")
     if there is not None and stat.S_ISBLK(there.st_mode):
         raise OSError(f"is a block device: {target}")
-    into = there is not None and (not stat.S_ISREG(there.st_mode) or _is_open_file(target))
-    if into and not os.access(target, os.W_OK):
-        raise PermissionError(f"is not writable: {target}")
+    into: Path | int | None = None if there is None else _open_file(target)
+    if into is None and there is not None and not stat.S_ISREG(there.st_mode):
+        into = target
+        if not os.access(target, os.W_OK):
+            raise PermissionError(f"is not writable: {target}")
     final = Path(os.path.realpath(target))
-    folder = Path(tempfile.gettempdir()) if into else final.parent
+    folder = final.parent if into is None else Path(tempfile.gettempdir())
     temporary = folder / f".{secrets.token_hex(8)}{target.suffix[:99]}"
     temporary.open("xb").close()
     try:
         yield str(temporary)
-        if into:
-            _pour(temporary, target)
+        if into is not None:
+            _pour(temporary, into)
             return
         if there is not None:
             with contextlib.suppress(OSError, AttributeError):  # Windows has no owners
@@ -136,25 +138,26 @@ def replacing(target: Path) -> Iterator[str]:
             os.unlink(temporary)
 
 
-def _is_open_file(target: Path) -> bool:
-    """Whether a path leads through a name of an open file, such as /dev/fd/1 or /dev/stdout."""
+def _open_file(target: Path) -> int | None:
+    """Return the number of the open file that a path such as /dev/stdout names, None for others."""
     for _ in range(40):  # links, at most, as the kernel has it
         parent = os.path.realpath(target.parent)
-        if parent in ("/dev", "/dev/fd") or parent.startswith("/proc/"):
-            return True
+        if parent in ("/dev/fd", f"/proc/{os.getpid()}/fd") and target.name.isdigit():
+            return int(target.name)
         if not target.is_symlink():
-            return False
+            return None
         target = Path(parent) / os.readlink(target)
-    return False
+    return None
 
 
-def _pour(source: Path, target: Path) -> None:
-    """Append a file to what is no regular file, or to one that is open, without cutting it."""
+def _pour(source: Path, target: Path | int) -> None:
+    """Write a file into what is no regular file, or is open, from where that stands."""
 
-    def appending(path: str, _: int) -> int:
-        return os.open(path, os.O_WRONLY | os.O_APPEND)
+    def uncut(path: str, _: int) -> int:
+        return os.open(path, os.O_WRONLY)
 
-    with open(source, "rb") as whole, open(target, "wb", opener=appending) as out:
+    stream = os.dup(target) if isinstance(target, int) else target
+    with open(source, "rb") as whole, open(stream, "wb", opener=uncut) as out:
         shutil.copyfileobj(whole, out)
 
 

@@ -1,5 +1,6 @@
 """Shared fixtures. TAICHI2DGS_BACKEND picks the backend; without it the suite runs on the CPU."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -55,6 +56,23 @@ def photograph() -> torch.Tensor:
     """A 96x128 part of the sample photograph. [H, W, 3]"""
     pytest.importorskip("skimage", reason="needs the extra 'demo' for a photograph")
     return taichi2dgs.read_image("sample:astronaut")[20:116, 160:288].contiguous()
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file can have more than 4,096 bytes, as if the disk were full."""
+    resource = pytest.importorskip("resource", reason="POSIX limits")
+
+    @contextlib.contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 def scatter(

@@ -209,3 +209,69 @@ def test_transparent_pictures_fit_premultiplied(tmp_path, photograph):
     back = np.asarray(Image.open(tmp_path / "b.png")).astype(float)
     assert back.shape == (48, 48, 4)
     assert np.abs(back - pixels)[inside].mean() < 10
+
+
+def nearly(value: float) -> torch.Tensor:
+    return torch.full((2, 2, 3), value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.full((8, 8, 3), 128, dtype=torch.uint8),
+        np.full((8, 8, 3), 128, np.uint8),
+        np.full((8, 8, 3), 128 * 257, np.uint16),
+        np.full((8, 8, 3), 128 / 255),
+        np.full((8, 8), 128 / 255, np.float32),
+        np.full((8, 8, 3), 128 / 255, ">f4"),
+        nearly(128 / 255).half(),
+        nearly(128 / 255).bfloat16(),
+        nearly(128 / 255).requires_grad_(),
+        Image.new("RGB", (8, 8), (128, 128, 128)),
+        Image.new("L", (8, 8), 128),
+    ],
+)
+def test_what_is_taken_as_an_image_can_be_written(tmp_path, image):
+    files.write_image(tmp_path / "a.png", image)
+    seen = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    assert (seen == 128).all() and seen.shape[2] == 3
+    assert abs(pictures.as_image(image) * 255 - 128).max() < 0.5
+
+
+STRANGE = {
+    "nan": nearly(float("nan")), "infinity": nearly(float("inf")), "0 to 255": nearly(128.0),
+    "list": [[1.0]], "text": "picture", "none": None, "integers": np.zeros((2, 2), np.int64),
+    "complex": torch.zeros(2, 2, dtype=torch.complex64).conj(), "empty": torch.zeros(0, 2, 3),
+    "sparse": torch.zeros(2, 2).to_sparse(), "meta": torch.zeros(2, 2, device="meta"),
+    "strings": np.array([["a"]]), "objects": np.array([[None]]), "scalar": np.array(0.5),
+    "four axes": torch.zeros(1, 3, 4, 4), "channels": torch.zeros(2, 2, 17),
+    "dates": np.zeros((2, 2), "M8[s]"), "records": np.zeros((2, 2), [("a", "u1")]),
+    "huge": np.full((2, 2), 1e300),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_no_image_is_a_valueerror_of_one_line(tmp_path, name):
+    for call in (pictures.as_image, lambda image: files.write_image(tmp_path / "a.png", image)):
+        with pytest.raises(ValueError, match=r"image|picture: no such file") as raised:
+            call(STRANGE[name])
+        assert "\n" not in str(raised.value)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_floats_that_rounding_takes_over_one_are_taken_and_others_are_shown():
+    over = float(np.nextafter(np.float32(1), np.float32(2)))
+    for value in (over, 1.0005, -1e-7):
+        image = pictures.as_image(nearly(value))
+        assert 0 <= image.min() <= image.max() <= 1
+    whole = nearly(0.5)
+    assert pictures.as_image(whole).data_ptr() == whole.data_ptr()  # nothing is copied
+    with pytest.raises(ValueError, match=r"image has floats from 1\.00199997 to 1\.001"):
+        pictures.as_image(nearly(1.002))
+
+
+def test_renders_that_overshoot_are_clamped_when_written(tmp_path):
+    image = torch.full((10, 10, 1), 0.5)
+    image[0, :9], image[1, 0] = 300.0, -7.0
+    files.write_image(tmp_path / "a.png", image)
+    assert np.asarray(Image.open(tmp_path / "a.png"))[:2, 0].tolist() == [255, 0]
