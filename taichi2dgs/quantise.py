@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_CELL = (1 << 24) - 1  # of one column: float32 holds no finer numbers
+MAX_STORED = (1 << 31) - 1  # of either sign, so that the least of them is an i32
 TURNS = 8  # more angles for each step of stretch
 SPACING = 5.12  # pixels between neighbours at which the presets are tuned: 10,000 in 512x512
 USUAL = 0.3125  # the usual size of Gaussians, in spacings
@@ -138,13 +139,16 @@ def quantise(params: np.ndarray, size: tuple[int, int], precision: Precision) ->
 def weights_of(colors: np.ndarray) -> np.ndarray:
     """Return how each channel follows from those before it, in parts of 2^8. [N, C] -> [C, C]
 
-    Of neighbours in the order of the rows, so that what they have in common does not count.
+    Of neighbours in the order of the rows, so that what they have in common does not count. A
+    channel follows from none where what is left of it would be too large for a stream.
     """
     change, channels = np.diff(colors.astype(np.float64), axis=0), colors.shape[1]
     weights = np.zeros((channels, channels), np.int64)
     for c in range(1, channels):
         found = np.linalg.lstsq(change[:, :c], change[:, c], rcond=None)[0] if len(change) else 0.0
         weights[c, :c] = np.rint(np.clip(found, -100, 100) * (1 << WEIGHT))
+        if np.abs(less_predicted(colors, weights)[:, c]).max() > MAX_STORED:
+            weights[c] = 0
     return weights
 
 

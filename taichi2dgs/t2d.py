@@ -17,7 +17,7 @@ from taichi2dgs import quantise, streams
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
 from taichi2dgs.paths import contents, one_line, writing
 from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
-from taichi2dgs.settings import BLENDS, RenderSettings
+from taichi2dgs.settings import BLENDS, RenderSettings, whole
 from taichi2dgs.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
@@ -62,8 +62,7 @@ def save(
 
 def check_refine(refine: int) -> None:
     """Raise ValueError unless this is a number of steps."""
-    if not isinstance(refine, int) or refine < 0:
-        raise ValueError(f"refine={refine!r}; expected a whole number of steps, 0 or more")
+    whole(refine, "refine", 0)
 
 
 def encode_refined(
@@ -75,7 +74,7 @@ def encode_refined(
     For `on_stage` see `taichi2dgs.refine.refine`.
     """
     precision = checked_precision(gaussians, quality)
-    check_refine(refine)
+    refine = whole(refine, "refine", 0)
     if refine and precision is not None:
         if image is None:
             raise ValueError(f"refine={refine} without an image; expected the one that was fitted")
@@ -120,6 +119,11 @@ def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
     """Return the content of a .t2d file; see `Gaussians.save`."""
     precision = checked_precision(gaussians, quality)
     s, params = gaussians.settings, gaussians.packed().detach().cpu().float().numpy()
+    if not np.isfinite(params).all():
+        bad = int(np.flatnonzero(~np.isfinite(params).all(1))[0])
+        raise ValueError(
+            f"gaussians has numbers beyond float32 at Gaussian {bad}; a file holds none"
+        )
     height, width = gaussians.size
     header = HEADER.pack(
         MAGIC, VERSION, list(QUALITIES).index(quality), gaussians.channels, height, width,
@@ -141,7 +145,7 @@ def checked_precision(gaussians: Gaussians, quality: str) -> Precision | None:
     Raises:
         ValueError: the quality is unknown, or the Gaussians do not fit in a file.
     """
-    if quality not in QUALITIES:
+    if not isinstance(quality, str) or quality not in QUALITIES:
         raise ValueError(f"quality={quality!r}; expected one of {', '.join(QUALITIES)}")
     height, width = gaussians.size
     if len(gaussians) > MAX_K or height * width > MAX_PIXELS:

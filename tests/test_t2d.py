@@ -17,7 +17,7 @@ from t2d_reader import read_by_the_document
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, RenderSettings, metrics, t2d
+from taichi2dgs import Gaussians, RenderSettings, metrics, quantise, t2d
 
 FUZZ = int(os.environ.get("TAICHI2DGS_FUZZ", 300))  # mutated files
 LOSSY = [name for name in t2d.QUALITIES if name != "lossless"]
@@ -58,6 +58,66 @@ def test_rounding_stays_within_half_a_step_and_saving_again_changes_nothing(k, c
         assert gap <= at * 0.5001 + 1e-5  # sorted alike, no value moves by more
     twice = t2d.decode(t2d.encode(again, quality)).gaussians
     torch.testing.assert_close(twice.packed(), again.packed(), rtol=0, atol=2e-5)
+
+
+def rows(params: np.ndarray) -> np.ndarray:
+    """Rows in an order that depends on nothing but their values."""
+    return params[np.lexsort(params.T)]
+
+
+def check_rounding(g: Gaussians, quality: str) -> None:
+    """A file holds what rounding gives, and that is within half a step of what a file can hold."""
+    params = g.packed().numpy().astype(np.float64)
+    cells = quantise.quantise(params.astype(np.float32), g.size, t2d.checked_precision(g, quality))
+    rounded = cells.params()
+    loaded = t2d.decode(t2d.encode(g, quality)).gaussians.packed().numpy()
+    np.testing.assert_array_equal(rows(loaded), rows(rounded))
+    place, color = (np.exp2(power)[:, None] for power in cells.grid.octaves(cells.whole[:, 2]))
+    steps, extent = cells.grid.steps.astype(np.float64), np.array(g.size[::-1])
+    near = np.clip(params[:, :2], -quantise.FAR, extent + quantise.FAR)
+    scales = np.sort(np.clip(params[:, 2:4], -quantise.LOG_SCALE, quantise.LOG_SCALE))
+    colors = np.clip(params[:, 5:], -quantise.COLOR, quantise.COLOR)
+    half = 0.5 + 1e-6
+    tiny = 2.0**-22  # of a value: both its rounding to float32 and that of the step
+    assert (abs(rounded[:, :2] - near) <= half * steps[0] * place + tiny * abs(near)).all()
+    assert (abs(np.sort(rounded[:, 2:4]) - scales) <= half * (steps[1] + steps[2] / 2) + 1e-5).all()
+    assert (abs(rounded[:, 5:] - colors) <= half * steps[3] * color + tiny * abs(colors)).all()
+
+
+MAGNITUDES = st.floats(-38, 37).map(lambda power: 10.0**power)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data(), st.integers(1, 12), st.integers(1, 5), st.sampled_from(LOSSY), st.integers(0, 99))
+def test_numbers_of_any_magnitude_are_rounded_within_half_a_step(data, k, channels, quality, seed):
+    rng = np.random.default_rng(seed)
+    scale = [data.draw(MAGNITUDES) for _ in range(5 + channels)]
+    offset = [data.draw(MAGNITUDES | st.just(0.0)) for _ in range(5 + channels)]
+    params = (rng.normal(size=(k, 5 + channels)) * scale + offset).clip(-3e38, 3e38)
+    size = data.draw(st.sampled_from([(1, 1), (7, 512), (16384, 16384)]))
+    check_rounding(Gaussians.from_packed(torch.tensor(params, dtype=torch.float32), size), quality)
+
+
+@pytest.mark.parametrize("channels", [3, 4, 8])
+@pytest.mark.parametrize("quality", LOSSY)
+def test_a_channel_that_follows_from_others_too_steeply_is_stored_as_it_is(channels, quality):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(60, channels)) * 0.02
+    color = 1000 + noise
+    color[:, -1] = 1000 + 100 * noise[:, :-1].sum(1)
+    shape = np.concatenate(
+        [rng.uniform(0, 4, (60, 2)), np.full((60, 2), 3.0), np.zeros((60, 1))], 1
+    )
+    params = torch.tensor(np.concatenate([shape, color], 1), dtype=torch.float32)
+    check_rounding(Gaussians.from_packed(params, (4, 4)), quality)
+
+
+def test_numbers_that_no_file_holds_are_refused():
+    g = scatter(3, (4, 4), dtype=torch.float64)
+    huge = dataclasses.replace(g, color=g.color * 1e300)
+    for quality in t2d.QUALITIES:
+        with pytest.raises(ValueError, match="numbers beyond float32 at Gaussian 0"):
+            t2d.encode(huge, quality)
 
 
 def test_lossless_renders_bit_for_bit_ties_included(tmp_path):
@@ -171,6 +231,8 @@ def test_many_equal_gaussians_take_few_bytes_but_not_too_few():
 @pytest.mark.parametrize(
     "arguments, message",
     [({"quality": "best"}, "quality='best'"), ({"refine": -1}, "refine=-1"),
+     ({"quality": ["high"]}, r"quality=\['high'\]"), ({"refine": "2"}, "refine='2'"),
+     ({"refine": True}, "refine=True"), ({"refine": np.int64(5)}, "refine=5 without an image"),
      ({"refine": 5}, "refine=5 without an image")],
 )  # fmt: skip
 def test_bad_arguments_are_named(tmp_path, arguments, message):
