@@ -22,8 +22,8 @@ from pipelines import baselines, configuration
 from pipelines.baselines.method import similarity_package
 from pipelines.baselines.starts import PEERS, begin
 from pipelines.sampling import METHODS
-from pipelines.training.images import SUFFIXES
 from taichi2dgs import doctor, files, metrics, runtime
+from taichi2dgs.pictures import is_picture
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = (0, 25, 50, 100, 200, 500, 1000)  # reported, where the fit is that long
@@ -99,7 +99,7 @@ def find_pictures(folder: Path, count: int | None) -> list[Path]:
     """
     if count is not None and count < 1:
         raise ValueError(f"--images {count}: expected 1 or more")
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(filter(is_picture, folder.glob("*")))
     if not found:
         raise ValueError(f"--data {folder}: no pictures there")
     return found[:count]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import re
 import sys
 import time
@@ -23,14 +25,23 @@ from taichi2dgs.refine import STAGES
 from taichi2dgs.render import render
 
 SAMPLE = "sample:astronaut"
+BROKEN_PIPE = 141  # as shells have it for what SIGPIPE ends
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, 1 if some pictures of a folder failed, 2 after an
-    error, or 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    error, 130 after Ctrl-C, or 141 if what reads the output has ended."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        options = _parser().parse_args(arguments)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # What is left in the buffer is written when Python ends, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except FAILURES as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"taichi2dgs: error: {message}", file=sys.stderr)
@@ -49,8 +60,9 @@ def _encode(options: argparse.Namespace) -> int:
     )  # fmt: skip
     if Path(options.image).is_dir():
         return _encode_folder(options, encoding)
-    if options.shard != WHOLE:
-        raise ValueError(f"--shard: {options.image} is not a folder of pictures")
+    for name, given in (("--shard", options.shard != WHOLE), ("--recursive", options.recursive)):
+        if given:
+            raise ValueError(f"{name}: {options.image} is not a folder of pictures")
     if options.output is None and files.is_stream(options.image):
         raise ValueError(f"{options.image}: a pipe has no name; expected -o OUT.t2d too")
     out = options.output or Path(options.image.removeprefix("sample:")).stem + ".t2d"
@@ -91,8 +103,9 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
     runtime.init(options.backend)
     return encode_folder(
-        Path(options.image), Path(options.output), encoding, options.shard, options.quiet
-    )
+        Path(options.image), Path(options.output), encoding, options.shard, options.quiet,
+        options.recursive,
+    )  # fmt: skip
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -206,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     encode.add_argument(
         "--shard", type=_shard, default=WHOLE, metavar="I/N", help="the I-th of N parts of a folder"
+    )
+    encode.add_argument(
+        "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
     )
     encode.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 

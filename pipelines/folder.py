@@ -2,56 +2,75 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from pipelines.encoding import Encoding
-from pipelines.training.images import SUFFIXES
-from taichi2dgs import files
+from taichi2dgs import files, pictures
 from taichi2dgs.fit import FitResult
 
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)
 WHOLE = (1, 1)
+RECORD = ".taichi2dgs.json"  # of the settings, in a folder of .t2d files
+NAMED = 5  # files or folders in one message
 
 
 def encode_folder(
-    source: Path, out: Path, encoding: Encoding, shard: tuple[int, int] = WHOLE, quiet: bool = False
-) -> int:
+    source: Path, out: Path, encoding: Encoding, shard: tuple[int, int] = WHOLE,
+    quiet: bool = False, recursive: bool = False,
+) -> int:  # fmt: skip
     """Encode every picture of a folder that has no .t2d file yet.
 
     Files appear complete or not at all, so what is there is finished, and a run that was stopped
-    goes on. A picture that fails is named and skipped.
+    goes on. A picture that fails is named and skipped. Settings are kept in the folder of files,
+    so that a run with others is refused.
 
     Args:
-        source: folder of pictures.
-        out: folder of .t2d files, made if it is not there; NAME.png becomes NAME.t2d.
+        source: folder of pictures. Hidden files are left out, and so are, unless `recursive`,
+            subfolders; both are named.
+        out: folder of .t2d files, made if it is not there; SUB/NAME.png becomes SUB/NAME.t2d.
         encoding: how.
         shard: (i, n): of the pictures in order of their names, every n-th from the i-th.
         quiet: no progress bar.
+        recursive: take the pictures of subfolders, too.
 
     Returns:
         0; 1 if a picture failed; 130 after Ctrl-C.
 
     Raises:
-        ValueError: there are no pictures, two would become one file, or `out` cannot be made.
+        ValueError: there are no pictures, two would become one file, or files that are there were
+            made with other settings.
+        WriteError: files cannot be written, which ends the run before the next fit.
     """
-    targets = targets_of(source, out)
+    targets = targets_of(source, out, recursive)
     mine = list(targets.items())[shard[0] - 1 :: shard[1]]
-    todo = [(path, target) for path, target in mine if not target.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{out}: cannot be made ({files.one_line(error)})") from error
+    todo = [(path, target) for path, target in mine if not _is_there(target)]
+    for line in left_out(source, recursive):
+        print(f"taichi2dgs: left out: {line}", file=sys.stderr)
+    agree(out, encoding)
+    for _, target in todo[:1]:
+        _check_room(target)
     failed = encoded = code = 0
+    stopped: ValueError | None = None
     bar = tqdm(total=len(mine), initial=len(mine) - len(todo), unit="picture", disable=quiet)
     with bar:
         for path, target in todo:
             try:
+                agree(out, encoding)
+                _check_room(target)
                 result = encode_file(path, target, encoding)
                 bar.set_postfix_str(f"{path.name} {result.history[-1].psnr:.2f} dB")
                 encoded += 1
+            except (files.WriteError, _OtherSettingsError) as error:
+                stopped = error
+                break
             except FAILURES as error:
                 text = files.one_line(error)
                 line = text if str(path) in text else f"{path}: {text}"
@@ -62,21 +81,115 @@ def encode_folder(
                 break
             bar.update()
     print(f"{out}: {encoded} encoded, {len(mine) - len(todo)} were there, {failed} failed")
+    if stopped is not None:
+        raise stopped
     return code
 
 
-def targets_of(source: Path, out: Path) -> dict[Path, Path]:
-    """Return the .t2d file that each picture of a folder becomes, in order of their names."""
-    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+def targets_of(source: Path, out: Path, recursive: bool = False) -> dict[Path, Path]:
+    """Return the .t2d file that each picture of a folder becomes, in order of their names.
+
+    Raises:
+        ValueError: there are no pictures, two would become one file, or a folder cannot be read.
+    """
+    paths = sorted(path for path in _walk(source, recursive) if pictures.is_picture(path))
     if not paths:
-        raise ValueError(f"{source}: no pictures there")
+        lines = "; ".join(left_out(source, recursive))
+        raise ValueError(f"{source}: no pictures there" + (f"; left out: {lines}" if lines else ""))
     targets: dict[Path, Path] = {}
+    taken: set[str] = set()
     for path in paths:
-        target = out / f"{path.stem}.t2d"
-        if target in targets.values():
+        target = (out / path.relative_to(source)).with_suffix(".t2d")
+        name = os.path.normcase(target)
+        if name in taken:
             raise ValueError(f"{source}: two pictures would become {target}; rename one")
+        taken.add(name)
         targets[path] = target
     return targets
+
+
+def left_out(source: Path, recursive: bool) -> list[str]:
+    """Return lines that name what looks like pictures and is not taken."""
+    by_name = (path for path in _walk(source, recursive) if pictures.has_ending(path))
+    hidden = sorted(path.name for path in by_name if path.name.startswith("."))
+    lines = [f"hidden files: {_some(hidden)}"] if hidden else []
+    if not recursive:
+        shown = (path for path in source.iterdir() if not path.name.startswith("."))
+        folders = (path for path in shown if path.is_dir() and not path.is_symlink())
+        having = sorted(
+            folder.name for folder in folders if any(map(pictures.is_picture, _walk(folder, True)))
+        )
+        if having:
+            lines.append(f"pictures in subfolders, which --recursive takes: {_some(having)}")
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _walk(source: Path, recursive: bool) -> Iterator[Path]:
+    """Yield what is in a folder and is none, and what is in subfolders that are not hidden."""
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for folder, folders, names in os.walk(source, onerror=fail):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        yield from (Path(folder) / name for name in names)
+
+
+def _is_there(target: Path) -> bool:
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder, where a file is to be; rename it")
+    return target.exists()
+
+
+def _check_room(target: Path) -> None:
+    """Raise WriteError if a file could not be written; make the folder that it is to be in."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.WriteError(
+            f"{target.parent}: cannot be made ({error.strerror or error})"
+        ) from error
+    files.check_writable(target)
+
+
+class _OtherSettingsError(ValueError):
+    """Files that are there were made with other settings."""
+
+
+def agree(out: Path, encoding: Encoding) -> None:
+    """Keep the settings in a folder of files, or raise ValueError if it has files of others.
+
+    Several runs may do so at once. It is asked before every fit, in case that two of them began
+    with different settings.
+    """
+    record = out / RECORD
+    mine: dict[str, Any] = json.loads(json.dumps(asdict(encoding), default=str))
+    try:
+        there = json.loads(record.read_text(encoding="utf-8"))
+        wrong = [name for name in mine if name in there and there[name] != mine[name]]
+    except (FileNotFoundError, NotADirectoryError):
+        there, wrong = {}, []
+    except (OSError, ValueError, TypeError) as error:
+        raise _OtherSettingsError(f"{record}: cannot be read; expected settings") from error
+    if there and not wrong:
+        return
+    made = any(out.rglob("*.t2d"))
+    if made and not there:
+        print(f"taichi2dgs: {out}: has files of unknown settings; they are kept", file=sys.stderr)
+    if made and wrong:
+        name = wrong[0]
+        raise _OtherSettingsError(
+            f"{out}: its files were made with {name}={there[name]!r}, not {mine[name]!r}; expected "
+            f"the same, another --out, or no {record}, without which they are mixed"
+        )
+    _check_room(record)
+    with files.writing(record) as temporary:
+        Path(temporary).write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
 
 
 def encode_file(path: Path, target: Path, encoding: Encoding) -> FitResult:

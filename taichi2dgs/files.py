@@ -21,7 +21,7 @@ from taichi2dgs.pictures import as_image, encoded, format_of, read_image, values
 
 __all__ = [
     "WriteError", "as_image", "check_writable", "is_stream", "one_line", "read_image",
-    "replacing", "write_image",
+    "replacing", "write_image", "writing",
 ]  # fmt: skip
 
 GLARE = 4.0  # an image of which a tenth is brighter is one of 0 to 255

@@ -17,12 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from taichi2dgs import decoding
+from taichi2dgs.decoding import FORMATS, MAX_PIXELS
 from taichi2dgs.gaussians import MAX_CHANNELS
 from taichi2dgs.paths import contents, named, one_line
 
 SAMPLES = ("astronaut",)
-MAX_BYTES = 8 * decoding.MAX_PIXELS  # of a file: 16 bits in four channels, uncompressed
-ENDINGS = {ending: kind for kind, names in decoding.FORMATS.items() for ending in names}
+READ = tuple(FORMATS)
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16 bits in four channels, uncompressed
+ENDINGS = {ending: kind for kind, names in FORMATS.items() for ending in names}
 WRITTEN = {e: kind for e, kind in ENDINGS.items() if kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP")}
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # the others get a white ground
 SAVING: dict[str, dict[str, Any]] = {
@@ -32,9 +34,14 @@ SAVING: dict[str, dict[str, Any]] = {
 OVER = 1e-3  # by which rounding, of float16 too, may take floats out of [0, 1]
 
 
+def has_ending(path: Path) -> bool:
+    """Whether a path is a picture's by its ending."""
+    return path.suffix.lower() in ENDINGS
+
+
 def is_picture(path: Path) -> bool:
-    """Whether a file of a folder is a picture by its name; those that are hidden are not."""
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    """Whether a path is a picture's by its name, and a file that is not hidden."""
+    return has_ending(path) and not path.name.startswith(".") and path.is_file()
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from nets.unet import AREA
 from pipelines.prior import as_rgb
-from taichi2dgs import files
+from taichi2dgs import files, pictures
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = frozenset(pictures.ENDINGS)
 HELD_OUT = 20  # one image in so many validates, if nothing else is there to
 
 
