@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_TOP_K = 64
 BLENDS = ("normalized", "sum")
+
+
+def whole(value: object, name: str, least: int, most: int | None = None) -> int:
+    """Return a whole number as an int, whatever library made it, or raise ValueError.
+
+    Args:
+        value: an int, or an integer of NumPy or torch; booleans are not numbers.
+        name: of the argument, for the message.
+        least, most: the range that it must lie in; without an upper end if `most` is None.
+
+    Raises:
+        ValueError: it is no whole number, or out of range.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        wanted = f"of {least} or more" if most is None else f"in {least}..{most}"
+        raise ValueError(f"{name}={value!r}; expected a whole number {wanted}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -28,8 +50,7 @@ class RenderSettings:
     blend: str = "normalized"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.top_k, int) or not 1 <= self.top_k <= MAX_TOP_K:
-            raise ValueError(f"top_k={self.top_k!r}; expected a whole number in 1..{MAX_TOP_K}")
+        object.__setattr__(self, "top_k", whole(self.top_k, "top_k", 1, MAX_TOP_K))
         if not 0 < self.cutoff <= 12:
             raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
         if not 0 < self.eps < math.inf:
