@@ -16,7 +16,7 @@ from nets.detail import gradient_density
 from nets.weights import SHIPPED, load
 from pipelines import prior, sampling
 from pipelines.blocks import blockwise
-from taichi2dgs import Gaussians
+from taichi2dgs import Gaussians, limits
 from taichi2dgs.gaussians import MAX_CHANNELS
 
 
@@ -35,6 +35,9 @@ INITS = {
     "random": Init("uniform"),
 }
 DEFAULT = "prior"
+# What a start takes at least, at its peak: measured with 3 million Gaussians of 3 and 16 channels,
+# of which the prior takes 250 and 401 bytes each.
+GAUSSIAN_BYTES, CHANNEL_BYTES = 110, 10
 
 
 def initialize(
@@ -101,7 +104,8 @@ def initialize_batch(
         B x Gaussians, on the device of the images.
 
     Raises:
-        ValueError: an argument is out of range, or weights are missing or damaged.
+        ValueError: an argument is out of range or needs more memory than
+            `taichi2dgs.set_memory_limit` allows, or weights are missing or damaged.
 
     Source: paper Eq. 6 to 8, 12 to 17.
     """
@@ -111,6 +115,8 @@ def initialize_batch(
     if weights is not None and not (isinstance(weights, str | os.PathLike) and str(weights)):
         raise ValueError(f"weights={weights!r}; expected a folder, or None")
     counts = sampling.checked_counts(k, len(pictures))
+    each = GAUSSIAN_BYTES + CHANNEL_BYTES * pictures.shape[1]
+    limits.check(f"k={sum(counts)}", sum(counts) * each)
     recipe = INITS[init]
     learned = recipe.attributes or recipe.density == "network"
     if sampler is None:
