@@ -12,7 +12,7 @@ from conftest import scatter
 
 import taichi2dgs
 from pipelines import baselines, configuration
-from pipelines.baselines import parameters, starts
+from pipelines.baselines import parameters, schedule, starts
 from pipelines.baselines.adan import Adan
 from taichi2dgs import RenderSettings, files, metrics, reference
 from taichi2dgs.render import View, render_packed
@@ -182,6 +182,22 @@ def test_bad_arguments_of_a_run_are_named(arguments, message, name):
              "steps": 1, **arguments}  # fmt: skip
     with pytest.raises(ValueError, match=message):
         baselines.run(given.pop("image"), given.pop("k"), given.pop("method"), **given)
+
+
+def test_rates_fall_when_quality_stands_still_and_all_gaussians_are_there():
+    image = torch.full((4, 4, 3), 0.5)
+    plateau = schedule.Plateau(every=1, patience=2, psnr=0.1, ssim=0.01, factor=0.1, times=1)
+    similarity = iter([0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3])
+    rates = schedule.Rates(0, plateau, image, lambda _: torch.tensor(next(similarity)))
+    better = [image + 0.1 / step for step in (1, 2, 3)]
+    assert [rates.after(1, better[0], False) for _ in range(5)] == [1.0] * 5  # not all are there
+    found = [
+        rates.after(step, out, True) for step, out in enumerate([*better, *[better[2]] * 4], 1)
+    ]
+    assert found == [1, 1, 1, 1, 0.1, 0.1, 0.1]  # two steps without a gain; falls once
+    assert [schedule.Rates(2, None, image, None).after(s, image, True) for s in range(5)] == [
+        1, 1, 0.5, 0.5, 0.25
+    ]  # fmt: skip
 
 
 def test_gaussians_are_added_where_the_error_is(crop):

@@ -65,6 +65,13 @@ def test_heatmap_is_flatter_at_small_k(photographs):
         assert entropies[0] > entropies[1]
 
 
+@pytest.mark.parametrize(("per_512", "power"), [(1000, 1.0), (10_000, 1.0), (50_000, 0.702)])
+def test_starts_are_drawn_by_a_flatter_heatmap_where_there_are_many(per_512, power):
+    heat = torch.rand(1, 1, 64, 128, generator=torch.Generator().manual_seed(0))
+    density = prior.densities(lambda *_: heat, torch.zeros(1, 3, 64, 128), [per_512 // 32])
+    torch.testing.assert_close(density, heat[:, 0] ** power, rtol=0.01, atol=1e-3)
+
+
 def test_batch_equals_its_images_and_seed_decides(photographs):
     batch = torch.stack(photographs[:2]).permute(0, 3, 1, 2)
     both = pipelines.initialize_batch(batch, [300, 500], "prior", seed=3)
