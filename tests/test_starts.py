@@ -6,7 +6,7 @@ import torch
 from conftest import scatter
 
 import pipelines
-from pipelines.starts import MIN_SCALE
+from pipelines.starts import MIN_SCALE, place
 from taichi2dgs.gaussians import morton_order
 from taichi2dgs.neighbours import neighbour_distances
 
@@ -55,6 +55,12 @@ def test_no_pixel_is_drawn_twice_before_every_pixel_is_drawn(photograph):
     assert len(few) == 400
     many = pipelines.initialize(image, 1000, "gradient").xy.long()
     assert len(many.unique(dim=0)) == 600
+
+
+def test_the_first_on_a_pixel_sits_at_its_centre_and_others_beside_it():
+    xy = place(torch.zeros(4, 4, 3), torch.tensor([5, 5, 2])).xy
+    assert xy[0].tolist() == [1.5, 1.5] and xy[2].tolist() == [2.5, 0.5]
+    assert xy[1].tolist() != [1.5, 1.5] and xy[1].long().tolist() == [1, 1]
 
 
 def test_seed_decides(photograph):
