@@ -15,9 +15,11 @@ from pathlib import Path
 REPEATS = 5  # of some work, whose median counts
 
 
-def seconds_of(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Return the median time that some work takes."""
-    return statistics.median(times_of(work, repeats))
+def seconds_of(
+    work: Callable[[], object], repeats: int = REPEATS, wait: Callable[[], object] = lambda: None
+) -> float:
+    """Return the median time that some work takes; see `times_of`."""
+    return statistics.median(times_of(work, repeats, wait=wait))
 
 
 def reset_peak() -> None:

@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from costs import peak_mib, reset_peak, seconds_of
+from identity import RESULTS, commit, digest, measured_package
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,7 +27,6 @@ from pipelines.sampling import METHODS
 from taichi2dgs import doctor, files, metrics, runtime
 from taichi2dgs.pictures import is_picture
 
-RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = (0, 25, 50, 100, 200, 500, 1000)  # reported, where the fit is that long
 SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
@@ -38,6 +39,7 @@ def script(main: Callable[[], object]) -> Callable[[], int]:
     @functools.wraps(main)
     def run() -> int:
         try:
+            measured_package()
             main()
         except (ValueError, RuntimeError, ImportError, OSError) as error:
             print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
@@ -119,6 +121,9 @@ def measure_all(
     """
     out = options.out.with_suffix(".json")
     out.parent.mkdir(parents=True, exist_ok=True)
+    paths = [Path(name) for name in (*options.methods, options.config or "")]
+    if own := {path.name: digest(path.read_bytes()) for path in paths if path.is_file()}:
+        run = {**run, "files": own}
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
     similarity_package()  # says what is missing before hours of fits, rather than after one
@@ -139,7 +144,7 @@ def measure_all(
         if (path.stem, *kind.values()) in done:
             continue
         method = methods[name, sampler]
-        image = prepare(path)
+        image = prepare(path).to(runtime.device())
         if (name, sampler) not in warm:
             baselines.run(image, k, method, steps=2)
             warm.add((name, sampler))
@@ -160,21 +165,22 @@ def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
 
 
 def earlier_rows(out: Path, run: dict[str, Any]) -> list[dict]:
-    """Return what the same command has measured of the same commit before it was killed."""
+    """Return what the same command has measured of the same code before it was killed."""
     try:
         earlier = json.loads(out.read_text())
-        rows, commit = earlier.pop("rows"), earlier.pop("commit").removesuffix("-dirty")
+        rows = earlier.pop("rows")
     except (OSError, ValueError, KeyError, AttributeError):
         return []  # none, or not of ours: it will be replaced
-    clean = {**run, "commit": run["commit"].removesuffix("-dirty")}  # which results make it
-    return rows if {**earlier, "commit": commit} == clean else []
+    return rows if earlier == run else []
 
 
 def measure(
     image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Fit one picture, and look at what came out."""
-    start_seconds = seconds_of(lambda: begin(image, k, method.start, sampler=method.sampler))
+    start_seconds = seconds_of(
+        lambda: begin(image, k, method.start, sampler=method.sampler), wait=wait
+    )
     fit = functools.partial(baselines.run, image, k, method)
     reset_peak()
     result = longest = None if options.steps is None else fit(steps=options.steps)
@@ -206,8 +212,15 @@ def measure(
         "start_seconds": round(start_seconds, 3),
         "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
         "peak_mib": round(peak),
-        "render_fps": round(1 / seconds_of(result.gaussians.render), 1),
+        "render_fps": round(1 / seconds_of(result.gaussians.render, wait=wait), 1),
     }
+
+
+def wait() -> None:
+    """Wait for all that the device was given."""
+    runtime.sync()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
@@ -237,7 +250,8 @@ def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:
     return {
         "command": "python benchmarks/" + " ".join(arguments),
         "pictures": pictures,
-        "commit": doctor.commit(),
+        "commit": commit(),
+        "package": measured_package(),
         "backend": runtime.current(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
         "versions": {k: v for k, v in doctor.versions().items() if k != "platform"},

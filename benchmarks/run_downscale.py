@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, files, metrics
+from taichi2dgs import Gaussians, files, metrics, runtime
 
 PITCHES = ((4 / 3, 4 / 3), (2, 2), (4, 4), (8, 8), (1, 4))  # picture pixels per output pixel, y, x
 
@@ -32,6 +32,7 @@ def main() -> None:
     rows: dict[tuple[float, float], list[list[float]]] = {pitch: [] for pitch in PITCHES}
     for path in tqdm(measure.find_pictures(folder, options.images), unit="picture"):
         image = measure.centre_crop(files.read_image(path), options.side)
+        image = image.to(runtime.device())
         start = pipelines.initialize(image, options.k)
         fitted = taichi2dgs.fit(image, start, steps=options.steps).gaussians
         full = fitted.render()
@@ -49,12 +50,17 @@ def compared(gaussians: Gaussians, full: Tensor, pitch: tuple[float, float]) -> 
     truth = box_average(full, size).clamp(0, 1)
     renders = [lambda: gaussians.render(size), lambda: gaussians.render(size, antialias=False)]
     quality = [metrics.psnr(render(), truth) for render in renders]
-    return quality + [1000 * costs.seconds_of(work) for work in (*renders, gaussians.render)]
+    return quality + [
+        1000 * costs.seconds_of(work, wait=measure.wait) for work in (*renders, gaussians.render)
+    ]
 
 
 def box_average(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the exact mean of an image over each pixel of a smaller grid. [H, W, C]"""
-    rows, columns = (overlaps(full, small) for full, small in zip(image.shape, size, strict=False))
+    rows, columns = (
+        overlaps(full, small).to(image.device)
+        for full, small in zip(image.shape, size, strict=False)
+    )
     return torch.einsum("yh,hwc,xw->yxc", rows, image.double(), columns).float()
 
 

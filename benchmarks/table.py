@@ -34,7 +34,7 @@ def about_run(run: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return (
         f"- machine: {run['machine']}; backend {run['backend']}\n- {versions}\n"
-        f"- commit {run['commit']}\n- `{run['command']}`"
+        f"- commit {run['commit']}; package {run['package']}\n- `{run['command']}`"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -82,7 +84,7 @@ class FiLM(nn.Module):
 
 def k_hat(k: Tensor, pixels: int) -> Tensor:
     """Return log(1 + k) / log(1 + k_max), for k scaled to 512x512 pixels (paper Eq. 6). [B]"""
-    return torch.log1p(k.float() * (AREA / pixels)) / torch.log1p(torch.tensor(float(K_MAX)))
+    return torch.log1p(k.float() * (AREA / pixels)) / math.log1p(K_MAX)
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

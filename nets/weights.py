@@ -60,9 +60,12 @@ def file(name: str, folder: str | Path = SHIPPED) -> Path:
     """Return the one file of weights of that name in a folder.
 
     Raises:
-        ValueError: there is none, or more than one.
+        ValueError: there is none, or more than one, or the folder cannot be read.
     """
-    found = sorted(Path(folder).glob(f"{name}-*.pt"))
+    try:
+        found = sorted(Path(folder).glob(f"{name}-*.pt"))
+    except (OSError, ValueError) as error:  # a name too long, or with a null character
+        raise ValueError(f"{folder}: cannot be looked into ({error}); expected a folder") from error
     if len(found) != 1:
         raise ValueError(
             f"{Path(folder) / name}-<sha8>.pt: {len(found) or 'no'} such files; expected one"
@@ -89,7 +92,10 @@ def load(name: str, folder: str | Path = SHIPPED) -> Net:
             it is not a network of that kind; the message names the file.
     """
     path = file(name, folder)
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from error
     digits = re.fullmatch(rf"{name}-([0-9a-f]{{{DIGITS}}})\.pt", path.name)
     sha = hashlib.sha256(content).hexdigest()
     if not digits or digits[1] != sha[:DIGITS]:
@@ -98,10 +104,25 @@ def load(name: str, folder: str | Path = SHIPPED) -> Net:
         )
     try:
         stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        net = NETS[name](stored["width"], stored["patch"])
-        net.load_state_dict({key: tensor.float() for key, tensor in stored["state"].items()})
+        net = _made(NETS[name], stored)
     except Exception as error:  # a pickle of anything else raises anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: not weights of the {name} network ({reason})") from error
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.eval()
+
+
+def _made(kind: type[Net], stored: dict[str, Any]) -> Net:
+    """Return a network of stored weights, which takes nothing from torch's global state.
+
+    On the meta device nothing is drawn: torch's random numbers stay where they are. The weights
+    themselves become the parameters, so that torch's default type and device do not matter.
+    """
+    with torch.device("meta"):
+        net = kind(stored["width"], stored["patch"])
+    state = {
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in stored["state"].items()
+    }
+    net.load_state_dict(state, assign=True)
+    return net

@@ -38,7 +38,7 @@ def densities(net: nn.Module, images: Tensor, k: Sequence[int]) -> Tensor:
         [B, H, W]
     """
     heat = heatmaps(net, images, k)
-    per_area = torch.tensor(k, device=heat.device) * (AREA / heat[0].numel())
+    per_area = heat.new_tensor(k) * (AREA / heat[0].numel())
     power = (per_area / SHARP).clamp(min=1) ** -FLATTENING
     return heat ** power[:, None, None]
 

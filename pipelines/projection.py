@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from nets.detail import blur
+from pipelines import sampling
+from taichi2dgs.gaussians import checked_size
 
 SIGMA = 1.0  # pixels
 
@@ -26,20 +28,20 @@ def project(xy: Tensor, size: tuple[int, int], sigma: float = SIGMA) -> Tensor:
 
     Source: paper Eq. 11.
     """
-    if xy.ndim != 2 or xy.shape[1] != 2:
-        raise ValueError(f"xy has shape {list(xy.shape)}; expected [N, 2]")
-    if not 0 <= sigma < 100:
+    if not isinstance(xy, Tensor) or xy.ndim != 2 or xy.shape[1] != 2:
+        raise ValueError(f"xy is {sampling.kind_of(xy)}; expected a tensor, [N, 2]")
+    if not isinstance(sigma, int | float) or not 0 <= sigma < 100:
         raise ValueError(f"sigma={sigma!r}; expected 0 <= sigma < 100 pixels")
-    heat = count(xy, size)
+    heat = count(xy, checked_size(size, "size"))
     if sigma:
-        heat = blur(heat[None, None], torch.tensor([sigma]))[0, 0]
+        heat = blur(heat[None, None], heat.new_tensor([sigma]))[0, 0]
     return heat / heat.max().clamp(min=torch.finfo(heat.dtype).tiny)
 
 
 def count(xy: Tensor, size: tuple[int, int]) -> Tensor:
     """Return how many centres lie in each pixel. [N, 2] -> [H, W]"""
     height, width = size
-    column, row = xy.detach().floor().long().unbind(1)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    pixels = row[inside] * width + column[inside]
+    x, y = xy.detach().unbind(1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)  # not so far, infinite or NaN
+    pixels = y[inside].long() * width + x[inside].long()
     return torch.bincount(pixels, minlength=height * width).float().reshape(height, width)

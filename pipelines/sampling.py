@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from taichi2dgs.settings import whole
+
 DEFAULT = "systematic"
+MAX_SEED = 2**63 - 1  # torch's generators take no more
 
 
 def sample(
@@ -36,16 +39,16 @@ def sample(
 
     Source: paper Eq. 8.
     """
+    if not isinstance(heatmaps, Tensor) or heatmaps.layout != torch.strided:
+        raise ValueError(f"heatmaps is {kind_of(heatmaps)}; expected a dense tensor, [B, H, W]")
     if heatmaps.ndim != 3 or 0 in heatmaps.shape:
         raise ValueError(f"heatmaps has shape {list(heatmaps.shape)}; expected [B, H, W]")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}; expected one of {', '.join(METHODS)}")
+    checked_choice(method, "method", METHODS)
+    seed = checked_seed(seed)
+    counts = checked_counts(k, len(heatmaps))
     heat = heatmaps.detach().cpu().double().numpy()
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heatmaps has values below 0 or not finite; expected 0 or more")
-    counts = [k] * len(heat) if isinstance(k, int) else list(k)
-    if len(counts) != len(heat) or not all(checked_count(count) for count in counts):
-        raise ValueError(f"k={k!r}; expected one number for each of {len(heat)} heatmaps")
     return [
         torch.from_numpy(_draw(one, count, method, np.random.default_rng(seed + index)))
         for index, (one, count) in enumerate(zip(heat, counts, strict=True))
@@ -54,9 +57,44 @@ def sample(
 
 def checked_count(k: object) -> int:
     """Return a number of Gaussians, or raise ValueError."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"k={k!r}; expected a whole number of 1 or more")
-    return int(k)
+    return whole(k, "k", 1)
+
+
+def checked_counts(k: object, number: int) -> list[int]:
+    """Return a number of Gaussians for each of some images, given one for all or one each.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    several = isinstance(k, Sequence) and not isinstance(k, str | bytes)
+    if not several and getattr(k, "ndim", 0) != 1:  # nor an array or a tensor
+        return [checked_count(k)] * number
+    counts = [checked_count(count) for count in k]  # type: ignore[attr-defined]
+    if len(counts) != number:
+        raise ValueError(
+            f"k has {len(counts)} numbers; expected one number for each of {number} images"
+        )
+    return counts
+
+
+def checked_seed(seed: object) -> int:
+    """Return the seed of random numbers, or raise ValueError."""
+    return whole(seed, "seed", 0, MAX_SEED)
+
+
+def checked_choice(value: object, name: str, choices: Collection[str]) -> str:
+    """Return one of some names, or raise ValueError naming the argument."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r}; expected one of {', '.join(choices)}")
+    return value
+
+
+def kind_of(value: object) -> str:
+    """Say in a few words what came in place of a dense tensor."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    layout = "" if value.layout == torch.strided else f" of layout {value.layout}"
+    return f"{value.dtype} {list(value.shape)}{layout}"
 
 
 def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:

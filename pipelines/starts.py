@@ -39,7 +39,7 @@ def place(image: Tensor, pixels: Tensor, seed: int = 0) -> Gaussians:
     return Gaussians(
         xy=xy,
         log_scale=scale.clamp(min=MIN_SCALE).log()[:, None].repeat(1, 2),
-        theta=torch.zeros(len(xy)),
+        theta=xy.new_zeros(len(xy)),
         color=color.cpu().contiguous(),
         size=(height, width),
     ).to(image.device)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from taichi2dgs import runtime
+from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.render import SHAPES, RenderSettings, View
@@ -38,6 +38,9 @@ class Workspace:
         settings: how to blend.
         double: whether numbers are float64.
         tile: (height, width) of a tile in pixels; the width is a multiple of the lanes.
+
+    Raises:
+        ValueError: the view needs more memory than the limit, or than Taichi can index.
     """
 
     def __init__(
@@ -51,6 +54,9 @@ class Workspace:
         tile: tuple[int, int] = (TILE, TILE),
     ) -> None:
         self.kernels, self.channels = kernels, channels
+        self.owner = runtime.owner()
+        self._sums: Any = None
+        self._grads: Any = None
         self.real = "f64" if double else "f32"
         tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
         self.tiles = tiles_x * tiles_y
@@ -64,35 +70,66 @@ class Workspace:
             pixels = self.tiles * self.spans
             self.spans = -(-pixels // GPU_THREADS)
             self.units = -(-pixels // self.spans)
+        self.wide = kernels.lanes > 1
+        own = self.units if self.wide else 1  # threads of a GPU keep theirs in registers
+        values = (self.tiles * tile[0] * tile[1], own * kernels.rows * kernels.lanes)
+        what = f"size={view.height}x{view.width} with top_k={settings.top_k}"
+        limits.check_values(what, max(values))
+        image = view.height * view.width * channels
+        limits.check(what, (8 if double else 4) * (values[1] + image) + 8 * self.tiles)
         self.records = runtime.array(self.real, (n, binning.RECORD))
-        self.rects = runtime.array("i32", (n, 4))
+        self.rects = runtime.array("i32", (n, limits.RECT))
         self.counts = runtime.array("i32", (self.tiles,))
         self.starts = runtime.array("i32", (self.tiles + 1,))
         self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
-        self.wide = kernels.lanes > 1
-        own = self.units if self.wide else 1  # threads of a GPU keep theirs in registers
         self.state = runtime.array(kernels.elements.span, (own, kernels.rows))
         self.reserve(1)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` entries of the tile lists; what they held is lost."""
-        if capacity >= binning.MAX_ENTRIES:
-            raise MemoryError(
-                f"the tile lists would need {binning.MAX_ENTRIES} entries or more; "
-                "the Gaussians are too large (log_scale) for their number"
-            )
+        """Make room for `capacity` entries of the tile lists; what they held is lost.
+
+        Raises:
+            MemoryError: they would need more memory than the limit, or than Taichi can index.
+        """
+        self._check_lists(capacity, self.differentiated)
+        self.entries = self.packed = self.hits = self.weights = None  # freed before their heirs
+        self._sums = self._grads = None
         self.capacity = max(capacity, 1)
+        own = self.capacity if self.wide else 1
         self.entries = runtime.array("i32", (self.capacity,))
         self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
-        own = self.capacity if self.wide else 1
         self.hits = runtime.array("i32", (own,))
         self.weights = runtime.array(self.kernels.elements.span, (own, 1))
-        self._sums: Any = None
-        self._grads: Any = None
+
+    def _check_lists(self, capacity: int, differentiated: bool) -> None:
+        needed, most = self.list_bytes(capacity, differentiated), limits.memory_limit()
+        if capacity > self.most_entries(differentiated) or needed > most:
+            raise MemoryError(
+                f"the tile lists would need {capacity} entries or more, "
+                f"{limits.readable(needed)}; the Gaussians are too large (log_scale) for their "
+                f"number and a limit of {self.most_entries(differentiated)} entries and "
+                f"{limits.readable(most)} (taichi2dgs.set_memory_limit)"
+            )
+
+    def list_bytes(self, capacity: int, differentiated: bool) -> int:
+        """Return the bytes of tile lists of so many entries, with their gradients if wanted."""
+        columns, lanes = binning.GEOMETRY + self.channels, self.kernels.lanes
+        numbers = binning.RECORD + self.channels + (lanes if self.wide else 0)
+        if differentiated:
+            numbers += columns * (1 + lanes if self.wide else 1)
+        return capacity * (numbers * (8 if self.real == "f64" else 4) + (8 if self.wide else 4))
+
+    def most_entries(self, differentiated: bool) -> int:
+        """Return how many entries Taichi can index in the widest of the lists."""
+        row = max(binning.RECORD + self.channels, self.kernels.lanes)
+        if differentiated:
+            row = max(row, (binning.GEOMETRY + self.channels) * self.kernels.lanes)
+        return min(binning.MAX_ENTRIES - 1, limits.MAX_VALUES // row)
 
     def gradients(self) -> tuple:
         """The lists `sums` and `grads`, allocated when a backward pass first asks for them."""
         if self._grads is None:
+            self._check_lists(self.capacity, differentiated=True)
             elements, own = self.kernels.elements, self.capacity if self.wide else 1
             self._sums = runtime.array(elements.span, (own, binning.GEOMETRY + self.channels))
             self._grads = runtime.array(elements.grads, (self.capacity,))
@@ -110,8 +147,13 @@ class Workspace:
         """
         required = self.required()
         had_room = required <= self.capacity
-        if not had_room:
-            self.reserve(int(required * SPARE) if self.differentiated else required)
+        if not had_room and self.differentiated:
+            most = min(
+                self.most_entries(True), limits.memory_limit() // self.list_bytes(1, True)
+            )  # of which the spare part is not worth an error
+            self.reserve(max(required, min(int(required * SPARE), most)))
+        elif not had_room:
+            self.reserve(required)
         return had_room
 
     def required(self) -> int:
@@ -150,7 +192,7 @@ class Launch:
 
     def _workspace(self, *arguments) -> Workspace:
         """Return the idle workspace, if it is like this, or else a new one."""
-        key = (runtime.program(), *arguments)
+        key = (runtime.owner(), *arguments)
         idle = _idle.pop() if _idle else None
         work = idle[1] if idle and idle[0] == key else Workspace(*arguments)
         weakref.finalize(self, _leave, key, work).atexit = False

@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from conftest import scatter
 
 import taichi2dgs
 from pipelines import baselines, configuration
-from pipelines.baselines import parameters, starts
+from pipelines.baselines import parameters, schedule, starts
 from pipelines.baselines.adan import Adan
 from taichi2dgs import RenderSettings, files, metrics, reference
 from taichi2dgs.render import View, render_packed
@@ -127,6 +129,77 @@ def test_each_method_ends_where_it_did(name, crop, backend):
     assert psnr_of(name, crop) == pytest.approx(json.loads(GOLDENS.read_text())[name], abs=0.05)
 
 
+def test_a_step_takes_nothing_to_the_cpu(crop, monkeypatch):
+    """On a GPU, copies in the loop would be what is timed."""
+    method = baselines.load("image-gs-gradient")
+    run = baselines.method._Run(crop[:32, :32].contiguous(), 60, method, 0, None)
+    run._report(run.render())
+    run.step = 1  # no report is due, nor a look at the plateau
+    monkeypatch.setattr(baselines.method, "render_packed", lambda *_: crop[:32, :32] + 0 * sum(
+        leaf.sum() for leaf in run.leaves.values()))  # fmt: skip
+    for name in ("cpu", "numpy", "tolist", "__float__", "__bool__"):  # Adam counts on the CPU
+        monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: pytest.fail(f"calls {name}"))
+    run.waited = math.inf
+    run._elapsed = lambda: 0.0
+    run.history[-1] = replace(run.history[-1], seconds=1.0)
+    run._advance()
+
+
+def test_the_clock_waits_for_the_device(crop, monkeypatch):
+    """A device that takes 50 ms to be done when it is waited for."""
+    waits = []
+
+    def sync() -> None:
+        waits.append(time.perf_counter())
+        time.sleep(0.05)
+
+    monkeypatch.setattr(baselines.method.runtime, "sync", sync)
+    method = baselines.load("image-gs-gradient")
+    result = baselines.run(crop[:32, :32], 60, method, steps=3)
+    assert result.history[-1].step == 3 and result.history[-1].seconds >= 0.05
+    waits.clear()
+    steps = baselines.run(crop[:32, :32], 60, method, seconds=0.3).history[-1].step
+    assert steps < 100 and len(waits) >= 4  # some steps, then a wait, and so on
+
+
+def test_similarity_is_that_of_the_package(crop):
+    package = pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
+    image, other = crop[:40, :50], crop[5:45, 3:53]
+    planes = [one.permute(2, 0, 1)[None] for one in (other, image)]
+    expected = package.ssim(*planes, data_range=1.0)
+    torch.testing.assert_close(baselines.method._ssim(image)(other), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"method": "ours"}, "method='ours'"), ({"k": "9"}, "k='9'"), ({"k": 0}, "k=0"),
+     ({"seed": None}, "seed=None"), ({"seed": -1}, "seed=-1"), ({"seed": 1 << 70}, "seed="),
+     ({"image": None}, "image"), ({"image": torch.zeros(4)}, "image"), ({"steps": None}, "steps")],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["gaussianimage-rs", "ours-random"])
+def test_bad_arguments_of_a_run_are_named(arguments, message, name):
+    given = {"image": torch.full((8, 8, 3), 0.5), "k": 5, "method": baselines.load(name),
+             "steps": 1, **arguments}  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        baselines.run(given.pop("image"), given.pop("k"), given.pop("method"), **given)
+
+
+def test_rates_fall_when_quality_stands_still_and_all_gaussians_are_there():
+    image = torch.full((4, 4, 3), 0.5)
+    plateau = schedule.Plateau(every=1, patience=2, psnr=0.1, ssim=0.01, factor=0.1, times=1)
+    similarity = iter([0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3])
+    rates = schedule.Rates(0, plateau, image, lambda _: torch.tensor(next(similarity)))
+    better = [image + 0.1 / step for step in (1, 2, 3)]
+    assert [rates.after(1, better[0], False) for _ in range(5)] == [1.0] * 5  # not all are there
+    found = [
+        rates.after(step, out, True) for step, out in enumerate([*better, *[better[2]] * 4], 1)
+    ]
+    assert found == [1, 1, 1, 1, 0.1, 0.1, 0.1]  # two steps without a gain; falls once
+    assert [schedule.Rates(2, None, image, None).after(s, image, True) for s in range(5)] == [
+        1, 1, 0.5, 0.5, 0.25
+    ]  # fmt: skip
+
+
 def test_gaussians_are_added_where_the_error_is(crop):
     method = baselines.load("image-gs-gradient")
     growing = baselines.Method(
@@ -158,6 +231,7 @@ def test_gaussians_begin_as_large_as_told(crop):
 @pytest.mark.parametrize(
     ("text", "message"),
     [("start: nowhere", "start='nowhere'"), ("scale: 0", "scale=0"),
+     ("start: [random]", r"start=\['random'\]"), ("sampler: [top-k]\nfused: true", "sampler="),
      ("parameters: polar", "parameters='polar'"), ("speed: 3", "unknown: speed"),
      ("growth: {often: 1}\nfused: true", "often"),
      ("rates: {xy: 1}", "rates=.*expected one for each of")],

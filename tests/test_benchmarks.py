@@ -3,6 +3,7 @@
 import importlib
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -102,6 +103,81 @@ def test_run_kodak_finds_bad_input_before_it_fits(tmp_path, photograph, options,
     done = run_kodak("--data", tmp_path, *options, "--out", tmp_path / "table")
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert not (tmp_path / "table.json").exists()
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_rows_are_reused_only_of_the_same_code(tmp_path, benchmarks):
+    identity, measure = benchmarks("identity"), benchmarks("measure")
+    results = tmp_path / "benchmarks/results"
+    results.mkdir(parents=True)
+    for path in (tmp_path / "engine.py", results / "kodak.json"):
+        path.write_text("1\n")
+    assert identity.commit(tmp_path).startswith("version ")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "all")
+    clean = identity.commit(tmp_path)
+    assert "dirty" not in clean
+    (results / "kodak.json").write_text("2\n")  # as a script that was killed leaves it
+    assert identity.commit(tmp_path) == clean
+    (tmp_path / "engine.py").write_text("2\n")
+    first = identity.commit(tmp_path)
+    (tmp_path / "engine.py").write_text("3\n")
+    second = identity.commit(tmp_path)
+    assert len({clean, first, second}) == 3 and first.startswith(f"{clean}-dirty-")
+    (tmp_path / "t.json").write_text(json.dumps({"commit": first, "rows": [1]}))
+    assert measure.earlier_rows(tmp_path / "t.json", {"commit": first}) == [1]
+    for other in (clean, second):
+        assert measure.earlier_rows(tmp_path / "t.json", {"commit": other}) == []
+
+
+def test_an_installed_copy_that_differs_is_refused(tmp_path, benchmarks, monkeypatch):
+    identity = benchmarks("identity")
+    for name in ("nets", "pipelines", "taichi2dgs"):
+        shutil.copytree(identity.ROOT / name, tmp_path / name)
+        package = sys.modules[name]
+        monkeypatch.setattr(package, "__file__", str(tmp_path / name / "__init__.py"))
+    shutil.copytree(identity.ROOT / "configs", tmp_path / "pipelines/configs")
+    assert identity.measured_package() == "installed, the same as the checkout's"
+    assert identity.measured_package(tmp_path) == "of the checkout"
+    for file in ("taichi2dgs/fit.py", "pipelines/configs/position.yaml", "nets/more.py"):
+        path = tmp_path / file
+        before = path.read_bytes() if path.exists() else None
+        path.write_text("changed\n")
+        with pytest.raises(ValueError, match=rf"{path.name} differs from .*; expected this"):
+            identity.measured_package()
+        path.unlink() if before is None else path.write_bytes(before)
+    assert identity.measured_package().startswith("installed")
+
+
+def test_a_script_refuses_a_copy_that_differs(benchmarks, monkeypatch, capsys):
+    measure = benchmarks("measure")
+
+    def other() -> str:
+        raise ValueError("fit.py differs")
+
+    monkeypatch.setattr(measure, "measured_package", other)
+    assert measure.script(lambda: pytest.fail("it measures"))() == 2
+    assert "error: fit.py differs" in capsys.readouterr().err
+
+
+def test_rows_of_a_method_of_ones_own_are_of_its_content(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:24, :24])
+    method = tmp_path / "mine.yaml"
+    for start, reused in (("random", False), ("random", True), ("gradient", False)):
+        method.write_text(f"start: {start}\nfused: true\nabout: mine\n")
+        before = (tmp_path / "t.json").read_text() if (tmp_path / "t.json").exists() else ""
+        done = run_kodak("--data", tmp_path, "--k", 30, "--methods", method, "--steps", 1,
+                         "--out", tmp_path / "t")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert ((tmp_path / "t.json").read_text() == before) == reused
 
 
 def rows_of_a_table() -> list[dict]:

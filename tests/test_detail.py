@@ -1,7 +1,10 @@
 """Where a picture has detail: the density that starts are drawn from."""
 
+import time
+
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from nets.detail import blur, detail_density, gradient_density
 
@@ -44,3 +47,33 @@ def test_blur_spreads_an_impulse_as_a_gaussian():
         torch.testing.assert_close(heat, heat.T)
     alone = blur(maps[:1], torch.tensor([1.0]))[0, 0]
     torch.testing.assert_close(narrow, alone)  # others in the batch make no difference
+
+
+@pytest.mark.parametrize("sigma", [0.2, 1.7, 20.0, 60.0])
+def test_blur_equals_a_convolution(sigma):
+    """On more rows than a block has, and where the reach exceeds the picture."""
+    maps = torch.rand(1, 1, 150, 97, generator=torch.Generator().manual_seed(0))
+    reach = max(1, int(4 * sigma + 0.5))
+    offset = torch.arange(-reach, reach + 1.0)
+    weight = torch.exp(-0.5 * (offset / sigma) ** 2)
+    weight = (weight / weight.sum())[None, None]
+    expected = F.conv2d(maps, weight[..., None], padding=(reach, 0))
+    expected = F.conv2d(expected, weight[:, :, None], padding=(0, reach))
+    torch.testing.assert_close(blur(maps, torch.tensor([sigma])), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_borders_lose_nothing():
+    images = torch.rand(2, 3, 40, 70, generator=torch.Generator().manual_seed(0))
+    k, density = torch.tensor([3, 900]), gradient_density(images)
+    sigmas = 0.3 * (40 * 70 / k).sqrt()
+    expected = blur(density, sigmas) / blur(torch.ones_like(density), sigmas)
+    torch.testing.assert_close(detail_density(images, k), expected)
+
+
+def test_few_gaussians_on_a_large_picture_take_no_longer_than_a_glance():
+    """0.2 s on one core; as `conv2d` copies every pixel for each weight, 16 s with that."""
+    image = torch.rand(1, 3, 1080, 1920, generator=torch.Generator().manual_seed(0))
+    began = time.perf_counter()
+    density = detail_density(image, torch.tensor([100]))
+    assert time.perf_counter() - began < 4
+    assert float(density.mean()) == pytest.approx(1, abs=0.02)

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from conftest import scatter
 
-from taichi2dgs import Gaussians, metrics
+from taichi2dgs import Gaussians, RenderSettings, metrics
+from taichi2dgs.settings import whole
 
 
 def test_length_channels_and_conversion():
@@ -52,3 +54,15 @@ def test_psnr():
     assert rounded == pytest.approx(54.15, abs=0.01)
     with pytest.raises(ValueError, match="shape"):
         metrics.psnr(reference, reference[:2])
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_a_whole_number_is_one_whatever_made_it(value):
+    assert type(whole(value, "k", 3, 3)) is int and whole(value, "k", 1) == 3
+    assert RenderSettings(top_k=value) == RenderSettings(top_k=3)
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(True), 2.0, "2", None, [2], 0, 10, 10**400])
+def test_what_is_no_whole_number_in_range_is_named(value):
+    with pytest.raises(ValueError, match=r"^k=.*; expected a whole number in 1\.\.9$"):
+        whole(value, "k", 1, 9)

@@ -7,7 +7,7 @@ import torch
 
 from nets import weights
 from nets.prior import ASPECT, OFFSET, SPREAD, AttributeNet, PositionNet
-from nets.unet import K_MAX, k_hat
+from nets.unet import K_MAX, FiLM, k_hat
 
 
 @pytest.fixture
@@ -56,6 +56,14 @@ def test_heat_depends_on_k_and_only_on_its_own_image(scrambled):
     torch.testing.assert_close(heat[1:], alone, atol=1e-5, rtol=0)
     other = scrambled(images[1:], torch.tensor([10]))
     assert float((alone - other).abs().max()) > 1e-4  # observed 1e-3
+
+
+def test_film_without_an_answer_changes_nothing():
+    film = FiLM(5)
+    torch.nn.init.zeros_(film.layers[-1].weight)
+    torch.nn.init.zeros_(film.layers[-1].bias)
+    x = torch.rand(2, 5, 3, 3)
+    assert torch.equal(film(x, torch.tensor([0.1, 0.9])), x)
 
 
 def test_k_counts_per_512x512():

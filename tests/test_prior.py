@@ -10,7 +10,8 @@ import torch
 import pipelines
 import taichi2dgs
 from nets import weights
-from pipelines import inits, prior
+from nets.prior import Residuals
+from pipelines import inits, prior, starts
 from taichi2dgs import metrics
 
 
@@ -63,6 +64,23 @@ def test_heatmap_is_flatter_at_small_k(photographs):
             p = heat.double() / heat.double().sum()
             entropies.append(float(-(p * p.log()).sum()))
         assert entropies[0] > entropies[1]
+
+
+@pytest.mark.parametrize(("per_512", "power"), [(1000, 1.0), (10_000, 1.0), (50_000, 0.702)])
+def test_starts_are_drawn_by_a_flatter_heatmap_where_there_are_many(per_512, power):
+    heat = torch.rand(1, 1, 64, 128, generator=torch.Generator().manual_seed(0))
+    density = prior.densities(lambda *_: heat, torch.zeros(1, 3, 64, 128), [per_512 // 32])
+    torch.testing.assert_close(density, heat[:, 0] ** power, rtol=0.01, atol=1e-3)
+
+
+def test_offsets_are_in_units_of_the_scale():
+    image = torch.full((8, 8, 3), 0.5)
+    start = starts.place(image, torch.tensor([9, 20, 63]))
+    maps = [torch.full((channels, 8, 8), 0.1) for channels in (2, 2, 1, 3)]
+    found = prior.moved(start, Residuals(*maps))
+    torch.testing.assert_close(found.xy, start.xy + 0.1 * start.log_scale.exp())
+    torch.testing.assert_close(found.log_scale, start.log_scale + 0.1)
+    torch.testing.assert_close(found.color, start.color + 0.1)
 
 
 def test_batch_equals_its_images_and_seed_decides(photographs):

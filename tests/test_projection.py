@@ -31,9 +31,17 @@ def test_nothing_inside_is_all_zero():
     assert not project(torch.zeros(0, 2), (4, 4)).any()
 
 
+def test_centres_nowhere_do_not_count():
+    far = [torch.nan, torch.inf, -torch.inf, 1e30, -1e30]
+    xy = torch.tensor([[x, 0.5] for x in far] + [[0.5, y] for y in far] + [[1.5, 0.5]])
+    assert count(xy, (2, 2)).tolist() == [[0, 1], [0, 0]]
+
+
 @pytest.mark.parametrize(
-    ("xy", "sigma", "name"), [(torch.zeros(3), 1, "xy"), (torch.zeros(3, 2), -1, "sigma")]
-)
+    ("xy", "sigma", "name"),
+    [(torch.zeros(3), 1, "xy"), (torch.zeros(3, 2), -1, "sigma"), ([[1, 2]], 1, "xy is a list"),
+     (torch.zeros(3, 2), "1", "sigma='1'"), (torch.zeros(3, 2), torch.nan, "sigma=nan")],
+)  # fmt: skip
 def test_bad_arguments_are_named(xy, sigma, name):
     with pytest.raises(ValueError, match=name):
         project(xy, (4, 4), sigma)

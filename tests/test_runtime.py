@@ -127,18 +127,3 @@ def test_doctor_survives_a_backend_that_is_not_there():
 
     works, line = doctor.check("cuda" if sys.platform == "darwin" else "metal")
     assert not works and "not available here" in line
-
-
-@pytest.mark.parametrize("folder", ["taichi2dgs", "nets", "pipelines"])
-def test_imports_go_one_way(folder):
-    """kernels -> taichi2dgs, nets, then pipelines; Taichi only in kernels and the runtime."""
-    forbidden = {"taichi2dgs": ("nets", "pipelines"), "nets": ("taichi2dgs", "pipelines", "taichi"),
-                 "pipelines": ("benchmarks", "taichi")}[folder]  # fmt: skip
-    for path in (TESTS.parent / folder).rglob("*.py"):
-        inner = path.parent.name == "kernels" or path.name == "runtime.py"
-        names = forbidden + (() if inner else ("taichi",))
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] in ("import", "from") and not line.startswith(" "):
-                module = words[1].split(".")[0].rstrip(",")
-                assert module not in names, f"{path}: {line}"

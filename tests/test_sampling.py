@@ -79,8 +79,28 @@ def test_hilbert_curve_visits_neighbours(size):
     [((torch.ones(4, 4), 1), "heatmaps has shape"), ((torch.ones(1, 4, 4), 0), "k=0"),
      ((torch.ones(2, 4, 4), [1]), "one number for each of 2"),
      ((torch.ones(1, 4, 4), 1, "best"), "method='best'"),
-     ((-torch.ones(1, 4, 4), 1), "below 0"), ((torch.full((1, 4, 4), torch.nan), 1), "not finite")],
+     ((-torch.ones(1, 4, 4), 1), "below 0"), ((torch.full((1, 4, 4), torch.nan), 1), "not finite"),
+     ((None, 1), "heatmaps is a NoneType"), ((np.ones((1, 4, 4)), 1), "heatmaps is a ndarray"),
+     ((torch.ones(1, 4, 4).to_sparse(), 1), r"of layout torch\.sparse"),
+     ((torch.ones(1, 4, 4), 1, ["top-k"]), "method=.*expected one of"),
+     ((torch.ones(1, 4, 4), 1, None), "method=None"),
+     ((torch.ones(1, 4, 4), 1, "top-k", None), "seed=None"),
+     ((torch.ones(1, 4, 4), 1, "top-k", -1), "seed=-1"),
+     ((torch.ones(1, 4, 4), 1, "top-k", 2**63), "seed=9223372036854775808"),
+     ((torch.ones(1, 4, 4), 1, "top-k", 1.0), r"seed=1\.0; expected a whole number"),
+     *(((torch.ones(1, 4, 4), k), "k=") for k in (None, "7", b"7", 2.0, True, -3, {}, np.float32(2),
+                                                  [2.5], ["2"], np.ones((1, 1), int)))],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         sample(*arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("k", [np.int64(5), np.uint8(5), torch.tensor(5), [5, np.int32(5)], (5, 5),
+                               np.array([5, 5]), torch.tensor([5, 5]), range(5, 7)])  # fmt: skip
+def test_whole_numbers_of_any_library_are_taken(k):
+    maps = torch.stack([heat(20, 30, 1), heat(20, 30, 2)])
+    first, second = sample(maps, k, seed=np.int64(3))
+    assert torch.equal(first, sample(maps[:1], 5, seed=3)[0])
+    assert len(second) == (6 if isinstance(k, range) else 5)

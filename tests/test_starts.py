@@ -1,11 +1,12 @@
 """Starts, and the neighbour distances that set their scales."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import scatter
 
 import pipelines
-from pipelines.starts import MIN_SCALE
+from pipelines.starts import MIN_SCALE, place
 from taichi2dgs.gaussians import morton_order
 from taichi2dgs.neighbours import neighbour_distances
 
@@ -56,6 +57,12 @@ def test_no_pixel_is_drawn_twice_before_every_pixel_is_drawn(photograph):
     assert len(many.unique(dim=0)) == 600
 
 
+def test_the_first_on_a_pixel_sits_at_its_centre_and_others_beside_it():
+    xy = place(torch.zeros(4, 4, 3), torch.tensor([5, 5, 2])).xy
+    assert xy[0].tolist() == [1.5, 1.5] and xy[2].tolist() == [2.5, 0.5]
+    assert xy[1].tolist() != [1.5, 1.5] and xy[1].long().tolist() == [1, 1]
+
+
 def test_seed_decides(photograph):
     first, again, other = (
         pipelines.initialize(photograph, 100, "gradient", seed=s) for s in (1, 1, 2)
@@ -80,6 +87,45 @@ def test_gradient_start_prefers_edges():
 def test_bad_arguments_are_named(arguments, name):
     with pytest.raises(ValueError, match=name):
         pipelines.initialize(*arguments)
+
+
+BATCH = torch.full((2, 3, 4, 5), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "message"),
+    [(BATCH, {"k": None}, "k=None"), (BATCH, {"k": "9"}, "k='9'"), (BATCH, {"k": True}, "k=True"),
+     (BATCH, {"k": [3]}, "k has 1 numbers; expected one number for each of 2 images"),
+     (BATCH, {"k": 10**9}, "k=2000000000 needs .*iB of memory"),
+     (BATCH, {"seed": None}, "seed=None"),
+     (BATCH, {"seed": -1}, "seed=-1"), (BATCH, {"seed": 1 << 64}, "seed=18446744073709551616"),
+     (BATCH, {"seed": "0"}, "seed='0'"), (BATCH, {"init": None}, "init=None"),
+     (BATCH, {"init": ["prior"]}, r"init=\['prior'\]"), (BATCH, {"init": 3}, "init=3"),
+     (BATCH, {"sampler": ""}, "sampler=''"), (BATCH, {"sampler": 3}, "sampler=3"),
+     (BATCH, {"sampler": ["top-k"]}, "sampler="), (BATCH, {"weights": ""}, "weights=''"),
+     (BATCH, {"weights": 3}, "weights=3"), (BATCH, {"weights": "a\0b", "init": "prior"}, "a.*b"),
+     (BATCH, {"weights": "n" * 300, "init": "prior"}, "nnn"),
+     (None, {}, "images is a NoneType"), ("photo.png", {}, "images is a str"),
+     (BATCH.numpy(), {}, "images is a ndarray"), (BATCH[0], {}, r"\[3, 4, 5\]; expected"),
+     (BATCH.to_sparse(), {}, "of layout torch.sparse"), (BATCH[..., :0], {}, r"\[2, 3, 4, 0\]"),
+     (torch.zeros(1, 40, 30, 3), {}, r"\[1, 40, 30, 3\]; expected .* \[B, C, H, W\] with up to 16"),
+     (BATCH * 255, {}, "images has values from 127.5 to 127.5"),
+     (BATCH * 2.0000005, {}, r"to 1\.0000002\d*; expected"),
+     (torch.full_like(BATCH, torch.nan), {}, "images has values from nan"),
+     (BATCH.to(torch.int32), {}, "images is torch.int32"),
+     (BATCH.to(torch.complex64), {}, "images is torch.complex64")],
+)  # fmt: skip
+def test_bad_arguments_of_a_batch_are_one_clear_line(images, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        pipelines.initialize_batch(images, **{"k": 5, "init": "random", **arguments})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_batches_of_any_float_are_taken(dtype):
+    first, _ = pipelines.initialize_batch(BATCH.to(dtype), np.int64(4), "random", np.uint8(3))
+    assert first.xy.dtype == torch.float32 and len(first) == 4
+    assert torch.equal(first.xy, pipelines.initialize_batch(BATCH, 4, "random", 3)[0].xy)
 
 
 def test_morton_order_keeps_neighbours_together_and_duplicates_in_order():

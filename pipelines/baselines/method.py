@@ -16,7 +16,17 @@ from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
 from pipelines.baselines.schedule import Growth, Plateau, Rates
 from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
-from taichi2dgs import FitOptions, FitResult, Gaussians, RenderSettings, Report, fit, metrics
+from taichi2dgs import (
+    FitOptions,
+    FitResult,
+    Gaussians,
+    RenderSettings,
+    Report,
+    fit,
+    metrics,
+    runtime,
+)
+from taichi2dgs.files import as_image
 from taichi2dgs.fit import check_budget
 from taichi2dgs.render import View, render_packed
 
@@ -24,6 +34,8 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan
 KIND = "baselines"  # of configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
+WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
 
 
@@ -74,18 +86,14 @@ class Method:
     def __post_init__(self) -> None:
         known = {"start": STARTS, "parameters": PARAMETERS, "optimizer": OPTIMIZERS}
         for name, choices in known.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(f"{name}={value!r}; expected one of {', '.join(choices)}")
+            sampling.checked_choice(getattr(self, name), name, choices)
         if not self.scale > 0:
             raise ValueError(f"scale={self.scale!r}; expected more than 0")
         leaves = LEAVES - {"theta"} if self.parameters == "cholesky" else LEAVES
         if not self.fused and set(self.rates) != leaves:
             raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
-        if self.sampler not in (None, *sampling.METHODS):
-            raise ValueError(
-                f"sampler={self.sampler!r}; expected one of {', '.join(sampling.METHODS)}"
-            )
+        if self.sampler is not None:
+            sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
         for kind, options in ((RenderSettings, self.settings), (Plateau, self.plateau),
                               (Growth, self.growth), (FitOptions, self.fit)):  # fmt: skip
             kind(**options or {})
@@ -118,7 +126,7 @@ def run(
     """Fit k Gaussians to an image as a method does.
 
     Args:
-        image: values in [0, 1]. [H, W, C]
+        image: values in [0, 1]; the fit runs on its device. [H, W, C]
         k: number of Gaussians at the end, if the method does not choose it.
         method: see `load`.
         steps, seconds: the budget; what runs out first ends the fit.
@@ -134,9 +142,10 @@ def run(
         ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
     """
     check_budget(steps, seconds)
-    if image.ndim != 3 or not image.is_floating_point() or 0 in image.shape:
-        raise ValueError(f"image is {image.dtype} {[*image.shape]}; expected floats, [H, W, C]")
-    k = sampling.checked_count(k)
+    if not isinstance(method, Method):
+        raise ValueError(f"method={method!r}; expected a Method, see baselines.load")
+    image = as_image(image)
+    k, seed = sampling.checked_count(k), sampling.checked_seed(seed)
     k = adaptive_count(image, k) if method.adaptive else k
     if method.fused:
         options = FitOptions(**{"report_every": REPORT_EVERY, **method.fit})
@@ -164,7 +173,8 @@ class _Run:
         self.rates = Rates(method.halve_every, plateau, image, self.similarity)
         self.excluded, self.step = 0.0, 0
         self._loss(self.render()).backward()  # compiles before the clock starts
-        self.began = time.perf_counter()
+        self._wait()
+        self.began = self.waited
 
     def _take(self, gaussians: Gaussians) -> None:
         """Optimise these from now on, with a new optimiser."""
@@ -201,7 +211,17 @@ class _Run:
         return FitResult(self.gaussians(), self.history, interrupted)
 
     def _elapsed(self) -> float:
+        """Seconds of fitting. A device runs behind, so it is waited for now and then."""
+        if time.perf_counter() - self.waited >= WAIT_EVERY:
+            self._wait()
         return time.perf_counter() - self.began - self.excluded
+
+    def _wait(self) -> None:
+        """Wait for all that was launched: what the clock says next, the device has done."""
+        runtime.sync()
+        if self.image.is_cuda:
+            torch.cuda.synchronize(self.image.device)
+        self.waited = time.perf_counter()
 
     def _is_over(self, steps: int | None, seconds: float | None) -> bool:
         return (steps is not None and self.step >= steps) or (
@@ -250,6 +270,7 @@ class _Run:
         share = max(1, round(self.k * self.growth.share))
         count = min(share, self.k - len(self.leaves["xy"]))
         (pixels,) = sampling.sample(error[None], count, "distinct", self.seed + self.step)
+        pixels = pixels.to(self.image.device)
         new = at_pixels(pixels, self.image, missing.reshape(-1, missing.shape[2])[pixels])
         new = scaled(new, self.method.scale)
         together = torch.cat([self.gaussians().packed(), new.packed()])
@@ -258,6 +279,7 @@ class _Run:
     def _report(self, out: Tensor) -> None:
         if self.history and self.history[-1].step >= self.step:
             return
+        self._wait()
         elapsed = self._elapsed()
         self.history.append(Report(self.step, elapsed, metrics.psnr(out.detach(), self.image)))
         if self.on_report is not None:
@@ -268,7 +290,11 @@ class _Run:
 def _ssim(image: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the structural similarity to an image, as a function of another. [H, W, C]"""
     package, target = similarity_package(), _planes(image)
-    return lambda out: package.ssim(_planes(out), target, data_range=1.0)
+    # The package would make its window anew at every call, on the CPU.
+    offset = torch.arange(SSIM_WINDOW, dtype=torch.float32, device=image.device) - SSIM_WINDOW // 2
+    window = (-offset.square() / (2 * SSIM_SIGMA**2)).exp()
+    window = (window / window.sum()).repeat(image.shape[2], 1, 1, 1)
+    return lambda out: package.ssim(_planes(out), target, data_range=1.0, win=window)
 
 
 def similarity_package() -> ModuleType:

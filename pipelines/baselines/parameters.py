@@ -127,7 +127,7 @@ def _split_cholesky(start: Gaussians) -> Leaves:
 def _pack_cholesky(leaves: Leaves, extent: Tensor) -> Tensor:
     shape = leaves["shape"] + leaves["shape"].new_tensor([BOUND, 0, BOUND])
     # A factor with a 0 on its diagonal has no inverse.
-    sign = torch.where(shape < 0, -1.0, 1.0)
+    sign = 1 - 2 * (shape < 0).to(shape)  # where of two numbers would be of torch's default type
     away = sign * shape.abs().clamp(min=SMALLEST)
     shape = torch.stack([away[:, 0], shape[:, 1], away[:, 2]], 1)
     return torch.cat([_from_tanh(leaves["xy"], extent), shape, leaves["color"]], 1)

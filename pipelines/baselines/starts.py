@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nets.detail import blur, gradient_magnitude
 from pipelines import inits, sampling
-from pipelines.baselines.parameters import from_cholesky
+from pipelines.baselines.parameters import extent_of, from_cholesky
 from taichi2dgs import Gaussians
 
 SCALE = 5.0  # pixels: all of Image-GS's Gaussians
@@ -25,27 +25,32 @@ AVERAGE_DETAIL = 0.0687  # mean gradient magnitude of 211 of the training photog
 
 def gaussianimage_cholesky(image: Tensor, k: int, seed: int) -> Gaussians:
     """Uniform centres and colours; Cholesky factors uniform in [0, 1], plus 0.5 on the diagonal."""
-    generator = torch.Generator().manual_seed(seed)
-    height, width, channels = image.shape
-    draw = torch.rand(k, 5 + channels, generator=generator)
-    extent = torch.tensor([width, height], dtype=draw.dtype)
-    shape = draw[:, 2:5] + torch.tensor([0.5, 0, 0.5])
-    params = torch.cat([draw[:, :2] * extent, shape, draw[:, 5:]], 1)
-    return from_cholesky(params, (height, width))
+    size = (image.shape[0], image.shape[1])
+    draw = _drawn(image, k, seed)
+    shape = draw[:, 2:5] + draw.new_tensor([0.5, 0, 0.5])
+    return from_cholesky(
+        torch.cat([draw[:, :2] * extent_of(size, draw), shape, draw[:, 5:]], 1), size
+    )
 
 
 def gaussianimage_rs(image: Tensor, k: int, seed: int) -> Gaussians:
     """Uniform centres and colours; scales uniform in [0.5, 1.5]; a rotation above half a turn."""
-    generator = torch.Generator().manual_seed(seed)
-    height, width, channels = image.shape
-    draw = torch.rand(k, 5 + channels, generator=generator)
+    size = (image.shape[0], image.shape[1])
+    draw = _drawn(image, k, seed)
     return Gaussians(
-        xy=draw[:, :2] * torch.tensor([width, height], dtype=draw.dtype),
+        xy=draw[:, :2] * extent_of(size, draw),
         log_scale=(draw[:, 2:4] + 0.5).log(),
         theta=2 * math.pi * torch.sigmoid(draw[:, 4]),
         color=draw[:, 5:].contiguous(),
-        size=(height, width),
+        size=size,
     )
+
+
+def _drawn(image: Tensor, k: int, seed: int) -> Tensor:
+    """Draw from [0, 1), the same on every device, for each number of k Gaussians. [k, 5 + C]"""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    draw = torch.rand(k, 5 + image.shape[2], generator=generator, dtype=torch.float32, device="cpu")
+    return draw.to(image.device)
 
 
 def image_gs(density: Tensor, image: Tensor, k: int, seed: int) -> Gaussians:
@@ -60,16 +65,19 @@ def image_gs(density: Tensor, image: Tensor, k: int, seed: int) -> Gaussians:
     uniform = round(RANDOM_SHARE * k)
     maps = torch.stack([torch.ones_like(density), density])
     counts = [max(1, uniform), max(1, k - uniform)]
-    pixels = torch.cat(sampling.sample(maps, counts, "distinct", seed))[:k]
+    pixels = torch.cat(sampling.sample(maps, counts, "distinct", seed))[:k].to(image.device)
     return at_pixels(pixels, image, image.reshape(-1, image.shape[2])[pixels])
 
 
 def at_pixels(pixels: Tensor, image: Tensor, color: Tensor) -> Gaussians:
-    """Round Gaussians of Image-GS's one scale at the centres of pixels. [N], [H, W, C], [N, C]"""
+    """Round Gaussians of Image-GS's one scale at the centres of pixels. [N], [H, W, C], [N, C]
+
+    All three tensors are on one device.
+    """
     height, width, _ = image.shape
     xy = torch.stack([pixels % width, pixels // width], 1).float() + 0.5
-    log_scale = torch.full((len(pixels), 2), math.log(SCALE))
-    return Gaussians(xy, log_scale, torch.zeros(len(pixels)), color.contiguous(), (height, width))
+    log_scale = xy.new_full((len(pixels), 2), math.log(SCALE))
+    return Gaussians(xy, log_scale, xy.new_zeros(len(xy)), color.contiguous(), (height, width))
 
 
 def image_gs_gradient(image: Tensor, k: int, seed: int) -> Gaussians:
@@ -95,7 +103,7 @@ def spectral_residual(image: Tensor) -> Tensor:
     around = F.pad(logs, [AVERAGED // 2] * 4, mode="circular")
     residual = logs - F.avg_pool2d(around, AVERAGED, stride=1)
     salient = torch.fft.ifft2(torch.polar(residual.exp(), spectrum.angle())).abs().square()
-    smooth = blur(salient, torch.tensor([SALIENCY_BLUR]))
+    smooth = blur(salient, salient.new_tensor([SALIENCY_BLUR]))
     return F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)[0, 0]
 
 
@@ -131,7 +139,8 @@ def begin(
     """
     if start in PEERS:
         return PEERS[start](image, k, seed)
-    return inits.initialize(image, k, start, seed, sampler=sampler)
+    batch = image.permute(2, 0, 1)[None]
+    return inits.initialize_batch(batch, k, start, seed, sampler=sampler)[0]
 
 
 def scaled(gaussians: Gaussians, factor: float) -> Gaussians:

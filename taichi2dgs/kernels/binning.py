@@ -32,7 +32,7 @@ FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
 
-MAX_ENTRIES = 1 << 26  # the prefix sum stops here: 25 columns of this many are still below 2^31
+MAX_ENTRIES = 1 << 26  # the prefix sum stops here: it, and one more count, are below 2^31
 
 array = ti.template()  # how arrays enter a ti.func
 
@@ -132,7 +132,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         for b in range(partial.shape[0]):
             total = 0
             for t in range(b * chunk, ti.min((b + 1) * chunk, tiles)):
-                total += counts[t]
+                total = ti.min(total + counts[t], MAX_ENTRIES)
             partial[b] = total
         for b in range(partial.shape[0]):
             total = 0
@@ -140,7 +140,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
                 total = ti.min(total + partial[j], MAX_ENTRIES)
             for t in range(b * chunk, ti.min((b + 1) * chunk, tiles)):
                 starts[t] = total
-                total += counts[t]
+                total = ti.min(total + counts[t], MAX_ENTRIES)
                 counts[t] = 0
             if b == partial.shape[0] - 1:
                 starts[tiles] = total
