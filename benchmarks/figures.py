@@ -9,8 +9,8 @@ prior       Figure 3: the picture, where fitted Gaussians ended, the predicted h
 density     Figure 5: heatmaps and starts at three numbers of Gaussians.
 errors      Figure 4: a region and its error in a fit by each of --methods.
 regions     Figure 6: the same at 2,500, 10,000 and 50,000 Gaussians.
-hero        At the top of the README: a quarter of the picture, its Gaussians as ellipses, the render;
-            drawn only where --figures names it.
+hero        At the top of the README: a quarter of the picture, its Gaussians as ellipses, and their
+            render; drawn only where --figures names it.
 iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py or run_datasets.py
             wrote, which are --table;
 seconds     against the seconds of a fit; and
