@@ -15,6 +15,7 @@ iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py 
             wrote, which are --table;
 seconds     against the seconds of a fit; and
 count       against the number of Gaussians.
+best        Mean PSNR against seconds of the best variant of each peer, in the README.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ OF_TABLES = {
     "iterations": curves.draw_iterations,
     "seconds": curves.draw_seconds,
     "count": curves.draw_count,
+    "best": curves.draw_best,
 }
 METHODS = ["gaussianimage-rs-tuned", "image-gs-gradient-tuned", "fast-2dgs-published-tuned",
            "ours"]  # fmt: skip
@@ -93,7 +95,7 @@ def parse() -> argparse.Namespace:
     )
     names = (*OF_PICTURES, HERO, *OF_TABLES)
     parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
-                        help=f"{', '.join(names)} (all but {HERO}; the last three with "
+                        help=f"{', '.join(names)} (all but {HERO}; the last four with "
                         "--table)")  # fmt: skip
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
