@@ -1,5 +1,6 @@
 """The documentation: its examples run, its commands are understood, its links lead somewhere."""
 
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(ROOT.glob("docs/*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+DOTTED = re.compile(r"`((?:taichi2dgs|nets|pipelines)(?:\.[A-Za-z_]\w*)+)[`(]")
+PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)[` ]")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -54,3 +57,12 @@ def test_links_lead_to_files(page):
     for target in LINK.findall(page.read_text("utf-8")):
         if not target.startswith(("http://", "https://", "#")):
             assert (page.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.stem)
+def test_what_is_named_exists(page):
+    text = page.read_text("utf-8")
+    for name in DOTTED.findall(text):
+        pkgutil.resolve_name(name)
+    for path in PATH.findall(text):
+        assert path.startswith("../") or (ROOT / path).exists(), path
