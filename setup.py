@@ -1,4 +1,4 @@
-"""Packaging. Tool settings are in pyproject.toml."""
+"""Packaging. Tool settings are in pyproject.toml, what else an sdist has in MANIFEST.in."""
 
 import re
 from pathlib import Path
@@ -7,16 +7,43 @@ from setuptools import setup
 
 root = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (root / "taichi2dgs/__init__.py").read_text())[1]
+url = "https://github.com/taichi2dgs/taichi2dgs"
+readme = (root / "README.md").read_text(encoding="utf-8")
+readme = re.sub(r"(!\[[^]]*\])\((?!http)", rf"\1({url}/raw/main/", readme)  # pictures, then links,
+readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where it is alone
 bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "matplotlib>=3.8"]
 test = ["pytest>=8", "hypothesis>=6.100", *bench]
+docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
 
 setup(
     name="taichi2dgs",
     version=version,
     description="Pictures as two-dimensional Gaussians, on any GPU or CPU, without nvcc",
-    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
+    author="taichi2dgs contributors",
+    url=url,
+    project_urls={
+        "Documentation": "https://taichi2dgs.github.io/taichi2dgs/",
+        "Changelog": f"{url}/blob/main/CHANGELOG.md",
+        "Issues": f"{url}/issues",
+        "Paper": "https://arxiv.org/abs/2512.12774",
+    },
     license="Apache-2.0",
+    keywords=["gaussian splatting", "image representation", "taichi", "differentiable rendering"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: Microsoft :: Windows",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Multimedia :: Graphics",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10,<3.14",
     packages=["taichi2dgs", "taichi2dgs.kernels", "nets", "pipelines", "pipelines.training",
               "pipelines.baselines", "pipelines.configs"],
@@ -24,11 +51,12 @@ setup(
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
                   "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"]},
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
-                      "tqdm>=4.60", "pyyaml>=6"],  # pillow comes with imageio
+                      "pillow>=10.1", "tqdm>=4.60", "pyyaml>=6"],
     extras_require={
         "demo": ["scikit-image>=0.22"],
         "test": test,
         "bench": bench,
+        "docs": docs,
         "dev": [*test, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["taichi2dgs=pipelines.cli:main"]},

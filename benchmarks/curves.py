@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from measure import KINDS
 
 Points = list[tuple[float, float]]
+FAMILIES = {
+    "taichi2dgs, learned start": ("ours",),
+    "taichi2dgs, gradient start": ("ours-gradient",),
+    "Fast-2DGS's optimiser": ("fast-2dgs-published", "fast-2dgs-published-tuned"),
+    "Image-GS": tuple(
+        f"image-gs-{start}{end}" for start in ("gradient", "saliency") for end in ("", "-tuned")
+    ),
+    "GaussianImage": tuple(
+        f"gaussianimage-{shape}{end}" for shape in ("cholesky", "rs") for end in ("", "-tuned")
+    ),
+}
+APART = 1.7  # dB between two names
 COLUMNS = {"image", *KINDS, "gaussians", "psnr_at", "psnr_within", "psnr"}
 
 
@@ -136,3 +151,34 @@ def scale(axis: Axes, unit: str, ticks: list[float]) -> None:
     axis.minorticks_off()
     axis.set_xlabel(unit)
     axis.grid(alpha=0.3)
+
+
+def draw_best(rows: list[dict]) -> Figure:
+    """Mean PSNR within seconds of the best variant of each of FAMILIES, its name at its line."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    lines = {}
+    for name, methods in FAMILIES.items():
+        best: dict[float, float] = {}
+        for group in table.grouped([row for row in rows if row["method"] in methods], KINDS):
+            for at, psnr in reached(group, "psnr_within"):
+                best[at] = max(psnr, best.get(at, psnr))
+        if best:
+            points = sorted(best.items())
+            (lines[name],) = axis.plot(*zip(*points, strict=True), "o-", ms=4)
+    label(axis, lines)
+    scale(axis, "seconds", sorted({float(x) for line in lines.values() for x in line.get_xdata()}))
+    axis.set_ylabel("mean PSNR, dB")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def label(axis: Axes, lines: dict[str, Line2D]) -> None:
+    """Write the name of each line at its end, in its colour, no two on one another."""
+    below = math.inf
+    ends = {name: np.asarray(line.get_data())[:, -1] for name, line in lines.items()}
+    for name, (x, y) in sorted(ends.items(), key=lambda end: -end[1][1]):
+        below = min(y, below - APART)
+        axis.annotate(
+            name, (x, below), (8, 0), textcoords="offset points", va="center", fontsize=9,
+            color=lines[name].get_color(), annotation_clip=False,
+        )  # fmt: skip

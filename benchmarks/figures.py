@@ -1,6 +1,7 @@
 """Draw the paper's figures, as small WebP files in --out.
 
     python benchmarks/figures.py --image PICTURE --table benchmarks/results/kodak_fit.json
+    python benchmarks/figures.py --figures hero --out docs/images
 
 prior       Figure 3: the picture, where fitted Gaussians ended, the predicted heatmap, the samples,
             what the attribute network sees in the picture and adds to round Gaussians, the start
@@ -8,10 +9,13 @@ prior       Figure 3: the picture, where fitted Gaussians ended, the predicted h
 density     Figure 5: heatmaps and starts at three numbers of Gaussians.
 errors      Figure 4: a region and its error in a fit by each of --methods.
 regions     Figure 6: the same at 2,500, 10,000 and 50,000 Gaussians.
+hero        At the top of the README: a quarter of the picture, its Gaussians as ellipses, and their
+            render; drawn only where --figures names it.
 iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py or run_datasets.py
             wrote, which are --table;
 seconds     against the seconds of a fit; and
 count       against the number of Gaussians.
+best        Mean PSNR against seconds of the best variant of each peer, in the README.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import sys
 from pathlib import Path
 
 import curves
+import hero
 import prior_figures
 import regions
 from matplotlib.figure import Figure
@@ -33,10 +38,14 @@ from pipelines import baselines
 from taichi2dgs import files
 
 OF_PICTURES = ("prior", "density", "errors", "regions")
+HERO = "hero"
+HERO_PART = (slice(0, 256), slice(96, 352))  # of the sample: her head and shoulders
+HERO_K = 3_000
 OF_TABLES = {
     "iterations": curves.draw_iterations,
     "seconds": curves.draw_seconds,
     "count": curves.draw_count,
+    "best": curves.draw_best,
 }
 METHODS = ["gaussianimage-rs-tuned", "image-gs-gradient-tuned", "fast-2dgs-published-tuned",
            "ours"]  # fmt: skip
@@ -55,7 +64,7 @@ def draw_all(options: argparse.Namespace) -> None:
         rows = curves.read_all(options.table)
         for name in wanted:
             save(OF_TABLES[name](rows), options.out / f"{name}.webp")
-    if wanted := [name for name in OF_PICTURES if name in options.figures]:
+    if wanted := [name for name in (*OF_PICTURES, HERO) if name in options.figures]:
         taichi2dgs.init(options.backend)
         image = files.read_image(options.image)
         for name in wanted:
@@ -64,6 +73,8 @@ def draw_all(options: argparse.Namespace) -> None:
 
 def of_picture(name: str, image: Tensor, options: argparse.Namespace) -> Figure:
     """Draw one of the figures that show a picture."""
+    if name == HERO:
+        return hero.draw_hero(image[HERO_PART].contiguous(), HERO_K, options.steps)
     if name == "prior":
         return prior_figures.draw_prior(image, options.k, options.steps)
     if name == "density":
@@ -82,9 +93,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
-    names = (*OF_PICTURES, *OF_TABLES)
+    names = (*OF_PICTURES, HERO, *OF_TABLES)
     parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
-                        help=f"{', '.join(names)} (all; the last three with --table)")  # fmt: skip
+                        help=f"{', '.join(names)} (all but {HERO}; the last four with "
+                        "--table)")  # fmt: skip
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
                         help="JSON of run_kodak.py or run_datasets.py")  # fmt: skip
@@ -98,7 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS / "figures", help="(results/figures)")
     options = parser.parse_args()
     if options.figures is None:
-        options.figures = names if options.table else OF_PICTURES
+        options.figures = (*OF_PICTURES, *OF_TABLES) if options.table else OF_PICTURES
     if options.table is None and (missing := [n for n in options.figures if n in OF_TABLES]):
         parser.error(f"--figures {' '.join(missing)}: drawn from a table; expected --table FILE")
     return options

@@ -210,7 +210,8 @@ def test_figures_are_drawn(tmp_path, photograph):
         "--methods", "gaussianimage-cholesky", "ours-random", "--out", tmp_path / "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in ("prior", "density", "errors", "regions", "iterations", "seconds", "count"):
+    names = ("prior", "density", "errors", "regions", "iterations", "seconds", "count", "best")
+    for name in names:
         assert min(files.read_image(tmp_path / "out" / f"{name}.webp").shape[:2]) > 300
 
 
@@ -240,6 +241,20 @@ def test_curves_are_means_of_all_pictures(benchmarks):
     assert curves.reached(slow[:2], "psnr_at") == [(0, 21.5), (25, 23.5)]
     assert curves.reached(slow[:2], "psnr_within") == [(1, 21.5)]
     assert curves.at_end(slow) == [(70, 27.5), (100, 30.5)]
+
+
+def test_the_best_of_a_family_is_drawn_with_its_name_at_its_end(benchmarks):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    rows = [
+        {"image": "a", "dataset": "kodak", "k": 9, "method": method, "sampler": "default",
+         "psnr_within": {"1": first, "2": second}}
+        for method, first, second in (("ours", 40.0, 45.0), ("image-gs-gradient", 20.0, 44.9),
+                                      ("image-gs-saliency-tuned", 30.0, 31.0))
+    ]  # fmt: skip
+    (axis,) = benchmarks("curves").draw_best(rows).axes
+    assert [list(line.get_ydata()) for line in axis.lines] == [[40, 45], [30, 44.9]]
+    names = {text.get_text(): text.xy[1] for text in axis.texts}
+    assert names["taichi2dgs, learned start"] == 45 and names["Image-GS"] < 44
 
 
 def test_the_busiest_square_holds_the_detail(benchmarks):

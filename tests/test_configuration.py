@@ -21,7 +21,14 @@ def test_shipped_configurations_load(name):
 
 
 def test_there_are_shipped_configurations():
-    assert {"adam", "position", "attributes", "smoke"} <= set(configuration.shipped())
+    assert {"adam", "position", "attributes", "paper", "smoke"} <= set(configuration.shipped())
+
+
+def test_the_papers_settings_are_those_of_its_section_4_1():
+    position, attributes = (configuration.stage("paper", n, kind) for n, kind in STAGES.items())
+    assert position.rounds * position.epochs == 200 and position.learning_rate == 5e-4
+    assert position.loss == "l2" and position.sampler == "multinomial"
+    assert attributes.epochs == 500 and attributes.learning_rate == 1e-4
 
 
 def test_files_and_nested_settings(tmp_path):
