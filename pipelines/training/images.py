@@ -75,7 +75,7 @@ def find(data: str | Path, valid: str | Path | None = None, quiet: bool = True) 
     train = [path for path in found if path.resolve() not in out]
     if not train:
         raise ValueError(
-            f"--data {data}: {len(found)} image, which validate; expected one or more to train on"
+            f"--data {data}: none of {len(found)} images is left to train on; they all validate"
         )
     lists = [[marks[path] for path in part] for part in (train, held)]
     return Pictures(train, held, hashlib.sha256(repr(lists).encode()).hexdigest())

@@ -139,9 +139,10 @@ class Stage(Generic[Config]):
             tqdm.write(", ".join(f"{key} {value:.5g}" for key, value in row.items()))
 
     def _save(self) -> None:
+        # The log first: a run killed in between writes its last row again, where it would lack it.
+        self.folder.log(self.rows)
         states = {name: part.state_dict() for name, part in self.kept.items()}
         self.folder.save(**states, **{name: getattr(self, name) for name in self.counters})
-        self.folder.log(self.rows)
 
     def _export(self) -> Path:
         validation = {key: value for key, value in self.rows[-1].items() if key != "loss"}
