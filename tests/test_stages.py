@@ -199,17 +199,3 @@ def test_no_warm_up_is_one_of_no_steps(data, tmp_path):
     config = replace(ATTRIBUTES, epochs=1)
     none = run(AttributesStage, replace(config, warm_up=0), data, tmp_path / "none")
     assert same(none, run(AttributesStage, replace(config, warm_up=1), data, tmp_path / "one"))
-
-
-def test_too_few_crops_for_the_processes_are_refused_at_once(data, tmp_path, monkeypatch):
-    group = Processes()
-    group.world = 2
-    for kind, config, least in ((AttributesStage, ATTRIBUTES, 4), (PositionStage, POSITION, 2)):
-        config = replace(config, crops=least - 1)
-        with pytest.raises(ValueError, match=rf"crops={least - 1}; expected {least} or more, with"):
-            kind(str(data), None, str(tmp_path), config, group)
-
-
-def test_a_process_without_crops_to_validate_counts_nothing():
-    assert Processes().mean([[1.0, 4.0], [3.0, 0.0]], 2) == [2, 2]
-    assert all(math.isnan(mean) for mean in Processes().mean([], 2))

@@ -36,7 +36,7 @@ class AttributesConfig(StageConfig):
     valid_images: Count = 16
     epochs: Count = 20
     sampler: Annotated[str, OneOf(sampling.METHODS)] = sampling.DEFAULT
-    warm_up: Annotated[int, Range(0, 10**9)] = 100
+    warm_up: Annotated[int, Range(0)] = 100
 
 
 class AttributesStage(Stage[AttributesConfig]):

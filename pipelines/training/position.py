@@ -70,7 +70,7 @@ class PositionConfig(StageConfig):
     rounds: Count = 2
     threshold: Annotated[float, Range(0, 1)] = 0.03
     sampler: Annotated[str, OneOf(sampling.METHODS)] = "multinomial"
-    steps: Annotated[int, Range(0, 10**9)] = 60
+    steps: Annotated[int, Range(0)] = 60
     sigma: Annotated[float, Range(0, 99)] = 1.0
     loss: Annotated[str, OneOf(LOSSES)] = "likelihood"
     epochs: Count = 5

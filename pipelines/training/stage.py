@@ -21,7 +21,7 @@ from taichi2dgs import files
 
 SHOWN = 4  # rows of a panel
 COARSEST = 1 << (len(LEVELS) - 1)  # patches along a pixel of the network's coarsest level
-Count = Annotated[int, Range(1, 10**9)]
+Count = Annotated[int, Range(1)]
 
 
 @dataclass(frozen=True)
