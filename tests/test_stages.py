@@ -154,6 +154,14 @@ def test_targets_are_of_one_configuration_set_of_pictures_and_network(data, tmp_
         assert fitted(replace(config, rounds=2), data) == config.crops + config.valid_crops
 
 
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
+def test_targets_lost_in_the_middle_of_a_round_are_made_again_as_they_were(data, tmp_path):
+    config = replace(POSITION, rounds=1, epochs=2)
+    whole, left = snapshots(PositionStage, config, data, tmp_path, [(Folder, "save")])
+    shutil.rmtree(left[1] / "targets")  # its network has learnt for an epoch
+    assert same(run(PositionStage, config, data, left[1]), whole)
+
+
 def test_other_pictures_do_not_resume(data, tmp_path):
     made(AttributesStage, replace(ATTRIBUTES, epochs=1), data, tmp_path / "run").run()
     other = tmp_path / "other"
