@@ -172,6 +172,17 @@ def test_other_pictures_do_not_resume(data, tmp_path):
         made(AttributesStage, replace(ATTRIBUTES, epochs=1), other, tmp_path / "run").run()
 
 
+@pytest.mark.parametrize("place", ["", "run"])
+def test_a_run_among_its_pictures_does_not_learn_from_what_it_draws(place, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    config, out = replace(ATTRIBUTES, epochs=1), tmp_path / "data" / place
+    for _ in range(2):
+        again = made(AttributesStage, config, tmp_path / "data", out)
+        assert len(again.pictures.train) == 4
+        again.run()
+    assert list(out.glob("panel-*.png"))
+
+
 @pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
 @pytest.mark.parametrize("kind", [PositionStage, AttributesStage])
 def test_pictures_that_break_off_do_not_end_a_run_nor_change_a_resumed_one(kind, data, tmp_path):

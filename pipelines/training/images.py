@@ -27,6 +27,7 @@ log = logging.getLogger("taichi2dgs")
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 HELD_OUT = 20  # one image in so many validates, if nothing else is there to
+PANEL = "panel-"  # begins the names of pictures that a training draws
 HEAD = 1 << 16  # bytes of a file that tell it from another of its size
 LOOKERS = 8  # threads that read headers
 NAMED = 5  # broken images in a message, at most
@@ -45,7 +46,10 @@ class Pictures(NamedTuple):
     digest: str
 
 
-def find(data: str | Path, valid: str | Path | None = None, quiet: bool = True) -> Pictures:
+def find(
+    data: str | Path, valid: str | Path | None = None, out: str | Path | None = None,
+    quiet: bool = True,
+) -> Pictures:  # fmt: skip
     """Return the images to train on and those to validate on.
 
     The header of every file is read; a file without a good one is left out, and the log says so.
@@ -55,12 +59,13 @@ def find(data: str | Path, valid: str | Path | None = None, quiet: bool = True) 
             name validate (DIV2K's DIV2K_valid_HR); if there is none, every twentieth image does.
         valid: a folder of images to validate on instead; those of `data` that are there too, under
             whatever name of the folder, are not trained on.
+        out: the folder of the training; the panels that it draws there are no photographs.
         quiet: no progress bar.
 
     Raises:
         ValueError: a folder has no images.
     """
-    named, checked = _named(data), _named(valid) if valid is not None else []
+    named, checked = _named(data, out), _named(valid, out) if valid is not None else []
     marks = _look(dict.fromkeys(named + checked), quiet)
     found, held = ([path for path in part if path in marks] for part in (named, checked))
     for folder, part in ((data, found), (valid, held)):
@@ -81,10 +86,13 @@ def find(data: str | Path, valid: str | Path | None = None, quiet: bool = True) 
     return Pictures(train, held, hashlib.sha256(repr(lists).encode()).hexdigest())
 
 
-def _named(folder: str | Path) -> list[Path]:
-    """Return the files of a folder, and of all in it, that are images by their names."""
+def _named(folder: str | Path, out: str | Path | None) -> list[Path]:
+    """Return the images by name of a folder and all in it, but for panels that `out` got."""
     named = (path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     found = sorted(path for path in named if not path.is_dir())
+    if out is not None:
+        drawn = set(Path(out).resolve().glob(f"{PANEL}*.png"))
+        found = [path for path in found if not drawn or path.resolve() not in drawn]
     if not found:
         raise ValueError(f"{folder}: no images there; expected {', '.join(sorted(SUFFIXES))}")
     return found
@@ -134,7 +142,8 @@ def _header(path: Path) -> tuple[tuple[int, str] | None, str]:
 class Crops(Dataset):
     """Random square crops, flipped and turned at random, each with a number of Gaussians.
 
-    Item i of an epoch is the same in every run: it depends on the seed, the epoch and i alone.
+    Item i of an epoch is the same in every run: it depends on the seed, the epoch and i alone, as
+    long as the same images are whole; see `read_from`.
 
     Args:
         paths: images, each used once before any is used again.

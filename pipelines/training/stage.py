@@ -95,7 +95,7 @@ class Stage(Generic[Config]):
         torch.manual_seed(config.seed)
         self.config, self.processes = config, processes
         self.quiet = quiet or not processes.is_first
-        self.pictures = processes.from_first(lambda: images.find(data, valid, self.quiet))
+        self.pictures = processes.from_first(lambda: images.find(data, valid, out, self.quiet))
         self.folder = Folder(out, processes, asdict(config), self.pictures.digest)
         self.net = weights.NETS[self.name](config.width, config.patch).to(processes.device)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
@@ -133,7 +133,8 @@ class Stage(Generic[Config]):
         """Log an epoch, draw its panel, and save."""
         self.rows.append(row)
         if self.processes.is_first:
-            files.write_image(self.folder.path / f"panel-{name}.png", panel(shown[:SHOWN]))
+            path = self.folder.path / f"{images.PANEL}{name}.png"
+            files.write_image(path, panel(shown[:SHOWN]))
         self._save()
         if not self.quiet:
             tqdm.write(", ".join(f"{key} {value:.5g}" for key, value in row.items()))
