@@ -76,8 +76,8 @@ def find(
         if not any(is_held) or all(is_held):
             is_held = [index % HELD_OUT == 0 for index in range(len(found))]
         held = [path for path, mine in zip(found, is_held, strict=True) if mine]
-    out = {path.resolve() for path in held}
-    train = [path for path in found if path.resolve() not in out]
+    validate = {path.resolve() for path in held}
+    train = [path for path in found if path.resolve() not in validate]
     if not train:
         raise ValueError(
             f"--data {data}: none of {len(found)} images is left to train on; they all validate"
