@@ -139,8 +139,9 @@ def _train(options: argparse.Namespace, stage: type, config_class: type, **more:
     from pipelines.training.loop import Processes
 
     config = configuration.stage(options.config, stage.name, config_class)
+    group = Processes()  # picks the GPU that this process sees, so before a backend starts
     runtime.init(options.backend)
-    with Processes() as processes:
+    with group as processes:
         made = stage(
             options.data, options.valid, options.out, config, processes, options.quiet, **more
         ).run()

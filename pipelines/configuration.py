@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from taichi2dgs import FitOptions, RenderSettings
+from pipelines import fields
+from taichi2dgs import FitOptions
 
 Config = TypeVar("Config")
 
 # Beside this file when installed, else, in a checkout, beside this package.
 PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 2e-3 as a number, as Python and YAML 1.2 do, where YAML 1.1 wants 2.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 def shipped(kind: str = "") -> dict[str, Path]:
@@ -36,7 +48,7 @@ def load(name: str, kind: str = "") -> dict[str, Any]:
             f"{name}: no such file or configuration; shipped: {', '.join(shipped(kind))}"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(
             f"{path}: not readable as YAML ({' '.join(str(error).split())})"
@@ -56,9 +68,7 @@ def fit_options(name: str | None, **overrides: Any) -> FitOptions:
     """
     content = (load(name) if name else {}) | overrides
     with _named(name or "fit options"):
-        if content.get("settings"):
-            content |= {"settings": _made(RenderSettings, content["settings"])}
-        return _made(FitOptions, content)
+        return fields.made(FitOptions, content)
 
 
 def stage(name: str, section: str, kind: type[Config]) -> Config:
@@ -76,7 +86,7 @@ def stage(name: str, section: str, kind: type[Config]) -> Config:
     with _named(name):
         if not isinstance(content.get(section), dict):
             raise ValueError(f"no section {section!r} with settings")
-        return _made(kind, content[section])
+        return fields.made(kind, content[section], section)
 
 
 def made(name: str, kind: str, config: type[Config]) -> Config:
@@ -87,7 +97,7 @@ def made(name: str, kind: str, config: type[Config]) -> Config:
     """
     content = load(name, kind)
     with _named(name):
-        return _made(config, content)
+        return fields.made(config, content)
 
 
 @contextlib.contextmanager
@@ -96,10 +106,3 @@ def _named(name: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def _made(kind: type[Config], content: dict[str, Any]) -> Config:
-    unknown = sorted(set(content) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(unknown)}")
-    return kind(**content)

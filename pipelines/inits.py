@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nets.detail import gradient_density
-from nets.weights import SHIPPED, load
+from nets.weights import SHIPPED, file, load
 from pipelines import prior, sampling
 from pipelines.blocks import blockwise
 from taichi2dgs import Gaussians, limits
@@ -159,6 +159,11 @@ def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
     return prior.densities(net, pictures, counts)
 
 
-@lru_cache(maxsize=4)
 def _network(name: str, folder: str, device: torch.device):
-    return blockwise(load(name, folder).to(device))
+    return _loaded(name, file(name, folder).absolute(), device)
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, path: Path, device: torch.device):
+    """A file's name holds its hash, so weights trained anew into a folder are loaded anew."""
+    return blockwise(load(name, path.parent).to(device))

@@ -161,6 +161,25 @@ def test_weights_of_ones_own(tmp_path, photographs):
     assert torch.equal(own.packed(), shipped.packed())
 
 
+def test_weights_trained_anew_into_a_folder_are_used(tmp_path, monkeypatch):
+    image, starts = torch.rand(40, 40, 3), []
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        for name, kind in weights.NETS.items():
+            net = kind(4, 1)
+            torch.nn.init.normal_(net.unet.head.weight, std=0.2)
+            weights.save(net, name, tmp_path, {})
+        for folder in (tmp_path, ".", str(tmp_path)):
+            starts.append(pipelines.initialize(image, 60, weights=folder).packed())
+    assert all(torch.equal(starts[0], same) for same in starts[1:3])
+    assert all(torch.equal(starts[3], same) for same in starts[4:])
+    assert not torch.equal(starts[0], starts[3])
+    weights.file("position", tmp_path).unlink()
+    with pytest.raises(ValueError, match="no such files"):
+        pipelines.initialize(image, 60, weights=tmp_path)
+
+
 def test_shipped_weights_are_small_and_have_cards():
     total = 0
     for name in weights.NETS:

@@ -14,7 +14,6 @@ import torch
 from conftest import environment
 
 from nets import weights
-from pipelines.training import images
 from taichi2dgs import files
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
@@ -106,18 +105,41 @@ def test_a_killed_run_resumes_exactly(stage, data, runs, tmp_path):
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+BOTH = """
+import sys, torch
+from pipelines import cli
+from pipelines.training.stage import Stage
+
+def run(stage, whole=Stage.run):
+    made = whole(stage)
+    torch.save(stage.net.state_dict(), stage.folder.path / f"rank{stage.processes.rank}.pt")
+    return made
+
+Stage.run = run
+sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 @pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="tested on CPU")
 def test_two_processes_train_one_network(data, runs, tmp_path):
+    config, script = tmp_path / "smoke.yaml", tmp_path / "both.py"
+    script.write_text(BOTH)
+    config.write_text(CONFIG.read_text().replace("valid_images: 2", "valid_images: 1"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                "--nproc_per_node", "2", "-m", "pipelines.cli", "train"]  # fmt: skip
-    for stage, more in (("position", ()), ("attributes", ("--position", tmp_path / "position"))):
-        done = train(stage, data, tmp_path / stage, *more, "-q", run=torchrun)
+                "--nproc_per_node", "2", script]  # fmt: skip
+    for stage, more in (("position", ()), ("attributes", ("--position", runs / "position"))):
+        out = tmp_path / stage
+        done = train(stage, data, out, *more, "--config", config, "-q", run=torchrun)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.strip().splitlines()) == 1  # the second process says nothing
-        rows = log(tmp_path / stage)
-        assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
-        assert rows[0]["valid_loss"] == log(runs / stage)[0]["valid_loss"] or stage == "attributes"
+        first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+        for name in first:  # although each has learnt from its own half of the crops
+            assert torch.equal(first[name], second[name]), (stage, name)
+    rows = log(tmp_path / "position")
+    assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
+    assert rows[0]["valid_loss"] == log(runs / "position")[0]["valid_loss"]  # of both halves
+    assert float(log(tmp_path / "attributes")[0]["valid_loss"]) == pytest.approx(1, abs=0.1)
 
 
 def test_another_configuration_does_not_resume(data, runs, tmp_path):
@@ -136,7 +158,8 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(("crops: 16", "crop_count: 16"), "unknown: crop_count"),
+    [(("crops: 16", "crop_count: 16"), "unknown: crop_count in position"),
+     (("crops: 16", "crops: sixteen"), "position.crops='sixteen'; expected a whole number of 1 or"),
      (("position:", "positions:"), "no section 'position' with settings")],
 )  # fmt: skip
 def test_bad_configurations_are_named(data, tmp_path, change, message):
@@ -144,33 +167,3 @@ def test_bad_configurations_are_named(data, tmp_path, change, message):
     config.write_text(CONFIG.read_text().replace(*change))
     done = train("position", data, tmp_path / "run", "--config", config)
     assert done.returncode == 2 and message in done.stderr and "bad.yaml" in done.stderr
-
-
-def test_folders_of_images(data, tmp_path):
-    learn, check = images.find(data)
-    assert len(learn) == 12 and len(check) == 3
-    assert images.find(data / "DIV2K_train_HR", data / "DIV2K_valid_HR") == (learn, check)
-    alone, held = images.find(data / "DIV2K_train_HR")
-    assert len(held) == 1 and len(alone) == 11 and not set(held) & set(alone)
-    with pytest.raises(ValueError, match="no images there"):
-        images.find(tmp_path)
-
-
-def test_crops_depend_on_their_number_alone_and_differ(data):
-    paths, _ = images.find(data)
-    crops = images.Crops(paths, 30, 64, (10_000, 100_000), seed=1)
-    image, k = crops[7]
-    again, same = images.Crops(paths, 30, 64, (10_000, 100_000), seed=1)[7]
-    assert torch.equal(image, again) and k == same and image.shape == (3, 64, 64)
-    assert not torch.equal(image, crops[19][0])
-    counts = [crops[index][1] for index in range(30)]
-    assert 150 < min(counts) < 400 and 800 < max(counts) < 1600  # of 156 to 1563, log-uniformly
-
-
-def test_small_images_are_reflected_and_squares_turn():
-    ramp = torch.arange(3.0)[None, None].expand(1, 2, 3)
-    wide = images.cropped(ramp, 7)
-    assert wide.shape == (1, 7, 7) and wide[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
-    square = torch.arange(9).reshape(1, 3, 3)
-    turns = {tuple(images.turned(square, which).flatten().tolist()) for which in range(8)}
-    assert len(turns) == 8

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines import configuration, sampling
+from pipelines import configuration, fields, sampling
 from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
 from pipelines.baselines.schedule import Growth, Plateau, Rates
@@ -94,9 +94,9 @@ class Method:
             raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
-        for kind, options in ((RenderSettings, self.settings), (Plateau, self.plateau),
-                              (Growth, self.growth), (FitOptions, self.fit)):  # fmt: skip
-            kind(**options or {})
+        for kind, name in ((RenderSettings, "settings"), (Plateau, "plateau"),
+                           (Growth, "growth"), (FitOptions, "fit")):  # fmt: skip
+            fields.made(kind, getattr(self, name) or {}, name)
 
 
 def names() -> list[str]:

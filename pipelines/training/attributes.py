@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from nets import weights
 from pipelines import prior, sampling
+from pipelines.fields import OneOf, Range
 from pipelines.training import images
 from pipelines.training.loop import cosine, descend, set_rate
-from pipelines.training.stage import Stage, StageConfig
+from pipelines.training.stage import Count, Stage, StageConfig
 from taichi2dgs import Gaussians, metrics
 
 VALID_K = (10_000, 50_000, 100_000)  # Gaussians per 512x512 pixels
@@ -28,14 +29,14 @@ class AttributesConfig(StageConfig):
         valid_images: whose centre crops are validated on, each at three k.
         epochs: of the whole training; the learning rate follows one cosine over them.
         sampler: see `sampling.sample`.
-        warm_up: steps in which the learning rate rises.
+        warm_up: steps in which the learning rate rises; 0 for none.
         width, patch, crop, k, crops, batch, learning_rate, workers, seed, about: see `StageConfig`.
     """
 
-    valid_images: int = 16
-    epochs: int = 20
-    sampler: str = sampling.DEFAULT
-    warm_up: int = 100
+    valid_images: Count = 16
+    epochs: Count = 20
+    sampler: Annotated[str, OneOf(sampling.METHODS)] = sampling.DEFAULT
+    warm_up: Annotated[int, Range(0)] = 100
 
 
 class AttributesStage(Stage[AttributesConfig]):
@@ -46,6 +47,7 @@ class AttributesStage(Stage[AttributesConfig]):
     """
 
     name = "attributes"
+    whole_batches = True
 
     def __init__(self, *args: Any, position: str | Path = weights.SHIPPED, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,14 +72,14 @@ class AttributesStage(Stage[AttributesConfig]):
         """One epoch. Returns the mean loss: squared error over that of the start."""
         c, where = self.config, self.processes.device
         self.net.train()
-        crops = images.Crops(self.train_paths, c.crops, c.crop, c.k, c.seed, self.epoch)
+        crops = images.Crops(self.pictures.train, c.crops, c.crop, c.k, c.seed, self.epoch)
         share = list(self.processes.share(c.crops))[: self.steps * c.batch]
         loader = self._loader(crops, share)
         losses = []
         bar = tqdm(loader, f"epoch {self.epoch + 1} of {c.epochs}", disable=self.quiet)
         for step, (image, k) in enumerate(bar):
             number = self.epoch * self.steps + step
-            warm = min(1, (number + 1) / c.warm_up)
+            warm = min(1, (number + 1) / max(1, c.warm_up))
             set_rate(
                 self.optimizer, c.learning_rate * warm * cosine(number / (self.steps * c.epochs))
             )
@@ -91,7 +93,8 @@ class AttributesStage(Stage[AttributesConfig]):
             descend(loss, self.net, self.optimizer)
             losses.append([float(loss.detach())])
             bar.set_postfix_str(f"loss {sum(map(sum, losses[-50:])) / len(losses[-50:]):.4f}")
-        return self.processes.mean(losses)[0]
+        self.processes.agree(self.net)
+        return self.processes.mean(losses, 1)[0]
 
     def _place(self, image: Tensor, k: list[int], seed: int) -> list[Gaussians]:
         heat = prior.densities(self.position, image, k)
@@ -100,11 +103,12 @@ class AttributesStage(Stage[AttributesConfig]):
     def _validate(self, loss: float) -> None:
         """Measure what the network makes of starts, and record it."""
         c, where, net = self.config, self.processes.device, self.net.eval()
-        number = min(c.valid_images, len(self.valid_paths))
-        share = list(self.processes.share(number)) or [0]
+        number = min(c.valid_images, len(self.pictures.valid))
+        share = self.processes.share(number)
         measured, shown = [], []
         for index in tqdm(share, "validate", disable=self.quiet, leave=False):
-            image = images.cropped(images.read_rgb(self.valid_paths[index]), c.crop)[None].to(where)
+            image = images.read_from(self.pictures.valid, index)
+            image = images.cropped(image, c.crop)[None].to(where)
             for count in VALID_K:
                 placed = self._place(image, [round(count * c.crop**2 / images.AREA)], seed=index)
                 with torch.no_grad():
@@ -116,7 +120,7 @@ class AttributesStage(Stage[AttributesConfig]):
                     row = (image, before, after, (after - image).abs() * 5)
                     shown.append([one[0].clamp(0, 1) for one in row])
         names = ("valid_loss", "valid_psnr", "start_psnr")
-        means = dict(zip(names, self.processes.mean(measured), strict=True))
+        means = dict(zip(names, self.processes.mean(measured, len(names)), strict=True))
         self._record({"epoch": self.epoch, "loss": loss, **means}, shown, f"{self.epoch:03d}")
 
 

@@ -2,58 +2,148 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from nets.unet import AREA
 from pipelines.prior import as_rgb
 from taichi2dgs import files, pictures
 
+log = logging.getLogger("taichi2dgs")
+
 SUFFIXES = frozenset(pictures.ENDINGS)
 HELD_OUT = 20  # one image in so many validates, if nothing else is there to
+PANEL = "panel-"  # begins the names of pictures that a training draws
+HEAD = 1 << 16  # bytes of a file that tell it from another of its size
+LOOKERS = 8  # threads that read headers
+NAMED = 5  # broken images in a message, at most
 
 
-def find(data: str | Path, valid: str | Path | None = None) -> tuple[list[Path], list[Path]]:
+class Pictures(NamedTuple):
+    """The photographs of a training.
+
+    Args:
+        train, valid: those to learn from and those to validate on, in order; none is in both.
+        digest: of both lists, in order: of each file its size and its first bytes.
+    """
+
+    train: list[Path]
+    valid: list[Path]
+    digest: str
+
+
+def find(
+    data: str | Path, valid: str | Path | None = None, out: str | Path | None = None,
+    quiet: bool = True,
+) -> Pictures:  # fmt: skip
     """Return the images to train on and those to validate on.
+
+    The header of every file is read; a file without a good one is left out, and the log says so.
 
     Args:
         data: a folder, searched with all that is in it. Images in a folder that has "valid" in its
             name validate (DIV2K's DIV2K_valid_HR); if there is none, every twentieth image does.
-        valid: a folder of images to validate on instead.
+        valid: a folder of images to validate on instead; those of `data` that are there too, under
+            whatever name of the folder, are not trained on.
+        out: the folder of the training; the panels that it draws there are no photographs.
+        quiet: no progress bar.
 
     Raises:
         ValueError: a folder has no images.
     """
-    found = _images(data)
-    is_held = ["valid" in path.parent.name.lower() for path in found]
-    if valid is not None:
-        held = _images(valid)
-        return [path for path in found if path not in set(held)], held
-    if not any(is_held) or all(is_held):
-        is_held = [index % HELD_OUT == 0 for index in range(len(found))]
-    train = [path for path, held in zip(found, is_held, strict=True) if not held]
+    named, checked = _named(data, out), _named(valid, out) if valid is not None else []
+    marks = _look(dict.fromkeys(named + checked), quiet)
+    found, held = ([path for path in part if path in marks] for part in (named, checked))
+    for folder, part in ((data, found), (valid, held)):
+        if folder is not None and not part:
+            raise ValueError(f"{folder}: no image there that can be read")
+    if valid is None:
+        is_held = ["valid" in path.parent.name.lower() for path in found]
+        if not any(is_held) or all(is_held):
+            is_held = [index % HELD_OUT == 0 for index in range(len(found))]
+        held = [path for path, mine in zip(found, is_held, strict=True) if mine]
+    validate = {path.resolve() for path in held}
+    train = [path for path in found if path.resolve() not in validate]
     if not train:
-        raise ValueError(f"--data {data}: {len(found)} image; expected two or more")
-    return train, [path for path, held in zip(found, is_held, strict=True) if held]
+        raise ValueError(
+            f"--data {data}: none of {len(found)} images is left to train on; they all validate"
+        )
+    lists = [[marks[path] for path in part] for part in (train, held)]
+    return Pictures(train, held, hashlib.sha256(repr(lists).encode()).hexdigest())
 
 
-def _images(folder: str | Path) -> list[Path]:
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+def _named(folder: str | Path, out: str | Path | None) -> list[Path]:
+    """Return the images by name of a folder and all in it, but for panels that `out` got."""
+    named = (path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in named if not path.is_dir())
+    if out is not None:
+        drawn = set(Path(out).resolve().glob(f"{PANEL}*.png"))
+        found = [path for path in found if not drawn or path.resolve() not in drawn]
     if not found:
         raise ValueError(f"{folder}: no images there; expected {', '.join(sorted(SUFFIXES))}")
     return found
 
 
+def _look(paths: Iterable[Path], quiet: bool) -> dict[Path, tuple[int, str]]:
+    """Read the headers of images; return the size and a digest of those that have a good one."""
+    paths = list(paths)
+    Image.init()  # once, before there are threads
+    good, bad = {}, []
+    bar = tqdm(total=len(paths), desc="look at images", disable=quiet, delay=2, leave=False)
+    with bar, ThreadPoolExecutor(LOOKERS) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, of large pictures
+        for path, (mark, reason) in zip(paths, pool.map(_header, paths), strict=True):
+            if mark is None:
+                bad.append(f"{path} ({reason})")
+            else:
+                good[path] = mark
+            bar.update()
+    if bad:
+        more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        log.warning("left out %d of %d images, which cannot be read: %s%s",
+                    len(bad), len(paths), ", ".join(bad[:NAMED]), more)  # fmt: skip
+    return good
+
+
+def _header(path: Path) -> tuple[tuple[int, str] | None, str]:
+    """Return the size and a digest of an image file, or None and what is wrong with it."""
+    try:
+        if not path.is_file():
+            return None, "no regular file"
+        size = path.stat().st_size
+        if size > pictures.MAX_BYTES:
+            return None, f"{size} bytes; expected {pictures.MAX_BYTES} at most"
+        with open(path, "rb") as file:
+            start = file.read(HEAD)
+            file.seek(0)
+            kinds = [kind for kind in pictures.READ if kind in Image.OPEN]
+            with Image.open(file, formats=kinds) as picture:
+                if picture.width * picture.height > pictures.MAX_PIXELS:
+                    return None, f"more than {pictures.MAX_PIXELS} pixels"
+    except Exception as error:  # decoders raise anything from OSError to SyntaxError
+        return None, pictures.one_line(error)
+    return (size, hashlib.sha256(start).hexdigest()), ""
+
+
 class Crops(Dataset):
     """Random square crops, flipped and turned at random, each with a number of Gaussians.
 
-    Item i of an epoch is the same in every run: it depends on the seed, the epoch and i alone.
+    Item i of an epoch is the same in every run: it depends on the seed, the epoch and i alone, as
+    long as the same images are whole; see `read_from`.
 
     Args:
         paths: images, each used once before any is used again.
@@ -78,15 +168,36 @@ class Crops(Dataset):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         lap, place = divmod(self.epoch * self.number + index, len(self.paths))
         order = np.random.default_rng([self.seed, lap]).permutation(len(self.paths))
-        image = read_rgb(self.paths[order[place]])
+        image = read_from(self.paths, int(order[place]))
         low, high = self.k
         k = max(1, round(math.exp(rng.uniform(low, high))))
         return turned(cropped(image, self.side, rng), int(rng.integers(8))).contiguous(), k
 
 
-def read_rgb(path: Path) -> Tensor:
-    """Read a picture as three channels: grey repeated, transparency dropped. [3, H, W]"""
-    return as_rgb(files.read_image(path).permute(2, 0, 1)[None])[0]
+def read_from(paths: Sequence[Path], index: int) -> Tensor:
+    """Read a picture as three channels; in place of a broken one the next that is whole.
+
+    So a picture that proves broken when its pixels are decoded does not end a run, and the run is
+    the same wherever it is resumed.
+
+    Returns:
+        Values in [0, 1]: grey repeated, transparency dropped. [3, H, W]
+
+    Raises:
+        ValueError: none of them can be read.
+    """
+    for step in range(len(paths)):
+        path = paths[(index + step) % len(paths)]
+        try:
+            return as_rgb(files.read_image(path).permute(2, 0, 1)[None])[0]
+        except ValueError as error:
+            _say_once(str(error))
+    raise ValueError(f"none of {len(paths)} images can be read any more, such as {paths[index]}")
+
+
+@cache
+def _say_once(reason: str) -> None:
+    log.warning("an image is broken; the next one is used instead: %s", reason)
 
 
 def cropped(image: Tensor, side: int, rng: np.random.Generator | None = None) -> Tensor:

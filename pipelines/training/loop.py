@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,19 +21,25 @@ from taichi2dgs import doctor, files
 CHECKPOINT = "checkpoint.pt"
 MAX_NORM = 1.0  # of a step's gradient
 
+Made = TypeVar("Made")
+
 
 class Processes:
     """The processes of one training: one, or as many as torchrun has started.
 
     As a context it starts and ends their group. Each sees one GPU, if there are any: Taichi can
-    use a process's first only.
+    use a process's first only. CUDA looks at what it may see once, when it is first asked for
+    anything, so make this before a backend starts.
+
+    Raises:
+        ValueError: there are fewer GPUs to see than processes on this machine.
     """
 
     def __init__(self) -> None:
         self.rank = int(os.environ.get("RANK", 0))
         self.world = int(os.environ.get("WORLD_SIZE", 1))
-        if self.world > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
-            os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("LOCAL_RANK", "0")
+        if self.world > 1:
+            _see_one_gpu(int(os.environ.get("LOCAL_RANK", 0)))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
@@ -62,13 +70,32 @@ class Processes:
         """Return this process's part of `number` items."""
         return range(self.rank, number, self.world)
 
-    def mean(self, rows: list[list[float]]) -> list[float]:
-        """Return the mean of all processes' rows, column by column; each has one at least."""
-        total = torch.tensor(rows, dtype=torch.float64).sum(0)
+    def mean(self, rows: list[list[float]], columns: int) -> list[float]:
+        """Return the mean of all processes' rows, column by column; one process may have none."""
+        total = torch.tensor(rows, dtype=torch.float64).reshape(-1, columns).sum(0)
         total = torch.cat([total, total.new_tensor([len(rows)])]).to(self.device)
         if self.world > 1:
             dist.all_reduce(total)
         return (total[:-1] / total[-1]).tolist()
+
+    def from_first(self, make: Callable[[], Made]) -> Made:
+        """Return in every process what the first one makes, or raise its ValueError."""
+        made: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                made[0] = make()
+            except ValueError as error:
+                made[1] = error
+        if self.world > 1:
+            dist.broadcast_object_list(made, device=self.device)
+        if made[1] is not None:
+            raise made[1]
+        return made[0]
+
+    def agree(self, net: nn.Module) -> None:
+        """Give all processes the first one's buffers: each has counted what its own crops are."""
+        for buffer in net.buffers() if self.world > 1 else ():
+            dist.broadcast(buffer, 0)
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """Return the network with gradients averaged over the processes."""
@@ -80,11 +107,39 @@ class Processes:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
-class Folder:
-    """The files of one training: checkpoint, log and panels. Only the first process writes."""
+def _see_one_gpu(local: int) -> None:
+    """Let CUDA show this process one GPU only: of those that it may see, the `local`-th."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(local)
+        return
+    names = [name.strip() for name in listed.split(",")]
+    names = list(takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA reads the list
+    if len(names) < 2:  # none, or the one that a launcher has picked for this process
+        return
+    if local >= len(names):
+        raise ValueError(
+            f"CUDA_VISIBLE_DEVICES={listed!r}; expected a GPU for each process, "
+            f"{local + 1} or more of them"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[local]
 
-    def __init__(self, path: str | Path, processes: Processes, config: dict[str, Any]) -> None:
+
+class Folder:
+    """The files of one training: checkpoint, log and panels. Only the first process writes.
+
+    Args:
+        path: of the folder, which is made.
+        processes: that train together.
+        config: the settings of the training.
+        pictures: a digest of those that it learns from and validates on.
+    """
+
+    def __init__(
+        self, path: str | Path, processes: Processes, config: dict[str, Any], pictures: str
+    ) -> None:
         self.path, self.processes, self.config = Path(path), processes, config
+        self.pictures = pictures
         if processes.is_first:
             self.path.mkdir(parents=True, exist_ok=True)
         processes.wait()
@@ -93,7 +148,8 @@ class Folder:
         """Return the last checkpoint, if there is one.
 
         Raises:
-            ValueError: it is unreadable, or of another configuration; the message names the file.
+            ValueError: it is unreadable, or of another configuration or other pictures; the
+                message names the file.
         """
         file = self.path / CHECKPOINT
         if not file.exists():
@@ -110,6 +166,10 @@ class Folder:
                 + ", ".join(f"{key}={config.get(key)!r}" for key in changed)
                 + ", or another --out"
             )
+        if state.get("pictures") != self.pictures:
+            raise ValueError(
+                f"{file}: made with other pictures; expected those, unchanged, or another --out"
+            )
         return state
 
     def save(self, **state: Any) -> None:
@@ -117,7 +177,7 @@ class Folder:
         if not self.processes.is_first:
             return
         with files.replacing(self.path / CHECKPOINT) as temporary:
-            torch.save({**state, "config": self.config}, temporary)
+            torch.save({**state, "config": self.config, "pictures": self.pictures}, temporary)
 
     def log(self, rows: list[dict[str, float]]) -> None:
         """Write the whole log: what a killed run had logged past its checkpoint goes."""

@@ -7,9 +7,10 @@ network regresses the heatmap of where they went; until the heatmaps stop moving
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipelines import prior, projection
+from pipelines import prior, projection, sampling
+from pipelines.fields import OneOf, Range
 from pipelines.training import images
 from pipelines.training.loop import cosine, descend, set_rate
-from pipelines.training.stage import Stage, StageConfig
+from pipelines.training.stage import Count, Stage, StageConfig
 from taichi2dgs import files, fit
 
 
@@ -40,6 +42,7 @@ def negative_log_likelihood(heat: Tensor, target: Tensor) -> Tensor:
     return -(weight * density.log()).sum((1, 2, 3)).mean()
 
 
+DIGITS = 12  # of the digest in the name of a folder of targets
 LOSSES = {"likelihood": negative_log_likelihood, "l2": F.mse_loss}
 
 
@@ -62,20 +65,16 @@ class PositionConfig(StageConfig):
         width, patch, crop, k, batch, workers, seed, about: see `StageConfig`.
     """
 
-    crops: int = 128
-    valid_crops: int = 16
-    rounds: int = 2
-    threshold: float = 0.03
-    sampler: str = "multinomial"
-    steps: int = 60
-    sigma: float = 1.0
-    loss: str = "likelihood"
-    epochs: int = 5
-    learning_rate: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss={self.loss!r}; expected one of {', '.join(LOSSES)}")
+    crops: Count = 128
+    valid_crops: Count = 16
+    rounds: Count = 2
+    threshold: Annotated[float, Range(0, 1)] = 0.03
+    sampler: Annotated[str, OneOf(sampling.METHODS)] = "multinomial"
+    steps: Annotated[int, Range(0)] = 60
+    sigma: Annotated[float, Range(0, 99)] = 1.0
+    loss: Annotated[str, OneOf(LOSSES)] = "likelihood"
+    epochs: Count = 5
+    learning_rate: Annotated[float, Range(0, above=True)] = 1e-4
 
 
 class Targets(Dataset):
@@ -122,7 +121,7 @@ class PositionStage(Stage[PositionConfig]):
 
     def _train(self) -> None:
         while self.round < self.config.rounds and not self._has_settled():
-            if not self.epoch:
+            if not any(row["round"] == self.round for row in self.rows):
                 self._validate(float("nan"))
             while self.epoch < self.config.epochs:
                 loss = self._learn()
@@ -133,24 +132,24 @@ class PositionStage(Stage[PositionConfig]):
             self._save()
 
     def _has_settled(self) -> bool:
-        """Whether the last round moved next to nothing."""
-        return self.round > 0 and self.rows[-1]["change"] < self.config.threshold
+        """Whether the last round that has ended moved next to nothing."""
+        ended = [row for row in self.rows if row["round"] < self.round]
+        return bool(ended) and ended[-1]["change"] < self.config.threshold
 
     def _crops(self, name: str) -> images.Crops:
         """The crops of this round; those of validation never change."""
         c = self.config
         if name == "train":
-            return images.Crops(self.train_paths, c.crops, c.crop, c.k, c.seed, self.round)
-        number = min(c.valid_crops, 4 * len(self.valid_paths))
-        return images.Crops(self.valid_paths, number, c.crop, c.k, c.seed)
+            return images.Crops(self.pictures.train, c.crops, c.crop, c.k, c.seed, self.round)
+        number = min(c.valid_crops, 4 * len(self.pictures.valid))
+        return images.Crops(self.pictures.valid, number, c.crop, c.k, c.seed)
 
     def _targets(self, name: str, epoch: int) -> Targets:
         """Fit this round's crops, unless that is done, and return what to learn from them."""
         crops = self._crops(name)
-        folder = self.folder.path / "targets" / f"{self.round:02d}-{name}"
+        folder = self.folder.path / "targets" / f"{self.round:02d}-{name}-{self._digest()}"
         folder.mkdir(parents=True, exist_ok=True)
         share = [i for i in self.processes.share(len(crops)) if not centres(folder, i).exists()]
-        self.net.eval()
         quiet = self.quiet or not share
         for index in tqdm(share, f"round {self.round}: fit {name}", disable=quiet):
             xy = self._optimised(*crops[index], index).cpu().numpy()
@@ -159,10 +158,19 @@ class PositionStage(Stage[PositionConfig]):
         self.processes.wait()
         return Targets(crops, folder, self.config.sigma, epoch)
 
+    def _digest(self) -> str:
+        """Name what a round's targets are made by: configuration, pictures and network."""
+        state = [(name, part.cpu().numpy()) for name, part in self.previous.state_dict().items()]
+        content = hashlib.sha256(repr((self.config, self.pictures.digest)).encode())
+        for name, part in state:
+            content.update(name.encode() + part.tobytes())
+        return self.processes.from_first(lambda: content.hexdigest()[:DIGITS])
+
     def _optimised(self, image: Tensor, k: int, index: int) -> Tensor:
         """Propose k centres, optimise them with the rest, and return where they end. [k, 2]"""
         c, seed = self.config, self.config.seed + 1000 * self.round + index
-        heat = prior.heatmaps(self.net, image[None].to(self.processes.device), [k]).cpu()
+        batch = image[None].to(self.processes.device)
+        heat = prior.heatmaps(self.previous.eval(), batch, [k]).cpu()
         (start,) = prior.place(image[None], heat, [k], c.sampler, seed)
         return fit(image.permute(1, 2, 0), start, steps=c.steps).gaussians.xy
 
@@ -194,7 +202,8 @@ class PositionStage(Stage[PositionConfig]):
             descend(loss, self.net, self.optimizer)
             losses.append([float(loss.detach())])
             bar.set_postfix_str(f"loss {losses[-1][0]:.5f}")
-        return self.processes.mean(losses)[0]
+        self.processes.agree(self.net)
+        return self.processes.mean(losses, 1)[0]
 
     def _validate(self, loss: float) -> None:
         """Measure the heatmaps, and how they moved in this round; record it."""
@@ -207,7 +216,7 @@ class PositionStage(Stage[PositionConfig]):
             for row in zip(image, target, heat[:, None], before[:, None], strict=True):
                 measured.append([float(measure(row[2][None], row[1][None])), _moved(*row[3:1:-1])])
                 shown.append([row[0], row[1], row[2] / row[2].max()])
-        valid_loss, change = self.processes.mean(measured)
+        valid_loss, change = self.processes.mean(measured, 2)
         row = {"round": self.round, "epoch": self.epoch, "loss": loss,
                "valid_loss": valid_loss, "change": change}  # fmt: skip
         self._record(row, shown, f"{self.round:02d}-{self.epoch:02d}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,11 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from nets import weights
+from nets.unet import LEVELS
+from pipelines.fields import Range
 from pipelines.training import images
 from pipelines.training.loop import Folder, Processes, panel
 from taichi2dgs import files
 
 SHOWN = 4  # rows of a panel
+COARSEST = 1 << (len(LEVELS) - 1)  # patches along a pixel of the network's coarsest level
+Count = Annotated[int, Range(1)]
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,25 @@ class StageConfig:
         about: the images' origin and licence, for the card of the weights.
     """
 
-    width: int = 32
-    patch: int = 2
-    crop: int = 256
-    k: tuple[float, float] = (10_000, 100_000)
-    crops: int = 400
-    batch: int = 4
-    learning_rate: float = 1e-3
-    workers: int = 0
-    seed: int = 0
+    width: Annotated[int, Range(1, 512)] = 32
+    patch: Annotated[int, Range(1, 16)] = 2
+    crop: Annotated[int, Range(16, 8192)] = 256
+    k: Annotated[tuple[float, float], Range(1, 10**7)] = (10_000, 100_000)
+    crops: Count = 400
+    batch: Count = 4
+    learning_rate: Annotated[float, Range(0, above=True)] = 1e-3
+    workers: Annotated[int, Range(0, 1024)] = 0
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     about: str = ""
+
+    def __post_init__(self) -> None:
+        if self.k[0] > self.k[1]:
+            raise ValueError(f"k={list(self.k)}; expected the lower number first")
+        if self.crop <= self.patch * COARSEST:  # batch normalisation needs two pixels
+            raise ValueError(
+                f"crop={self.crop}; expected more than {COARSEST} x patch = "
+                f"{COARSEST * self.patch}, so that the network's coarsest level has several pixels"
+            )
 
 
 Config = TypeVar("Config", bound=StageConfig)
@@ -60,20 +73,30 @@ class Stage(Generic[Config]):
         config: what to do.
         processes: that train together.
         quiet: no progress bars.
+
+    Raises:
+        ValueError: there are too few crops for so many processes, or no images.
     """
 
     name: str  # of the network
     counters: tuple[str, ...] = ("epoch", "rows")  # that a checkpoint keeps
+    whole_batches = False  # whether crops that do not fill a batch in every process are left out
 
     def __init__(
         self, data: str, valid: str | None, out: str, config: Config, processes: Processes,
         quiet: bool = False,
     ) -> None:  # fmt: skip
+        least = processes.world * (config.batch if self.whole_batches else 1)
+        if config.crops < least:
+            raise ValueError(
+                f"crops={config.crops}; expected {least} or more, with {processes.world} "
+                f"process{'es' if processes.world > 1 else ''} and batch={config.batch}"
+            )
         torch.manual_seed(config.seed)
         self.config, self.processes = config, processes
-        self.folder = Folder(out, processes, asdict(config))
         self.quiet = quiet or not processes.is_first
-        self.train_paths, self.valid_paths = images.find(data, valid)
+        self.pictures = processes.from_first(lambda: images.find(data, valid, out, self.quiet))
+        self.folder = Folder(out, processes, asdict(config), self.pictures.digest)
         self.net = weights.NETS[self.name](config.width, config.patch).to(processes.device)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
         self.kept = {"net": self.net, "optimizer": self.optimizer}  # in a checkpoint, with counters
@@ -110,16 +133,18 @@ class Stage(Generic[Config]):
         """Log an epoch, draw its panel, and save."""
         self.rows.append(row)
         if self.processes.is_first:
-            files.write_image(self.folder.path / f"panel-{name}.png", panel(shown[:SHOWN]))
+            path = self.folder.path / f"{images.PANEL}{name}.png"
+            files.write_image(path, panel(shown[:SHOWN]))
         self._save()
         if not self.quiet:
             tqdm.write(", ".join(f"{key} {value:.5g}" for key, value in row.items()))
 
     def _save(self) -> None:
+        # The log first: a run killed in between writes its last row again, where it would lack it.
+        self.folder.log(self.rows)
         states = {name: part.state_dict() for name, part in self.kept.items()}
         self.folder.save(**states, **{name: getattr(self, name) for name in self.counters})
-        self.folder.log(self.rows)
 
     def _export(self) -> Path:
         validation = {key: value for key, value in self.rows[-1].items() if key != "loss"}
-        return self.folder.export(self.net, self.name, self.train_paths, validation)
+        return self.folder.export(self.net, self.name, self.pictures.train, validation)

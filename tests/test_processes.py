@@ -1,0 +1,89 @@
+"""What several processes of one training share, and what each of them sees."""
+
+import math
+import os
+
+import pytest
+
+from pipelines import cli
+from pipelines.training.attributes import AttributesConfig, AttributesStage
+from pipelines.training.loop import Processes
+from pipelines.training.position import PositionConfig, PositionStage
+from taichi2dgs import runtime
+
+SEEN = "CUDA_VISIBLE_DEVICES"
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Pretend that a launcher has started this process, the given one of its machine."""
+
+    def start(local: int, seen: str | None) -> None:
+        variables = {"WORLD_SIZE": "4", "RANK": str(local), "LOCAL_RANK": str(local)}
+        for name, value in {**variables, SEEN: seen or ""}.items():
+            monkeypatch.setenv(name, value)  # which is undone after the test
+        if seen is None:
+            del os.environ[SEEN]
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("seen", "local", "left"),
+    [(None, 2, "2"), ("4,5,6,7", 1, "5"), (" 3 , 1 ", 0, "3"), ("GPU-89, GPU-01", 1, "GPU-01"),
+     ("MIG-0,MIG-1", 0, "MIG-0"), ("6", 3, "6"), ("", 1, ""), ("-1", 1, "-1"),
+     ("2,-1,3", 1, "2,-1,3")],
+)  # fmt: skip
+def test_each_process_sees_the_gpu_of_its_place_in_the_list(started, seen, local, left):
+    started(local, seen)
+    Processes()
+    assert os.environ[SEEN] == left
+
+
+def test_more_processes_than_listed_gpus_are_refused(started):
+    started(2, "0,1")
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES='0,1'; expected a GPU for each"):
+        Processes()
+
+
+def test_one_process_alone_keeps_its_list(monkeypatch):
+    monkeypatch.setenv(SEEN, "4,5")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    Processes()
+    assert os.environ[SEEN] == "4,5"
+
+
+@pytest.mark.parametrize("stage", ["position", "attributes"])
+def test_training_picks_its_gpu_before_a_backend_starts(started, monkeypatch, capsys, stage):
+    started(1, "4,7")
+
+    def init(backend):
+        raise ValueError(f"{backend} sees {os.environ[SEEN]}")
+
+    monkeypatch.setattr(runtime, "init", init)
+    command = ["train", stage, "--data", "none", "--out", "none", "--backend", "cuda"]
+    assert cli.main(command) == 2 and "cuda sees 7" in capsys.readouterr().err
+
+
+def test_what_the_first_process_cannot_make_is_an_error():
+    assert Processes().from_first(lambda: 3) == 3
+    with pytest.raises(ValueError, match=r"^no images$"):
+        Processes().from_first(lambda: (_ for _ in ()).throw(ValueError("no images")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "least"),
+    [(AttributesStage, AttributesConfig(crops=7, batch=4), 8),
+     (PositionStage, PositionConfig(crops=1, batch=4), 2)],
+)  # fmt: skip
+def test_too_few_crops_for_the_processes_are_refused_at_once(tmp_path, kind, config, least):
+    group = Processes()
+    group.world = 2
+    message = rf"crops={config.crops}; expected {least} or more, with 2 processes and batch=4"
+    with pytest.raises(ValueError, match=message):
+        kind(str(tmp_path), None, str(tmp_path), config, group)
+
+
+def test_a_process_without_crops_to_validate_counts_nothing():
+    assert Processes().mean([[1.0, 4.0], [3.0, 0.0]], 2) == [2, 2]
+    assert all(math.isnan(mean) for mean in Processes().mean([], 2))

@@ -1,0 +1,220 @@
+"""The stages of training in this process, small: what a run does when it is killed at any place."""
+
+import csv
+import math
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.training import attributes, position
+from pipelines.training.attributes import AttributesConfig, AttributesStage
+from pipelines.training.loop import Folder, Processes
+from pipelines.training.position import PositionConfig, PositionStage
+from taichi2dgs import files
+
+SMALL = {"width": 2, "patch": 1, "crop": 24, "crops": 2, "batch": 2, "learning_rate": 0.02}
+POSITION = PositionConfig(**SMALL, valid_crops=1, rounds=2, threshold=0, steps=1, epochs=1)
+ATTRIBUTES = AttributesConfig(**SMALL, valid_images=1, epochs=2, warm_up=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder of six pictures of coloured noise, two of which validate."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = torch.Generator().manual_seed(1)
+    for name, count in (("train", 4), ("valid", 2)):
+        (folder / name).mkdir()
+        for index in range(count):
+            coarse = torch.rand(1, 3, 6, 8, generator=generator)
+            image = torch.nn.functional.interpolate(coarse, (32, 40), mode="bicubic")[0]
+            files.write_image(folder / name / f"{index}.png", image.clamp(0, 1).permute(1, 2, 0))
+    return folder
+
+
+def made(kind, config, data: Path, out: Path):
+    return kind(str(data), None, str(out), config, Processes(), quiet=True)
+
+
+def run(kind, config, data: Path, out: Path):
+    """Train to the end; return the log and the network's state."""
+    done = made(kind, config, data, out)
+    done.run()
+    with open(out / "log.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file)), done.net.state_dict()
+
+
+def same(first, second) -> bool:
+    states = first[1], second[1]
+    return first[0] == second[0] and all(
+        torch.equal(states[0][name], states[1][name]) for name in states[0]
+    )
+
+
+@pytest.fixture(scope="module")
+def settling(data, tmp_path_factory) -> PositionConfig:
+    """Stage I with a threshold that round 1 falls below and round 0 does not."""
+    log, _ = run(PositionStage, POSITION, data, tmp_path_factory.mktemp("threshold"))
+    ends = [float(row["change"]) for row in log if row["epoch"] == str(POSITION.epochs)]
+    assert len(ends) == POSITION.rounds and ends[1] < ends[0]
+    return replace(POSITION, rounds=3, threshold=(ends[0] + ends[1]) / 2)
+
+
+def snapshots(kind, config, data: Path, folder: Path, places) -> tuple[object, list[Path]]:
+    """Train to the end; return what came of it, and the folder as a kill would have left it.
+
+    Args:
+        kind, config, data: of the run.
+        folder: for its own folder and those that it might have left.
+        places: modules or classes and their functions, after each call of which it might end.
+    """
+    left: list[Path] = []
+
+    def watched(work):
+        def call(*args, **kwargs):
+            result = work(*args, **kwargs)
+            left.append(folder / f"{len(left):02d}-{work.__name__}")
+            shutil.copytree(folder / "whole", left[-1])
+            return result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in places:
+            patch.setattr(place, name, watched(getattr(place, name)))
+        return run(kind, config, data, folder / "whole"), left
+
+
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
+def test_stage_one_killed_anywhere_ends_as_if_it_had_not_been(settling, data, tmp_path):
+    places = [(Folder, "log"), (Folder, "save"), (position, "fit")]
+    whole, left = snapshots(PositionStage, settling, data, tmp_path, places)
+    assert [row["round"] for row in whole[0]] == ["0", "0", "1", "1"]  # it settled in round 1
+    assert len(left) == 2 * (2 * 3) + 2 * (settling.crops + settling.valid_crops)
+    for folder in left:
+        assert same(run(PositionStage, settling, data, folder), whole), folder.name
+
+
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
+def test_stage_two_killed_anywhere_ends_as_if_it_had_not_been(data, tmp_path):
+    places = [(Folder, "log"), (Folder, "save"), (attributes, "descend")]
+    whole, left = snapshots(AttributesStage, ATTRIBUTES, data, tmp_path, places)
+    assert len(left) == 2 * 3 + 2
+    for folder in left:
+        assert same(run(AttributesStage, ATTRIBUTES, data, folder), whole), folder.name
+
+
+def interrupted(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the `number`-th fit from now on end by Ctrl-C."""
+    done, work = [], position.fit
+
+    def fit(*args, **kwargs):
+        done.append(1)
+        if len(done) == number:
+            raise KeyboardInterrupt
+        return work(*args, **kwargs)
+
+    patch.setattr(position, "fit", fit)
+
+
+def test_a_fit_that_ctrl_c_ended_is_no_target(data, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupted(patch, 3)
+        made(PositionStage, POSITION, data, tmp_path).run()
+    left = sorted(path.name for path in (tmp_path / "targets").rglob("*") if path.is_file())
+    assert left == ["00000.npy", "00000.npy"]  # one of validation, one to learn from
+
+
+def test_targets_are_of_one_configuration_set_of_pictures_and_network(data, tmp_path):
+    def fitted(config, source) -> int:
+        """How many crops a run fits that has lost its checkpoint."""
+        (tmp_path / "run" / "checkpoint.pt").unlink(missing_ok=True)
+        count, work = [], position.fit
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(position, "fit", lambda *a, **k: count.append(1) or work(*a, **k))
+            made(PositionStage, config, source, tmp_path / "run").run()
+        return len(count)
+
+    config = replace(POSITION, rounds=1)
+    assert fitted(config, data) == config.crops + config.valid_crops
+    assert fitted(config, data) == 0
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    files.write_image(other / "train" / "0.png", torch.rand(32, 40, 3))
+    for changed in ((replace(config, steps=2), data), (replace(config, seed=1), data),
+                    (config, other)):  # fmt: skip
+        assert fitted(*changed) == config.crops + config.valid_crops
+    with pytest.MonkeyPatch.context() as patch:  # round 0 is there, but learns otherwise
+        patch.setattr(position, "cosine", lambda used: 0.5)
+        assert fitted(replace(config, rounds=2), data) == 2 * (config.crops + config.valid_crops)
+        patch.setattr(position, "cosine", lambda used: 0.25)
+        assert fitted(replace(config, rounds=2), data) == config.crops + config.valid_crops
+
+
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
+def test_targets_lost_in_the_middle_of_a_round_are_made_again_as_they_were(data, tmp_path):
+    config = replace(POSITION, rounds=1, epochs=2)
+    whole, left = snapshots(PositionStage, config, data, tmp_path, [(Folder, "save")])
+    shutil.rmtree(left[1] / "targets")  # its network has learnt for an epoch
+    assert same(run(PositionStage, config, data, left[1]), whole)
+
+
+def test_other_pictures_do_not_resume(data, tmp_path):
+    made(AttributesStage, replace(ATTRIBUTES, epochs=1), data, tmp_path / "run").run()
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    made(AttributesStage, replace(ATTRIBUTES, epochs=1), other, tmp_path / "run").run()  # the same
+    (other / "train" / "0.png").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: made with other pictures; expected"):
+        made(AttributesStage, replace(ATTRIBUTES, epochs=1), other, tmp_path / "run").run()
+
+
+@pytest.mark.parametrize("place", ["", "run"])
+def test_a_run_among_its_pictures_does_not_learn_from_what_it_draws(place, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    config, out = replace(ATTRIBUTES, epochs=1), tmp_path / "data" / place
+    for _ in range(2):
+        again = made(AttributesStage, config, tmp_path / "data", out)
+        assert len(again.pictures.train) == 4
+        again.run()
+    assert list(out.glob("panel-*.png"))
+
+
+@pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
+@pytest.mark.parametrize("kind", [PositionStage, AttributesStage])
+def test_pictures_that_break_off_do_not_end_a_run_nor_change_a_resumed_one(kind, data, tmp_path):
+    config = POSITION if kind is PositionStage else ATTRIBUTES
+    source = tmp_path / "data"
+    shutil.copytree(data, source)
+    for path in (source / "train" / "1.png", source / "valid" / "0.png"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole, left = snapshots(kind, config, source, tmp_path, [(Folder, "save")])
+    assert same(run(kind, config, source, left[1]), whole)
+
+
+def test_each_round_is_compared_with_its_own_beginning(data, tmp_path):
+    log, _ = run(PositionStage, POSITION, data, tmp_path)
+    for row in log:
+        assert (float(row["change"]) == 0) == (row["epoch"] == "0"), row
+
+
+def test_stage_two_weighs_every_crop_by_the_error_of_its_start(data, tmp_path):
+    image, before = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    after = image + (before - image) * torch.tensor([0.5, 2.0])[:, None, None, None]
+    dim = torch.tensor([1.0, 0.1])[:, None, None, None]
+    for factor in (1, dim):
+        found = attributes._relative_error(image * factor, after * factor, before * factor)
+        torch.testing.assert_close(found, torch.tensor([0.25, 4.0]), rtol=1e-4, atol=0)
+    log, _ = run(AttributesStage, replace(ATTRIBUTES, learning_rate=1e-6), data, tmp_path)
+    for row in log:  # an untrained network leaves the start as it is
+        assert float(row["valid_loss"]) == pytest.approx(1, abs=0.05)
+        assert math.isnan(float(row["loss"])) or float(row["loss"]) == pytest.approx(1, abs=0.05)
+
+
+def test_no_warm_up_is_one_of_no_steps(data, tmp_path):
+    config = replace(ATTRIBUTES, epochs=1)
+    none = run(AttributesStage, replace(config, warm_up=0), data, tmp_path / "none")
+    assert same(none, run(AttributesStage, replace(config, warm_up=1), data, tmp_path / "one"))
