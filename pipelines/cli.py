@@ -17,8 +17,7 @@ from pipelines import configuration, info
 from pipelines.encoding import AUTO, REFINE, REFINED, SECONDS, Encoding, K
 from pipelines.folder import FAILURES, WHOLE, encode_folder
 from pipelines.inits import DEFAULT, INITS
-from taichi2dgs import doctor, files, pictures, runtime, t2d
-from taichi2dgs.fit import FitResult, Report
+from taichi2dgs import FitInterrupted, FitResult, Report, doctor, files, pictures, runtime, t2d
 from taichi2dgs.refine import STAGES
 from taichi2dgs.render import render
 
@@ -57,12 +56,10 @@ def _encode(options: argparse.Namespace) -> int:
     image = files.read_image(options.image)
     files.check_writable(out)
     runtime.init(options.backend)
-    with _FitBar(encoding, options.quiet) as bar:
-        result = encoding.run(image, bar.show)
-    complete = _save(out, result, image, encoding, options.quiet)
+    result, complete = _fit_and_save(out, image, encoding, options.quiet)
+    if result is None:
+        return 130
     last = result.history[-1]
-    if not complete:
-        print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
     print(
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
         f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
@@ -70,18 +67,29 @@ def _encode(options: argparse.Namespace) -> int:
     return 0 if complete else 130
 
 
-def _save(out: str, result: FitResult, image: Tensor, encoding: Encoding, quiet: bool) -> bool:
-    """Save a fit, refined unless Ctrl-C came or comes; return whether it did not."""
-    if not result.interrupted:
+def _fit_and_save(
+    out: str, image: Tensor, encoding: Encoding, quiet: bool
+) -> tuple[FitResult | None, bool]:
+    """Return the fit that is saved, if any is, and whether Ctrl-C did not come."""
+    result = None
+    try:
+        with _FitBar(encoding, quiet) as bar:
+            result = encoding.run(image, bar.show)
         hidden = quiet or not encoding.refine_steps
-        try:
-            with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
-                encoding.save(out, result.gaussians, image, lambda _: bar.update())
-            return True
-        except KeyboardInterrupt:
-            pass
-    result.gaussians.save(out, encoding.quality)
-    return False
+        with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
+            encoding.save(out, result.gaussians, image, lambda _: bar.update())
+        return result, True
+    except KeyboardInterrupt as stop:
+        result = stop.result if isinstance(stop, FitInterrupted) else result
+        if result is None:
+            raise
+    try:
+        encoding.save_unrefined(out, result.gaussians)
+    except ValueError as error:
+        print(f"taichi2dgs: interrupted; nothing is saved: {error}", file=sys.stderr)
+        return None, False
+    print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
+    return result, False
 
 
 def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:

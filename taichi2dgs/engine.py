@@ -15,7 +15,7 @@ from taichi2dgs.render import View
 from taichi2dgs.workspace import Workspace, lanes
 
 if TYPE_CHECKING:
-    from taichi2dgs.fit import FitOptions
+    from taichi2dgs.options import FitOptions
 
 
 class Engine:
@@ -86,6 +86,13 @@ class Engine:
                     f"a parameter is not finite after step {bad}; lower the learning rates"
                 )
             return self.work.make_room()
+
+    def recover(self) -> None:
+        """Make the lists anew, which an exception may have left of different lengths."""
+        with runtime.launching():
+            runtime.sync()
+            self.work.reserve(self.work.capacity)
+        self.look()
 
     def score(self) -> None:
         """Measure the error of the parameters as they are."""

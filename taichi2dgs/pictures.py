@@ -99,7 +99,7 @@ def as_image(image: Any) -> Tensor:
     if whole.ndim != 3 or 0 in whole.shape or whole.shape[2] > MAX_CHANNELS:
         raise ValueError(
             f"image has shape {list(pixels.shape)}; "
-            f"expected [H, W] or [H, W, C] with up to {MAX_CHANNELS} channels"
+            f"expected [H, W] or [H, W, C], not [C, H, W], with up to {MAX_CHANNELS} channels"
         )
     low, high = float(whole.min()), float(whole.max())
     if not 0 <= low <= high <= 1:

@@ -67,15 +67,12 @@ def test_search_needs_no_straight_line():
     """A curve that saturates, seen through a stub of a fit."""
 
     class Stub:
-        interrupted = False
-
         def __init__(self, k):
             self.psnr = 20 + 5 * math.log(k) - 0.12 * math.log(k) ** 2
 
     for target in (31.0, 45.0, 57.0):
-        found = encoding._search(
-            Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6
-        )
+        found: list = []
+        encoding._search(found, Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6)
         assert abs(found[-1].psnr - target) <= 0.5 and len(found) <= 4
 
 

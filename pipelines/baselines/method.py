@@ -18,6 +18,7 @@ from pipelines.baselines.schedule import Growth, Plateau, Rates
 from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
 from taichi2dgs import FitOptions, FitResult, Gaussians, RenderSettings, Report, fit, metrics
 from taichi2dgs.fit import check_budget
+from taichi2dgs.options import FitInterrupted
 from taichi2dgs.render import View, render_packed
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
@@ -131,6 +132,7 @@ def run(
 
     Raises:
         ValueError: an argument does not fit.
+        FitInterrupted: Ctrl-C came; see `taichi2dgs.fit`.
         ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
     """
     check_budget(steps, seconds)
@@ -198,7 +200,10 @@ class _Run:
         except KeyboardInterrupt:
             interrupted = True
         self._report(self.render())
-        return FitResult(self.gaussians(), self.history, interrupted)
+        result = FitResult(self.gaussians(), self.history)
+        if interrupted:
+            raise FitInterrupted(result)
+        return result
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self.began - self.excluded
