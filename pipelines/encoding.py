@@ -10,10 +10,11 @@ from pathlib import Path
 from torch import Tensor
 
 from nets.detail import gradient_magnitude
-from pipelines.inits import DEFAULT, initialize
+from pipelines.inits import DEFAULT, INITS, initialize
 from pipelines.sampling import checked_count
 from taichi2dgs import FitInterrupted, FitOptions, FitResult, Gaussians, Report, t2d
 from taichi2dgs.fit import check_budget, fit
+from taichi2dgs.settings import number, whole
 
 K = 50_000  # unless told
 SECONDS = 10.0  # likewise
@@ -72,17 +73,24 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             object.__setattr__(self, "seconds", SECONDS)
-        check_budget(self.steps, self.seconds)
+        steps, seconds = check_budget(self.steps, self.seconds)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "seconds", seconds)
+        whole(self.seed, "seed", 0)
         names = [n for n in ("k", "target_psnr", "target_bytes") if getattr(self, n) is not None]
         if len(names) > 1:
             raise ValueError(f"{' and '.join(names)} are given; expected one of them")
-        if self.k is not None and self.k != AUTO:
+        if self.k is not None and not self._automatic:
             checked_count(self.k)
-        if self.target_psnr is not None and not 0 < self.target_psnr < math.inf:
+        if self.target_psnr is not None and not 0 < number(self.target_psnr) < math.inf:
             raise ValueError(f"target_psnr={self.target_psnr!r}; expected a positive number of dB")
-        if self.target_bytes is not None and not 0 < self.target_bytes < math.inf:
+        if self.target_bytes is not None and not 0 < number(self.target_bytes) < math.inf:
             raise ValueError(f"target_bytes={self.target_bytes!r}; expected a positive number")
-        if self.quality not in t2d.QUALITIES:
+        if not isinstance(self.init, str) or self.init not in INITS:
+            raise ValueError(f"init={self.init!r}; expected one of {', '.join(INITS)}")
+        if not isinstance(self.options, FitOptions):
+            raise ValueError(f"options={self.options!r}; expected FitOptions")
+        if not isinstance(self.quality, str) or self.quality not in t2d.QUALITIES:
             raise ValueError(
                 f"quality={self.quality!r}; expected one of {', '.join(t2d.QUALITIES)}"
             )
@@ -106,11 +114,15 @@ class Encoding:
                 none has finished. A plain KeyboardInterrupt if there was no step of any fit.
         """
         if self.target_psnr is None and self.target_bytes is None:
-            k = automatic_count(image) if self.k == AUTO else checked_count(self.k or K)
+            k = automatic_count(image) if self._automatic else checked_count(self.k or K)
             return self._fit(image, k, on_report)
         if self.target_psnr is not None:
             return self._search_psnr(image, self.target_psnr, on_report)
         return self._search_bytes(image, self.target_bytes or 0, on_report)
+
+    @property
+    def _automatic(self) -> bool:
+        return isinstance(self.k, str) and self.k == AUTO
 
     @property
     def refine_steps(self) -> int:
