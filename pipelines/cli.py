@@ -155,19 +155,29 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 class _FitBar:
-    """A progress bar of steps or of seconds, whichever is the budget, with the PSNR."""
+    """A progress bar of steps or of seconds, or of what runs out first, with the PSNR.
+
+    Until the first report, the start is made and kernels are compiled, and it says so.
+    """
 
     def __init__(self, encoding: Encoding, quiet: bool) -> None:
-        self.by_steps = encoding.steps is not None
-        form = "{desc} {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} " + (
-            "its" if self.by_steps else "s"
-        )
-        total = encoding.steps if self.by_steps else encoding.seconds
-        self.bar = tqdm(total=total, bar_format=form + "{postfix}", desc="encode", disable=quiet)
+        self.steps, self.seconds = encoding.steps, encoding.seconds
+        unit = "s" if self.steps is None else "its"
+        form = "{desc} {percentage:3.0f}%|{bar}| "
+        if self.steps is None or self.seconds is None:
+            form += "{n:.4g}/{total:.4g} " + unit
+        self.bar = tqdm(
+            total=self.seconds if self.steps is None else self.steps, disable=quiet,
+            bar_format=form + "{postfix}", desc="encode: start, and compiling",
+        )  # fmt: skip
 
     def show(self, k: int, report: Report) -> None:
-        done = report.step if self.by_steps else report.seconds
-        self.bar.n = min(done, self.bar.total)
+        parts = [
+            done / most
+            for done, most in ((report.step, self.steps), (report.seconds, self.seconds))
+            if most
+        ]
+        self.bar.n = min(max(parts, default=1.0), 1.0) * self.bar.total
         self.bar.set_description_str(f"encode, {k} Gaussians", refresh=False)
         self.bar.set_postfix_str(f"PSNR {report.psnr:.2f} dB, step {report.step}")
 

@@ -31,7 +31,10 @@ class Engine:
         settings = options.settings
         view = View.of((height, width), None, None)
         with runtime.launching():
+            made = step_kernels.make.cache_info().misses
             self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes())
+            if step_kernels.make.cache_info().misses > made:
+                runtime.log.info("compiling the fit of %d channels, or loading it", channels)
             self.work = Workspace(self.kernels, n, channels, view, settings)
             self.state = runtime.array("f32", (n, columns))
             self.state.from_numpy(params.float().cpu().contiguous().numpy())
