@@ -19,8 +19,7 @@ from pipelines import configuration, info
 from pipelines.encoding import AUTO, REFINE, REFINED, SECONDS, Encoding, K
 from pipelines.folder import FAILURES, WHOLE, encode_folder
 from pipelines.inits import DEFAULT, INITS
-from taichi2dgs import doctor, files, pictures, runtime, t2d
-from taichi2dgs.fit import FitResult, Report
+from taichi2dgs import FitInterrupted, FitResult, Report, doctor, files, pictures, runtime, t2d
 from taichi2dgs.refine import STAGES
 from taichi2dgs.render import render
 
@@ -71,12 +70,10 @@ def _encode(options: argparse.Namespace) -> int:
     image = files.read_image(options.image)
     files.check_writable(out)
     runtime.init(options.backend)
-    with _FitBar(encoding, options.quiet) as bar:
-        result = encoding.run(image, bar.show)
-    complete = _save(out, result, image, encoding, options.quiet)
+    result, complete = _fit_and_save(out, image, encoding, options.quiet)
+    if result is None:
+        return 130
     last = result.history[-1]
-    if not complete:
-        print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
     print(
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
         f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
@@ -84,18 +81,29 @@ def _encode(options: argparse.Namespace) -> int:
     return 0 if complete else 130
 
 
-def _save(out: str, result: FitResult, image: Tensor, encoding: Encoding, quiet: bool) -> bool:
-    """Save a fit, refined unless Ctrl-C came or comes; return whether it did not."""
-    if not result.interrupted:
+def _fit_and_save(
+    out: str, image: Tensor, encoding: Encoding, quiet: bool
+) -> tuple[FitResult | None, bool]:
+    """Return the fit that is saved, if any is, and whether Ctrl-C did not come."""
+    result = None
+    try:
+        with _FitBar(encoding, quiet) as bar:
+            result = encoding.run(image, bar.show)
         hidden = quiet or not encoding.refine_steps
-        try:
-            with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
-                encoding.save(out, result.gaussians, image, lambda _: bar.update())
-            return True
-        except KeyboardInterrupt:
-            pass
-    result.gaussians.save(out, encoding.quality)
-    return False
+        with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
+            encoding.save(out, result.gaussians, image, lambda _: bar.update())
+        return result, True
+    except KeyboardInterrupt as stop:
+        result = stop.result if isinstance(stop, FitInterrupted) else result
+        if result is None:
+            raise
+    try:
+        encoding.save_unrefined(out, result.gaussians)
+    except ValueError as error:
+        print(f"taichi2dgs: interrupted; nothing is saved: {error}", file=sys.stderr)
+        return None, False
+    print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
+    return result, False
 
 
 def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
@@ -163,19 +171,29 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 class _FitBar:
-    """A progress bar of steps or of seconds, whichever is the budget, with the PSNR."""
+    """A progress bar of steps or of seconds, or of what runs out first, with the PSNR.
+
+    Until the first report, the start is made and kernels are compiled, and it says so.
+    """
 
     def __init__(self, encoding: Encoding, quiet: bool) -> None:
-        self.by_steps = encoding.steps is not None
-        form = "{desc} {percentage:3.0f}%|{bar}| {n:.4g}/{total:.4g} " + (
-            "its" if self.by_steps else "s"
-        )
-        total = encoding.steps if self.by_steps else encoding.seconds
-        self.bar = tqdm(total=total, bar_format=form + "{postfix}", desc="encode", disable=quiet)
+        self.steps, self.seconds = encoding.steps, encoding.seconds
+        unit = "s" if self.steps is None else "its"
+        form = "{desc} {percentage:3.0f}%|{bar}| "
+        if self.steps is None or self.seconds is None:
+            form += "{n:.4g}/{total:.4g} " + unit
+        self.bar = tqdm(
+            total=self.seconds if self.steps is None else self.steps, disable=quiet,
+            bar_format=form + "{postfix}", desc="encode: start, and compiling",
+        )  # fmt: skip
 
     def show(self, k: int, report: Report) -> None:
-        done = report.step if self.by_steps else report.seconds
-        self.bar.n = min(done, self.bar.total)
+        parts = [
+            done / most
+            for done, most in ((report.step, self.steps), (report.seconds, self.seconds))
+            if most
+        ]
+        self.bar.n = min(max(parts, default=1.0), 1.0) * self.bar.total
         self.bar.set_description_str(f"encode, {k} Gaussians", refresh=False)
         self.bar.set_postfix_str(f"PSNR {report.psnr:.2f} dB, step {report.step}")
 

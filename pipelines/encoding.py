@@ -10,10 +10,11 @@ from pathlib import Path
 from torch import Tensor
 
 from nets.detail import gradient_magnitude
-from pipelines.inits import DEFAULT, initialize
+from pipelines.inits import DEFAULT, INITS, initialize
 from pipelines.sampling import checked_count
-from taichi2dgs import FitOptions, FitResult, Gaussians, Report, t2d
+from taichi2dgs import FitInterrupted, FitOptions, FitResult, Gaussians, Report, t2d
 from taichi2dgs.fit import check_budget, fit
+from taichi2dgs.settings import number, whole
 
 K = 50_000  # unless told
 SECONDS = 10.0  # likewise
@@ -72,17 +73,24 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             object.__setattr__(self, "seconds", SECONDS)
-        check_budget(self.steps, self.seconds)
+        steps, seconds = check_budget(self.steps, self.seconds)
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "seconds", seconds)
+        whole(self.seed, "seed", 0)
         names = [n for n in ("k", "target_psnr", "target_bytes") if getattr(self, n) is not None]
         if len(names) > 1:
             raise ValueError(f"{' and '.join(names)} are given; expected one of them")
-        if self.k is not None and self.k != AUTO:
+        if self.k is not None and not self._automatic:
             checked_count(self.k)
-        if self.target_psnr is not None and not 0 < self.target_psnr < math.inf:
+        if self.target_psnr is not None and not 0 < number(self.target_psnr) < math.inf:
             raise ValueError(f"target_psnr={self.target_psnr!r}; expected a positive number of dB")
-        if self.target_bytes is not None and not 0 < self.target_bytes < math.inf:
+        if self.target_bytes is not None and not 0 < number(self.target_bytes) < math.inf:
             raise ValueError(f"target_bytes={self.target_bytes!r}; expected a positive number")
-        if self.quality not in t2d.QUALITIES:
+        if not isinstance(self.init, str) or self.init not in INITS:
+            raise ValueError(f"init={self.init!r}; expected one of {', '.join(INITS)}")
+        if not isinstance(self.options, FitOptions):
+            raise ValueError(f"options={self.options!r}; expected FitOptions")
+        if not isinstance(self.quality, str) or self.quality not in t2d.QUALITIES:
             raise ValueError(
                 f"quality={self.quality!r}; expected one of {', '.join(t2d.QUALITIES)}"
             )
@@ -101,13 +109,20 @@ class Encoding:
 
         Raises:
             ValueError: an argument does not fit, or no Gaussian fits in target_bytes.
+            FitInterrupted: Ctrl-C came; its `result` is the best that was there. In a search that
+                is a finished fit, but an unfinished one where that alone fits in target_bytes or
+                none has finished. A plain KeyboardInterrupt if there was no step of any fit.
         """
         if self.target_psnr is None and self.target_bytes is None:
-            k = automatic_count(image) if self.k == AUTO else checked_count(self.k or K)
+            k = automatic_count(image) if self._automatic else checked_count(self.k or K)
             return self._fit(image, k, on_report)
         if self.target_psnr is not None:
             return self._search_psnr(image, self.target_psnr, on_report)
         return self._search_bytes(image, self.target_bytes or 0, on_report)
+
+    @property
+    def _automatic(self) -> bool:
+        return isinstance(self.k, str) and self.k == AUTO
 
     @property
     def refine_steps(self) -> int:
@@ -134,7 +149,19 @@ class Encoding:
         """
         data = t2d.encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
         if self.target_bytes is not None and len(data) > self.target_bytes:
-            data = t2d.encode(gaussians, self.quality)  # it was chosen to keep within
+            self.save_unrefined(path, gaussians)  # they were chosen to keep within
+        else:
+            t2d.write(path, data)
+
+    def save_unrefined(self, path: str | Path, gaussians: Gaussians) -> None:
+        """Write Gaussians as they are to a .t2d file.
+
+        Raises:
+            ValueError: it would have more than target_bytes, or cannot be written.
+        """
+        data = t2d.encode(gaussians, self.quality)
+        if self.target_bytes is not None and len(data) > self.target_bytes:
+            raise ValueError(f"{path}: {len(data)} bytes; expected {self.target_bytes} at most")
         t2d.write(path, data)
 
     def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
@@ -148,29 +175,52 @@ class Encoding:
         def off(result: FitResult) -> float:
             return result.history[-1].psnr - target
 
-        found = _search(
-            lambda k: self._fit(image, k, on_report), off, automatic_count(image, target), SLOPE,
-            (-PSNR_WITHIN, PSNR_WITHIN), _most(image),
-        )  # fmt: skip
-        return min(found, key=lambda result: abs(off(result)))
+        def nearest(results: list[FitResult]) -> FitResult:
+            return min(results, key=lambda result: abs(off(result)))
+
+        found: list[FitResult] = []
+        try:
+            _search(
+                found, lambda k: self._fit(image, k, on_report), off,
+                automatic_count(image, target), SLOPE, (-PSNR_WITHIN, PSNR_WITHIN), _most(image),
+            )  # fmt: skip
+        except KeyboardInterrupt as stop:
+            there = found or _unfinished(stop)
+            if not there:
+                raise
+            raise FitInterrupted(nearest(there)) from None
+        return nearest(found)
 
     def _search_bytes(self, image: Tensor, target: int, on_report) -> FitResult:
         def size(result: FitResult) -> int:
             return len(t2d.encode(result.gaussians, self.quality))
 
+        def within(results: list[FitResult]) -> list[FitResult]:
+            """The largest that is small enough, if there is one."""
+            enough = [result for result in results if size(result) <= target]
+            return [max(enough, key=size)] if enough else []
+
+        found: list[FitResult] = []
         least, aim, most = (math.log(share * target) for share in FILLED)
-        found = _search(
-            lambda k: self._fit(image, k, on_report), lambda result: math.log(size(result)) - aim,
-            max(1, round(target / BYTES_EACH[self.quality])), 1.0, (least - aim, most - aim),
-            _most(image),
-        )  # fmt: skip
-        within = [result for result in found if size(result) <= target]
-        if not within:
+        try:
+            _search(
+                found, lambda k: self._fit(image, k, on_report),
+                lambda result: math.log(size(result)) - aim,
+                max(1, round(target / BYTES_EACH[self.quality])), 1.0, (least - aim, most - aim),
+                _most(image),
+            )  # fmt: skip
+        except KeyboardInterrupt as stop:
+            partial = _unfinished(stop)
+            there = within(found) or within(partial) or found or partial
+            if not there:
+                raise
+            raise FitInterrupted(min(there, key=size)) from None
+        if not within(found):
             raise ValueError(
                 f"target_bytes={target}: {min(map(size, found))} bytes are the fewest found; "
                 "expected a larger number"
             )
-        return max(within, key=size)
+        return within(found)[0]
 
 
 def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
@@ -190,13 +240,20 @@ def _most(image: Tensor) -> int:
     return min(image.shape[0] * image.shape[1], t2d.MAX_K)
 
 
+def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
+    """What an interrupted fit has left, if Ctrl-C came in one."""
+    return [stop.result] if isinstance(stop, FitInterrupted) else []
+
+
 def _search(
-    attempt: Callable[[int], FitResult], off: Callable[[FitResult], float], k: int, slope: float,
-    within: tuple[float, float], most: int,
-) -> list[FitResult]:  # fmt: skip
-    """Try numbers of Gaussians until one is off by little enough; return all results.
+    results: list[FitResult], attempt: Callable[[int], FitResult],
+    off: Callable[[FitResult], float], k: int, slope: float, within: tuple[float, float],
+    most: int,
+) -> None:  # fmt: skip
+    """Try numbers of Gaussians until one is off by little enough.
 
     Args:
+        results: to which all results are added, so that an exception leaves those made before it.
         attempt: makes a result.
         off: how far that is from what is wanted; about linear in log k.
         k: the first to try.
@@ -205,16 +262,14 @@ def _search(
         most: the largest k.
     """
     tried: dict[int, float] = {}
-    results = []
     k = max(1, min(k, most))
     while len(results) < TRIES and k not in tried:
         results.append(attempt(k))
         tried[k] = off(results[-1])
-        if within[0] <= tried[k] <= within[1] or results[-1].interrupted:
+        if within[0] <= tried[k] <= within[1]:
             break
         nearest = sorted(tried, key=lambda other: abs(tried[other]))[:2]
         if len(nearest) == 2:
             measured = (tried[nearest[0]] - tried[nearest[1]]) / math.log(nearest[0] / nearest[1])
             slope = min(max(measured, slope / 2), slope * 2)
         k = max(1, min(round(nearest[0] * math.exp(-tried[nearest[0]] / slope)), most))
-    return results

@@ -193,10 +193,8 @@ def agree(out: Path, encoding: Encoding) -> None:
 
 
 def encode_file(path: Path, target: Path, encoding: Encoding) -> FitResult:
-    """Encode one picture file and save it, unless Ctrl-C came, which is raised again."""
+    """Encode one picture file and save it; nothing is saved of it if Ctrl-C comes before."""
     image = files.read_image(path)
     result = encoding.run(image)
-    if result.interrupted:
-        raise KeyboardInterrupt
     encoding.save(target, result.gaussians, image)
     return result

@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from pipelines import prior, sampling
 from pipelines.blocks import blockwise
 from taichi2dgs import Gaussians, limits
 from taichi2dgs.gaussians import MAX_CHANNELS
+from taichi2dgs.pictures import as_image
 
 
 class Init(NamedTuple):
@@ -41,7 +41,7 @@ GAUSSIAN_BYTES, CHANNEL_BYTES = 110, 10
 
 
 def initialize(
-    image: Tensor | np.ndarray,
+    image: Any,
     k: int,
     init: str = DEFAULT,
     seed: int = 0,
@@ -52,7 +52,7 @@ def initialize(
     """Place k Gaussians on an image, ready to be fitted.
 
     Args:
-        image: values in [0, 1]. [H, W, C]
+        image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor. [H, W, C]
         k: number of Gaussians; may exceed the number of pixels.
         init: see `initialize_batch`, as for the rest.
         seed: of the random numbers; the same seed gives the same start.
@@ -65,12 +65,7 @@ def initialize(
     Raises:
         ValueError: an argument is out of range, or weights are missing or damaged.
     """
-    picture = torch.as_tensor(image)
-    if picture.ndim != 3 or not picture.is_floating_point() or 0 in picture.shape:
-        raise ValueError(
-            f"image is {picture.dtype} {list(picture.shape)}; expected floats, [H, W, C]"
-        )
-    batch = picture.permute(2, 0, 1)[None]
+    batch = as_image(image).permute(2, 0, 1)[None]
     return initialize_batch(batch, k, init, seed, sampler=sampler, weights=weights)[0]
 
 

@@ -10,15 +10,16 @@ from taichi2dgs.runtime import init  # isort: skip  (before anything that import
 from taichi2dgs import reference
 from taichi2dgs.encode import encode
 from taichi2dgs.files import read_image, write_image
-from taichi2dgs.fit import FitOptions, FitResult, Report, fit
+from taichi2dgs.fit import fit
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.limits import set_memory_limit
+from taichi2dgs.options import FitInterrupted, FitOptions, FitResult, Report
 from taichi2dgs.render import render
 from taichi2dgs.settings import RenderSettings
 from taichi2dgs.t2d import load
 
 __version__ = "0.1.0"
 __all__ = [
-    "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode", "fit", "init",
-    "load", "read_image", "reference", "render", "set_memory_limit", "write_image",
+    "FitInterrupted", "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode",
+    "fit", "init", "load", "read_image", "reference", "render", "set_memory_limit", "write_image",
 ]  # fmt: skip

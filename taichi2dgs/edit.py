@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from taichi2dgs.settings import number
+
 if TYPE_CHECKING:
     from taichi2dgs.gaussians import Gaussians
 
@@ -19,7 +21,12 @@ def select(gaussians: Gaussians, region: Any) -> Gaussians:
     height, width = gaussians.size
     x, y = gaussians.xy.detach().floor().unbind(1)
     if hasattr(region, "__array__"):  # a tensor has it too
-        mask = torch.as_tensor(region, device=x.device)
+        try:
+            mask = torch.as_tensor(region, device=x.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"region={region!r}; expected booleans, {list(gaussians.size)}"
+            ) from None
         if mask.dtype != torch.bool or tuple(mask.shape) != gaussians.size:
             raise ValueError(
                 f"region is {mask.dtype} {list(mask.shape)}; "
@@ -104,7 +111,7 @@ def _matrix(
     """Return a matrix of one of the stated shapes, or raise ValueError."""
     try:
         values = torch.as_tensor(matrix, device=like.device, dtype=like.dtype)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(f"{name}={matrix!r}; expected rows of numbers") from None
     fits = values.ndim == 2 and values.shape[1] in columns and len(values) > 0
     if not fits or (rows is not None and len(values) not in rows):
@@ -118,10 +125,10 @@ def _matrix(
 def _numbers(region: Any) -> list[float]:
     """Return (top, left, height, width), or raise ValueError."""
     try:
-        numbers = [float(number) for number in region]
-    except (TypeError, ValueError):
+        numbers = [number(part) for part in region]
+    except (TypeError, ValueError, RuntimeError):
         numbers = []
-    if len(numbers) != 4 or not all(math.isfinite(number) for number in numbers):
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise ValueError(
             f"region={region!r}; expected (top, left, height, width) or a mask of its pixels"
         )

@@ -41,6 +41,8 @@ def encode(
 
     Raises:
         ValueError: an argument does not fit, or a file cannot be read.
+        FitInterrupted: Ctrl-C came, a KeyboardInterrupt whose `result.gaussians` are the best that
+            were there. It comes as a plain KeyboardInterrupt before the first step.
     """
     from pipelines.encoding import Encoding
 

@@ -15,7 +15,7 @@ from taichi2dgs.render import View
 from taichi2dgs.workspace import Workspace, lanes
 
 if TYPE_CHECKING:
-    from taichi2dgs.fit import FitOptions
+    from taichi2dgs.options import FitOptions
 
 
 class Engine:
@@ -32,7 +32,10 @@ class Engine:
         settings = options.settings
         view = View.of((height, width), None, None)
         with runtime.launching():
+            made = step_kernels.make.cache_info().misses
             self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes())
+            if step_kernels.make.cache_info().misses > made:
+                runtime.log.info("compiling the fit of %d channels, or loading it", channels)
             self.work = Workspace(self.kernels, n, channels, view, settings)
             self.state = runtime.array("f32", (n, columns))
             self.state.from_numpy(params.float().cpu().contiguous().numpy())
@@ -87,6 +90,13 @@ class Engine:
                     f"a parameter is not finite after step {bad}; lower the learning rates"
                 )
             return self.work.make_room()
+
+    def recover(self) -> None:
+        """Make the lists anew, which an exception may have left of different lengths."""
+        with runtime.launching():
+            runtime.sync()
+            self.work.reserve(self.work.capacity)
+        self.look()
 
     def score(self) -> None:
         """Measure the error of the parameters as they are."""

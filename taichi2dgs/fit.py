@@ -5,87 +5,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from taichi2dgs import pictures
 from taichi2dgs.engine import Engine
 from taichi2dgs.gaussians import Gaussians, morton_order
-from taichi2dgs.settings import RenderSettings
+from taichi2dgs.options import FitInterrupted, FitOptions, FitResult, Report
+from taichi2dgs.settings import number, whole
 
 BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
 REPORTS = 20  # per fit, unless told
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to optimise. Learning rates are in each parameter's own unit, at the first step.
-
-    Args:
-        xy, log_scale, theta, color: learning rates in pixels, log pixels, radians, colour units.
-        beta1, beta2, epsilon: Adam's constants. The usual 0.9 and 0.999 (the configuration "adam")
-            remember longer than a fit of a few hundred steps has use for.
-        settings: how the fitted Gaussians blend; as those that came in if None.
-        report_every: steps between reports; a twentieth of the budget if None.
-    """
-
-    xy: float = 0.3
-    log_scale: float = 0.15
-    theta: float = 0.1
-    color: float = 0.01
-    beta1: float = 0.8
-    beta2: float = 0.9
-    epsilon: float = 1e-8
-    settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
-    report_every: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("xy", "log_scale", "theta", "color", "epsilon"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected a number of 0 or more")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected 0 <= {name} < 1")
-        if self.report_every is not None and self.report_every < 1:
-            raise ValueError(f"report_every={self.report_every!r}; expected 1 or more, or None")
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where a fit stood after `step` steps: wall-clock seconds without compiling, PSNR in dB."""
-
-    step: int
-    seconds: float
-    psnr: float
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit ends with.
-
-    Args:
-        gaussians: the fitted Gaussians, in the order and on the device of those that came in, with
-            the settings that they were fitted for.
-        history: reports from step 0 to the last step.
-        interrupted: whether Ctrl-C ended the fit before its budget did.
-    """
-
-    gaussians: Gaussians
-    history: list[Report]
-    interrupted: bool
+OnReport = Callable[[Report], object]
 
 
 def fit(
-    image: Tensor | np.ndarray,
+    image: Any,
     gaussians: Gaussians,
     *,
     steps: int | None = None,
     seconds: float | None = None,
     target_psnr: float | None = None,
     frozen: Tensor | None = None,
-    on_report: Callable[[Report], object] | None = None,
+    on_report: OnReport | None = None,
     options: FitOptions | None = None,
 ) -> FitResult:
     """Fit Gaussians to an image by Adam on the squared error.
@@ -94,80 +39,97 @@ def fit(
     is the same, bit for bit, for the same input and number of steps.
 
     Args:
-        image: values in [0, 1]. [H, W, C]
+        image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor. [H, W, C]
         gaussians: where to start; their size and channels are those of the image.
         steps: budget in steps.
-        seconds: budget in seconds, in which compiling and `on_report` do not count. With both, the
-            one that runs out first ends the fit.
-        target_psnr: stop at the first report that reaches this PSNR in dB.
+        seconds: budget in seconds, in which compiling, measuring and `on_report` do not count. With
+            both, the one that runs out first ends the fit.
+        target_psnr: stop at the first report that reaches this PSNR in dB, and return the Gaussians
+            of that very report; of those that came in, if they reach it.
         frozen: which Gaussians stay as they are; None for none. bool [N]
         on_report: called with every `Report`.
         options: learning rates, blending and how often to report.
 
     Returns:
-        The fitted Gaussians and the reports. Ctrl-C ends a fit early, with what is there.
+        The fitted Gaussians and the reports.
 
     Raises:
         ValueError: an argument does not fit, or there is no budget.
+        FitInterrupted: Ctrl-C came, a KeyboardInterrupt whose `result` is what was there. It comes
+            as a plain KeyboardInterrupt before the first step, and when Ctrl-C comes twice.
         FloatingPointError: a parameter is no longer finite; the message has the step.
         MemoryError: the Gaussians have grown too large for their tile lists.
     """
-    options = options or FitOptions()
-    options = replace(options, settings=options.settings or gaussians.settings)
+    options = _checked_options(options, gaussians, target_psnr, on_report)
     target = _checked_image(image, gaussians)
-    check_budget(steps, seconds)
+    steps, seconds = check_budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
     held = None if frozen is None else _checked_frozen(frozen, gaussians)[order]
-    run = _Run(Engine(target, gaussians.packed().detach()[order], options, held), steps, seconds)
-    interrupted = run.until_done(target_psnr, on_report)
+    engine = Engine(target, gaussians.packed().detach()[order], options, held)
+    run = _Run(engine, steps, seconds, target_psnr, on_report)
+    interrupted = run.until_done()
     fitted = torch.empty_like(gaussians.packed())
-    fitted[order] = run.engine.params.to(fitted)
-    result = Gaussians.from_packed(fitted, gaussians.size, options.settings)
-    return FitResult(result, run.history, interrupted)
+    fitted[order] = engine.params.to(fitted)
+    result = FitResult(Gaussians.from_packed(fitted, gaussians.size, options.settings), run.history)
+    if interrupted:
+        raise FitInterrupted(result)
+    return result
 
 
-def check_budget(steps: int | None, seconds: float | None) -> None:
-    """Raise ValueError unless steps or seconds, or both, say when a fit ends."""
+def check_budget(steps: int | None, seconds: float | None) -> tuple[int | None, float | None]:
+    """Return when a fit ends; raise ValueError unless steps or seconds, or both, say so."""
     if steps is None and seconds is None:
         raise ValueError("steps and seconds are both None; expected a budget")
-    if steps is not None and (not isinstance(steps, int) or steps < 0):
-        raise ValueError(f"steps={steps!r}; expected a whole number of 0 or more")
-    if seconds is not None and not 0 <= seconds < math.inf:
+    if seconds is not None and not 0 <= number(seconds) < math.inf:
         raise ValueError(f"seconds={seconds!r}; expected 0 or more")
+    return (
+        None if steps is None else whole(steps, "steps", 0),
+        None if seconds is None else number(seconds),
+    )
 
 
 class _Run:
-    """The clock, the schedule and the reports of one fit."""
+    """The clock, the schedule and the reports of one fit.
 
-    def __init__(self, engine: Engine, steps: int | None, seconds: float | None) -> None:
+    Without a target, a report on step s reads what launch s + 1 has measured on its way. With one,
+    the parameters of the report may be the last: they are measured before the next launch.
+    """
+
+    def __init__(
+        self, engine: Engine, steps: int | None, seconds: float | None,
+        target_psnr: float | None, on_report: OnReport | None,
+    ) -> None:  # fmt: skip
         self.engine, self.steps, self.seconds = engine, steps, seconds
+        self.target_psnr, self.on_report = target_psnr, on_report
+        self.ahead = 1 if target_psnr is None else 0  # launches beyond the step of a report
         self.history: list[Report] = []
         self.excluded = 0.0
         every = engine.options.report_every
         self.every = every or (None if steps is None else max(1, steps // REPORTS))
+        self.by_clock = seconds is not None and every is None
         self.start = time.perf_counter()
         self.second_of_step = 0.0
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.start - self.excluded
 
-    def until_done(self, target_psnr, on_report) -> bool:
-        """Run to the end of the budget; return whether Ctrl-C came first."""
-        interrupted = False
+    def until_done(self) -> bool:
+        """Run to the end of the budget or the target; return whether Ctrl-C came first."""
         try:
+            self._report(0)  # which the engine has measured
             while not self._is_over():
-                measured = self._batch() and self._due()
-                if measured and self._report(self.engine.done - 1, target_psnr, on_report):
-                    break
+                if self._batch() and self._due():
+                    self._report(self.engine.done - self.ahead)
+            self._report(self.engine.done)
+            return False
         except KeyboardInterrupt:
-            interrupted = True
-        before = time.perf_counter()
-        self.engine.score()
-        self.excluded += time.perf_counter() - before  # measuring is not fitting
-        self._report(self.engine.done, None, on_report)
-        return interrupted
+            self.engine.recover()
+            self._report(self.engine.done)
+            return True
 
     def _is_over(self) -> bool:
+        if self.target_psnr is not None and self.history[-1].psnr >= self.target_psnr:
+            return True
         if self.steps is not None and self.engine.done >= self.steps:
             return True
         return self.seconds is not None and (
@@ -182,8 +144,8 @@ class _Run:
             count = min(count, self.steps - first)
         if self.seconds is not None and self.second_of_step:
             count = min(count, max(1, round((self.seconds - began) / self.second_of_step)))
-        if self.every is not None:  # a report on step s reads what launch s + 1 has measured
-            count = min(count, (1 - first) % self.every or self.every)
+        if self.every is not None:
+            count = min(count, (self.ahead - first) % self.every or self.every)
         for index in range(count):
             at = began + index * self.second_of_step
             engine.step(first + 1 + index, self._rate(first + index, at))
@@ -200,44 +162,58 @@ class _Run:
         return 0.5 * (1 + math.cos(math.pi * used))
 
     def _due(self) -> bool:
-        if self.every is not None:
-            return (self.engine.done - 1) % self.every == 0
-        last = self.history[-1].seconds if self.history else -math.inf
-        return self.elapsed() - last >= (self.seconds or 0) / REPORTS
+        if self.every is not None and (self.engine.done - self.ahead) % self.every == 0:
+            return True
+        since = self.elapsed() - self.history[-1].seconds
+        return self.by_clock and since >= (self.seconds or 0) / REPORTS
 
-    def _report(self, step: int, target_psnr, on_report) -> bool:
-        """Record a report, unless that step has one; return whether the target is reached."""
+    def _report(self, step: int) -> None:
+        """Record a report, unless that step has one."""
         if self.history and self.history[-1].step >= step:
-            return False
-        report = Report(step, self.elapsed(), self.engine.psnr())
+            return
+        before = time.perf_counter()
+        if 0 < step == self.engine.done:
+            self.engine.score()
+        report = Report(step, before - self.start - self.excluded, self.engine.psnr())
         self.history.append(report)
-        if on_report is not None:
-            before = time.perf_counter()
-            on_report(report)
-            self.excluded += time.perf_counter() - before
-        return target_psnr is not None and report.psnr >= target_psnr
+        if self.on_report is not None:
+            self.on_report(report)
+        self.excluded += time.perf_counter() - before  # measuring is not fitting
 
 
-def _checked_image(image: Tensor | np.ndarray, gaussians: Gaussians) -> Tensor:
+def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: Any) -> FitOptions:
+    """Return the options with the settings that hold, or raise ValueError."""
+    if not isinstance(gaussians, Gaussians):
+        raise ValueError(f"gaussians is a {type(gaussians).__name__}; expected Gaussians")
+    if not len(gaussians):
+        raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
+    if options is not None and not isinstance(options, FitOptions):
+        raise ValueError(f"options={options!r}; expected FitOptions, or None")
+    if target_psnr is not None and math.isnan(number(target_psnr)):
+        raise ValueError(f"target_psnr={target_psnr!r}; expected a number of dB, or None")
+    if on_report is not None and not callable(on_report):
+        raise ValueError(f"on_report={on_report!r}; expected a function, or None")
+    options = options or FitOptions()
+    return replace(options, settings=options.settings or gaussians.settings)
+
+
+def _checked_image(image: Any, gaussians: Gaussians) -> Tensor:
     """Return the image as a float32 tensor, or raise ValueError."""
-    target = torch.as_tensor(image)
+    target = pictures.as_image(image)
     shape = (*gaussians.size, gaussians.channels)
     if tuple(target.shape) != shape:
         raise ValueError(
             f"image has shape {list(target.shape)}; expected {list(shape)}, as the gaussians say"
         )
-    if not target.is_floating_point():
-        raise ValueError(f"image is {target.dtype}; expected floating point values in [0, 1]")
-    if not bool(torch.isfinite(target).all()):
-        raise ValueError("image has values that are not finite; expected values in [0, 1]")
-    if not len(gaussians):
-        raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
-    return target.detach().to(torch.float32)
+    return target
 
 
 def _checked_frozen(frozen: Tensor, gaussians: Gaussians) -> Tensor:
     """Return a mask on the device of the Gaussians, or raise ValueError."""
-    mask = torch.as_tensor(frozen)
+    try:
+        mask = torch.as_tensor(frozen)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"frozen={frozen!r}; expected booleans, [{len(gaussians)}]") from None
     if mask.shape != (len(gaussians),) or mask.dtype != torch.bool:
         raise ValueError(
             f"frozen is {mask.dtype} {list(mask.shape)}; expected torch.bool [{len(gaussians)}]"

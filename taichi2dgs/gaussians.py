@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import edit
-from taichi2dgs.settings import DEFAULT, RenderSettings
+from taichi2dgs.settings import DEFAULT, RenderSettings, wholes
 
 MAX_CHANNELS = 16
+GEOMETRY = 5  # columns of packed parameters before those of colour
+MAX_SIDE = 2**31 - 1  # pixels, which kernels count in 32 bits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussians:
     """N two-dimensional Gaussians and the size of the picture that they stand for.
 
@@ -64,8 +66,17 @@ class Gaussians:
         return self.color.shape[1]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
-        """Return the same Gaussians on another device, or of another float type."""
-        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
+        """Return the same Gaussians on another device, or of another float type.
+
+        Raises:
+            ValueError: torch has no such device, or the type is neither float32 nor float64.
+        """
+        try:
+            parts = {name: t.to(device=device, dtype=dtype) for name, t in self._tensors()}
+        except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(f"device={device!r}, dtype={dtype!r}: {reason}") from error
+        return replace(self, **parts)
 
     def detach(self) -> Gaussians:
         """Return the same Gaussians without their autograd history."""
@@ -79,8 +90,16 @@ class Gaussians:
     def from_packed(
         cls, params: Tensor, size: tuple[int, int], settings: RenderSettings = DEFAULT
     ) -> Gaussians:
-        """Return the Gaussians of a packed tensor. [N, 5 + C]"""
-        parts = params.split([2, 2, 1, params.shape[1] - 5], dim=1)
+        """Return the Gaussians of a packed tensor. [N, 5 + C]
+
+        Raises:
+            ValueError: it is of another shape or type, or the size is none.
+        """
+        if not isinstance(params, Tensor):
+            raise ValueError(f"params is a {type(params).__name__}; expected a torch tensor")
+        if params.ndim != 2 or params.shape[1] <= GEOMETRY:
+            raise ValueError(f"params has shape {list(params.shape)}; expected [N, 5 + C]")
+        parts = params.split([2, 2, 1, params.shape[1] - GEOMETRY], dim=1)
         xy, log_scale, theta, color = (part.contiguous() for part in parts)
         return cls(xy, log_scale, theta[:, 0], color, size, settings)
 
@@ -194,19 +213,20 @@ def morton_order(xy: Tensor, size: tuple[int, int]) -> Tensor:
 
 def checked_size(size: object, name: str) -> tuple[int, int]:
     """Return (height, width) as two positive ints, or raise ValueError naming the argument."""
-    try:
-        height, width = (int(extent) for extent in size)  # type: ignore[attr-defined]
-        whole = all(int(extent) == extent for extent in size)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={size!r}; expected (height, width) in pixels") from None
-    if not whole or height < 1 or width < 1:
-        raise ValueError(f"{name}={size!r}; expected two positive whole numbers of pixels")
-    return height, width
+    extents = wholes(size, 2)
+    if extents is None or not all(1 <= extent <= MAX_SIDE for extent in extents):
+        raise ValueError(
+            f"{name}={size!r}; expected two positive whole numbers of pixels, (height, width)"
+        )
+    return extents[0], extents[1]
 
 
 def _check_tensor(name: str, tensor: object, shape: tuple, like: Tensor) -> None:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} is a {type(tensor).__name__}; expected a torch tensor")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "meta" if tensor.is_meta else tensor.layout
+        raise ValueError(f"{name} is a {kind} tensor; expected a dense one with values")
     text = "[" + ", ".join("C" if extent is None else str(extent) for extent in shape) + "]"
     fits = len(shape) == tensor.ndim and all(
         want in (None, got) for want, got in zip(shape, tensor.shape, strict=True)

@@ -135,7 +135,7 @@ def values(image: Any) -> Tensor:
     if len(shape) not in (2, 3) or 0 in shape or whole.shape[2] > MAX_CHANNELS:
         raise ValueError(
             f"image has shape {shape}; "
-            f"expected [H, W] or [H, W, C] with up to {MAX_CHANNELS} channels"
+            f"expected [H, W] or [H, W, C], not [C, H, W], with up to {MAX_CHANNELS} channels"
         )
     if not bool(torch.isfinite(whole).all()):
         raise ValueError("image has values that are not finite; expected [0, 1]")

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs.fit import FitOptions, fit
-from taichi2dgs.gaussians import Gaussians, morton_order
+from taichi2dgs.fit import fit
+from taichi2dgs.gaussians import GEOMETRY, Gaussians, morton_order
+from taichi2dgs.options import FitInterrupted, FitOptions
 from taichi2dgs.quantise import Precision, quantise
 
-CENTRES, GEOMETRY = 2, 5  # columns of packed parameters
+CENTRES = 2  # columns of packed parameters
 GROUPS = 4  # of Gaussians, each rounded before the next
 RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small: the fit has ended
 STAGES = 2 * GROUPS  # fits, after each of which more is rounded
@@ -51,9 +52,10 @@ def refine(
     for number, (rows, columns, frozen, options) in enumerate(stages):
         gaussians = rounded(gaussians, precision, rows, columns)
         share = steps * (number + 1) // STAGES - steps * number // STAGES
-        result = fit(image, gaussians, steps=share, frozen=frozen, options=options)
-        if result.interrupted:
-            raise KeyboardInterrupt
+        try:
+            result = fit(image, gaussians, steps=share, frozen=frozen, options=options)
+        except FitInterrupted:  # whose result is half rounded: of no use to anyone
+            raise KeyboardInterrupt from None
         gaussians = result.gaussians
         if on_stage is not None:
             on_stage(number + 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from taichi2dgs import footprint, limits, runtime
 from taichi2dgs.gaussians import Gaussians, checked_size
-from taichi2dgs.settings import RenderSettings
+from taichi2dgs.settings import RenderSettings, wholes
 
 SHAPES = ("scale-rotation", "cholesky")
 MAX_SIDE = 10**9  # pixels; beyond it, pixel numbers no longer fit the integers of the kernels
@@ -48,10 +48,12 @@ class View:
         pitch_x, pitch_y = picture[1] / width, picture[0] / height
         if crop is None:
             return cls(0, 0, width, height, pitch_x, pitch_y)
-        try:
-            top, left, rows, columns = (int(number) for number in crop)
-        except (TypeError, ValueError):
-            raise ValueError(f"crop={crop!r}; expected (top, left, height, width)") from None
+        box = wholes(crop, 4)
+        if box is None:
+            raise ValueError(
+                f"crop={crop!r}; expected (top, left, height, width), whole numbers of pixels"
+            )
+        top, left, rows, columns = box
         inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
         if not inside or rows < 1 or columns < 1:
             raise ValueError(f"crop={crop!r} does not lie in an image of {height}x{width}")

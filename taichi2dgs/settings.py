@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,32 @@ def whole(value: object, name: str, least: int, most: int | None = None) -> int:
     return number
 
 
+def wholes(values: object, count: int) -> tuple[int, ...] | None:
+    """Return so many whole numbers, which may come as floats, as ints; None if they are not."""
+    if isinstance(values, str | bytes):
+        return None
+    try:
+        given = list(values)  # type: ignore[call-overload]
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    reals = [number(value) for value in given]
+    if len(reals) != count or not all(real.is_integer() for real in reals):
+        return None
+    return tuple(int(value) for value in given)
+
+
+def number(value: object) -> float:
+    """Return a number as a float; what is no number as NaN, which lies in no range."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of NumPy or torch
+        value = value.item()  # type: ignore[attr-defined]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return math.nan
+
+
 @dataclass(frozen=True)
 class RenderSettings:
     """How Gaussians are blended.
@@ -51,11 +78,13 @@ class RenderSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "top_k", whole(self.top_k, "top_k", 1, MAX_TOP_K))
-        if not 0 < self.cutoff <= 12:
+        if not 0 < number(self.cutoff) <= 12:
             raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
-        if not 0 < self.eps < math.inf:
+        if not 0 < number(self.eps) < math.inf:
             raise ValueError(f"eps={self.eps!r}; expected a positive number")
-        if self.blend not in BLENDS:
+        for name in ("cutoff", "eps"):
+            object.__setattr__(self, name, number(getattr(self, name)))
+        if not isinstance(self.blend, str) or self.blend not in BLENDS:
             raise ValueError(f"blend={self.blend!r}; expected one of {', '.join(BLENDS)}")
 
     def but(self, **changes: Any) -> RenderSettings:

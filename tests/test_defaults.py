@@ -43,7 +43,7 @@ def expected(picture) -> dict[str, list[torch.Tensor]]:
 
 @pytest.mark.parametrize("init", sorted(pipelines.INITS))
 def test_starts_do_not_depend_on_torchs_defaults(picture, expected, other_default, init):
-    pipelines.inits._network.cache_clear()
+    pipelines.inits._loaded.cache_clear()
     for one, before in zip(
         pipelines.initialize_batch(picture, [30, 90], init), expected[init], strict=True
     ):
@@ -51,7 +51,7 @@ def test_starts_do_not_depend_on_torchs_defaults(picture, expected, other_defaul
 
 
 def test_a_network_loaded_under_another_default_stays_right(picture, expected):
-    pipelines.inits._network.cache_clear()
+    pipelines.inits._loaded.cache_clear()
     torch.set_default_dtype(torch.float64)
     try:
         pipelines.initialize_batch(picture, 9)
@@ -80,7 +80,7 @@ def test_methods_do_not_depend_on_torchs_defaults(picture, other_default, name):
 
 
 def test_the_first_prior_start_leaves_torchs_random_numbers_alone(picture):
-    pipelines.inits._network.cache_clear()
+    pipelines.inits._loaded.cache_clear()
     before = torch.get_rng_state()
     pipelines.initialize_batch(picture, 9, "prior")
     assert torch.equal(torch.get_rng_state(), before)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import scatter
@@ -124,6 +125,11 @@ def test_a_render_is_finite_and_of_its_size(g, size, blend):
         (lambda g: g.select("all"), "region='all'"),
         (lambda g: g.select(torch.ones(4, 4, dtype=torch.bool)), r"region is .* \[4, 4\]"),
         (lambda g: g.select(torch.ones(8, 9)), "region is torch.float32"),
+        (lambda g: g.select((0, 0, 10**400, 1)), "region="),
+        (lambda g: g.select(("0", "0", "4", "4")), "region="),
+        (lambda g: g.select(np.array(["a"])), "region="),
+        (lambda g: g.transform([[10**400, 0, 0], [0, 1, 0]]), "matrix="),
+        (lambda g: g.transform([[1, 0, 0], [0, 1, 0]], size=(math.inf, 3)), "size="),
         (lambda g: g.transform([[1, 0], [0, 1]]), r"matrix has shape \[2, 2\]; expected \[2, 3\]"),
         (lambda g: g.transform([[1, 1, 0], [1, 1, 0]]), "squashes the plane"),
         (lambda g: g.transform([[1, 0, math.nan], [0, 1, 0]]), "expected finite numbers"),

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import environment
@@ -67,15 +68,12 @@ def test_search_needs_no_straight_line():
     """A curve that saturates, seen through a stub of a fit."""
 
     class Stub:
-        interrupted = False
-
         def __init__(self, k):
             self.psnr = 20 + 5 * math.log(k) - 0.12 * math.log(k) ** 2
 
     for target in (31.0, 45.0, 57.0):
-        found = encoding._search(
-            Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6
-        )
+        found: list = []
+        encoding._search(found, Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6)
         assert abs(found[-1].psnr - target) <= 0.5 and len(found) <= 4
 
 
@@ -90,11 +88,46 @@ def test_search_needs_no_straight_line():
         ({"target_bytes": 0}, "target_bytes=0; expected a positive number"),
         ({"quality": "best"}, "quality='best'; expected one of lossless"),
         ({"steps": -1}, "steps=-1"),
+        ({"steps": 2.0}, "steps=2.0; expected a whole number of 0 or more"),
+        ({"seconds": "two"}, "seconds='two'; expected 0 or more"),
+        ({"seconds": math.inf}, "seconds=inf"),
+        ({"seed": None}, "seed=None; expected a whole number"),
+        ({"seed": -1}, "seed=-1"),
+        ({"k": 5.0}, "k=5.0"),
+        ({"k": [5]}, r"k=\[5\]"),
+        ({"target_psnr": "38"}, "target_psnr='38'; expected a positive number of dB"),
+        ({"target_bytes": 10**400}, "target_bytes="),
+        ({"init": ["prior"]}, "init="),
+        ({"quality": ["high"]}, "quality="),
     ],
 )
 def test_bad_arguments_are_named(photograph, arguments, message):
     with pytest.raises(ValueError, match=message):
         taichi2dgs.encode(photograph, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("absent.png", "absent.png"),
+        (5, "image is a int; expected a path, PIL image, array or tensor"),
+        (None, "image is a NoneType"),
+        (torch.full((8, 8, 3), 255.0), "image has floats from 255 to 255"),
+        (torch.zeros(3, 40, 50), r"image has shape \[3, 40, 50\]; expected .*not .C, H, W"),
+    ],
+)
+def test_what_is_no_picture_is_named(image, message):
+    with pytest.raises(ValueError, match=message):
+        taichi2dgs.encode(image, 5, steps=0, init="random")
+
+
+def test_numbers_of_numpy_are_numbers(photograph):
+    g = taichi2dgs.encode(
+        photograph[:20, :30].numpy(), np.int64(30), steps=np.uint8(2), seconds=np.float32(9),
+        seed=np.int32(3), init="random",
+    )  # fmt: skip
+    same = taichi2dgs.encode(photograph[:20, :30], 30, steps=2, seconds=9, seed=3, init="random")
+    assert len(g) == 30 and torch.equal(g.xy.round(), same.xy.round())
 
 
 @pytest.mark.parametrize("name", ["position", "attributes"])

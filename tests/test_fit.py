@@ -2,18 +2,23 @@
 
 import dataclasses
 import math
-import signal
-import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 from conftest import scatter
+from PIL import Image
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics, reference, workspace
+from taichi2dgs import (
+    FitOptions,
+    Gaussians,
+    RenderSettings,
+    metrics,
+    reference,
+    workspace,
+)
 from taichi2dgs import fit as fit_function
 from taichi2dgs.engine import Engine
 from taichi2dgs.workspace import Workspace
@@ -139,47 +144,6 @@ def test_gaussians_that_see_nothing_stay(photograph):
     assert torch.equal(fitted.packed()[7], start.packed()[7])
 
 
-def test_seconds_are_kept_and_the_schedule_ends(photograph):
-    reports = []
-    result = fit_function(
-        photograph,
-        pipelines.initialize(photograph, 500, "gradient"),
-        seconds=0.6,
-        on_report=reports.append,
-    )
-    assert reports == result.history and len(reports) > 3
-    # One step may overrun by half its length; 3 s would mean that the compiler was on the clock.
-    assert 0.3 < result.history[-1].seconds < 3
-    assert result.history[-1].psnr > result.history[0].psnr
-
-
-def test_callbacks_do_not_use_up_the_seconds(photograph):
-    start = pipelines.initialize(photograph, 200, "gradient")
-    began = time.perf_counter()
-    result = fit_function(photograph, start, seconds=1.0, on_report=lambda report: time.sleep(0.3))
-    awake = time.perf_counter() - began - 0.3 * len(result.history)
-    assert 0.5 < result.history[-1].seconds <= awake  # else it would be longer by the sleep
-
-
-def test_target_psnr_stops_early(photograph):
-    start = pipelines.initialize(photograph, 2000, "gradient")
-    result = fit_function(
-        photograph, start, steps=500, target_psnr=28, options=FitOptions(report_every=5)
-    )
-    assert result.history[-1].step < 500 and result.history[-1].psnr >= 28
-
-
-def test_reports_come_at_the_steps_asked_for(photograph):
-    result = fit_function(
-        photograph, pipelines.initialize(photograph, 200, "gradient"), steps=23,
-        options=FitOptions(report_every=10),
-    )  # fmt: skip
-    assert [report.step for report in result.history] == [0, 10, 20, 23]
-    none = fit_function(photograph, result.gaussians, steps=0)
-    assert [report.step for report in none.history] == [0]
-    assert torch.equal(none.gaussians.packed(), result.gaussians.packed())
-
-
 def test_report_means_the_state_after_that_many_steps(photograph):
     """The cosine depends on the budget, so equal schedules need equal learning rates: beta 0."""
     start = pipelines.initialize(photograph, 300, "gradient")
@@ -211,19 +175,10 @@ def test_a_step_out_of_turn_changes_nothing(photograph):
     assert run.done == 2 and not torch.equal(run.params, before)
 
 
-def test_ctrl_c_returns_what_is_there(photograph):
-    start = pipelines.initialize(photograph, 500, "gradient")
-    timer = threading.Timer(0.0, lambda: None)
-
-    def interrupt(report):
-        nonlocal timer
-        if report.step == 0:
-            timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-            timer.start()
-
-    result = fit_function(photograph, start, seconds=60, on_report=interrupt)
-    assert result.interrupted and 0 < result.history[-1].seconds < 30
-    assert result.history[-1].psnr > result.history[0].psnr
+def test_finer_budget_ends_better(photograph):
+    start = pipelines.initialize(photograph, 1000, "gradient")
+    short, long = (fit_function(photograph, start, steps=n).history[-1].psnr for n in (10, 80))
+    assert long > short
 
 
 def test_numbers_that_run_away_are_reported_with_their_step(photograph):
@@ -239,21 +194,27 @@ def test_gaussians_too_large_for_their_lists_are_an_error():
         fit_function(image, g, steps=1)
 
 
-def test_finer_budget_ends_better(photograph):
-    start = pipelines.initialize(photograph, 1000, "gradient")
-    short, long = (fit_function(photograph, start, steps=n).history[-1].psnr for n in (10, 80))
-    assert long > short
-
-
 @pytest.mark.parametrize(
     ("change", "name"),
     [
         ({}, "budget"), ({"steps": -1}, "steps"), ({"steps": 1.5}, "steps"),
         ({"seconds": float("nan")}, "seconds"),
         ({"steps": 1, "image": torch.zeros(3, 3, 3)}, "image"),
-        ({"steps": 1, "image": torch.zeros(8, 8, 3, dtype=torch.uint8)}, "image"),
+        ({"steps": True}, "steps=True"), ({"steps": "9"}, "steps='9'"),
+        ({"seconds": "1"}, "seconds='1'"), ({"seconds": 10**400}, "seconds=10"),
+        ({"steps": 1, "image": torch.full((8, 8, 3), 255.0)}, "image has floats from 255 to 255"),
         ({"steps": 1, "image": np.full((8, 8, 3), np.nan)}, "image"),
+        ({"steps": 1, "image": torch.zeros(3, 8, 8)}, r"image has shape \[3, 8, 8\]; .*\[8, 8, 3"),
+        ({"steps": 1, "image": torch.zeros(3, 8, 90)}, r"image has shape \[3, 8, 90\]; .*not .C"),
+        ({"steps": 1, "image": 5}, "image is a int"),
+        ({"steps": 1, "image": "absent.png"}, "absent.png"),
         ({"steps": 1, "gaussians": scatter(0, (8, 8))}, "gaussians"),
+        ({"steps": 1, "gaussians": torch.zeros(4, 8)}, "gaussians is a Tensor"),
+        ({"steps": 1, "options": {"xy": 1}}, "options="),
+        ({"steps": 1, "target_psnr": "30"}, "target_psnr='30'"),
+        ({"steps": 1, "target_psnr": math.nan}, "target_psnr=nan"),
+        ({"steps": 1, "on_report": 3}, "on_report=3"),
+        ({"steps": 1, "frozen": "all"}, "frozen='all'"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(change, name):
@@ -262,10 +223,30 @@ def test_bad_arguments_are_named(change, name):
         fit_function(arguments.pop("image"), arguments.pop("gaussians"), **arguments)
 
 
-@pytest.mark.parametrize("change", [{"xy": -1.0}, {"beta1": 1.0}, {"report_every": 0}])
+@pytest.mark.parametrize("change", [
+    {"xy": -1.0}, {"beta1": 1.0}, {"report_every": 0}, {"color": "fast"}, {"beta2": None},
+    {"report_every": 2.5}, {"epsilon": 10**400}, {"settings": {"top_k": 3}},
+])  # fmt: skip
 def test_bad_options_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         FitOptions(**change)
+
+
+def test_pictures_come_as_encode_takes_them(tmp_path, photograph):
+    """A file, a PIL image, 8 bits and NumPy's numbers, in the start and in the fit."""
+    bits = (photograph[:24, :30] * 255).round().to(torch.uint8)
+    Image.fromarray(bits.numpy()).save(tmp_path / "a.png")
+    fitted = [
+        fit_function(picture, pipelines.initialize(picture, np.int64(40), "gradient"), steps=steps)
+        for picture, steps in (
+            (bits.float() / 255, 2), (bits, np.int32(2)), (bits.numpy(), 2),
+            (tmp_path / "a.png", 2), (str(tmp_path / "a.png"), 2),
+            (Image.open(tmp_path / "a.png"), 2), (bits.double().div(255).numpy(), 2),
+        )
+    ]  # fmt: skip
+    first = fitted[0].history
+    for other in fitted[1:]:
+        assert other.history[-1].psnr == pytest.approx(first[-1].psnr, abs=1e-3)
 
 
 def test_kodim13_reaches_the_figure_of_the_readme(kodak, backend):
@@ -277,7 +258,7 @@ def test_kodim13_reaches_the_figure_of_the_readme(kodak, backend):
     assert result.history[-1].psnr > GOLDEN_PSNR - 0.3
 
 
-GOLDEN_PSNR = 0.0
+GOLDEN_PSNR = 40.61  # dB, by the networks that are shipped
 
 
 def test_gaussians_are_fitted_for_their_own_settings_unless_told(photograph):

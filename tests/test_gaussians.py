@@ -1,6 +1,7 @@
 """The data type: validation, conversion."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -37,11 +38,60 @@ def test_length_channels_and_conversion():
         ({"size": (0, 4)}, r"size=\(0, 4\); expected two positive"),
         ({"size": (4,)}, "size="),
         ({"size": None}, "size=None"),
+        ({"size": (math.inf, 4)}, r"size=\(inf, 4\); expected two positive"),
+        ({"size": (4, math.nan)}, "size="),
+        ({"size": (4.5, 4)}, "size="),
+        ({"size": "48"}, "size='48'"),
+        ({"size": (10**400, 4)}, "size="),
+        (
+            {"xy": torch.zeros(5, 2).to_sparse()},
+            "xy is a torch.sparse_coo tensor; expected",
+        ),
+        ({"color": torch.zeros(5, 3, device="meta")}, "color is a meta tensor"),
+        ({"xy": torch.zeros(5, 2, dtype=torch.bfloat16)}, "xy is torch.bfloat16"),
+        ({"settings": "sum"}, "settings='sum'"),
     ],
 )
 def test_bad_fields_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(scatter(5, (8, 8)), **change)
+
+
+def test_gaussians_may_be_compared_and_are_equal_to_themselves_alone():
+    g = scatter(5, (8, 8))
+    assert g == g and g != scatter(5, (8, 8)) and g != "g" and len({g, g}) == 1
+
+
+@pytest.mark.parametrize("size", [(np.int64(8), np.int32(9)), torch.tensor([8, 9]), (8.0, 9.0)])
+def test_sizes_are_whole_numbers_whatever_made_them(size):
+    g = dataclasses.replace(scatter(5, (4, 4)), size=size)
+    assert g.size == (8, 9) and all(type(extent) is int for extent in g.size)
+    assert g.render(size=np.array([4, 5]), crop=(np.int64(0), 0, 2, 3)).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g: g.to("abacus"), "device='abacus', dtype=None: "),
+        (lambda g: g.to(3.5), "device=3.5"),
+        (lambda g: g.to(dtype=torch.float16), "xy is torch.float16; expected float32 or float64"),
+        (lambda g: Gaussians.from_packed([[1.0]], (8, 8)), "params is a list"),
+        (lambda g: Gaussians.from_packed(torch.zeros(8), (8, 8)), r"params has shape \[8\]"),
+        (lambda g: Gaussians.from_packed(torch.zeros(2, 5), (8, 8)), r"params has shape \[2, 5\]"),
+        (lambda g: g.render(crop=(0.9, 0, 4, 4)), r"crop=\(0.9, 0, 4, 4\); expected .top, left"),
+        (lambda g: g.render(crop=(0, 0, math.inf, 4)), "crop="),
+        (lambda g: g.render(crop=5), "crop=5"),
+        (lambda g: g.render(size=(math.inf, 4)), "size="),
+        (lambda g: g.render(top_k="ten"), "top_k='ten'"),
+        (lambda g: g.render(cutoff="wide"), "cutoff='wide'; expected 0 < cutoff <= 12"),
+        (lambda g: g.render(eps=1j), "eps=1j; expected a positive number"),
+        (lambda g: g.render(blend=3), "blend=3; expected one of normalized, sum"),
+        (lambda g: g.render(blend=["sum"]), "blend="),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(scatter(5, (8, 8)))
 
 
 def test_psnr():

@@ -81,8 +81,9 @@ def test_gradient_start_prefers_edges():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [((torch.zeros(4, 4, 3), 0), "k"), ((torch.zeros(4, 4, 3), 2.0), "k"),
-     ((torch.zeros(4, 4, 3), 1, "best"), "init"), ((torch.zeros(4, 4), 1), "image"),
-     ((torch.zeros(4, 4, 3, dtype=torch.uint8), 1), "image")],
+     ((torch.zeros(4, 4, 3), 1, "best"), "init"), ((torch.zeros(4), 1), "image"),
+     ((torch.full((4, 4, 3), 255.0), 1), "image has floats from 255 to 255"),
+     ((torch.zeros(3, 40, 40), 1), "image has shape")],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments, name):
     with pytest.raises(ValueError, match=name):

@@ -28,6 +28,7 @@ from taichi2dgs import (
 )
 from taichi2dgs.files import as_image
 from taichi2dgs.fit import check_budget
+from taichi2dgs.options import FitInterrupted
 from taichi2dgs.render import View, render_packed
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
@@ -139,6 +140,7 @@ def run(
 
     Raises:
         ValueError: an argument does not fit.
+        FitInterrupted: Ctrl-C came; see `taichi2dgs.fit`.
         ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
     """
     check_budget(steps, seconds)
@@ -208,7 +210,10 @@ class _Run:
         except KeyboardInterrupt:
             interrupted = True
         self._report(self.render())
-        return FitResult(self.gaussians(), self.history, interrupted)
+        result = FitResult(self.gaussians(), self.history)
+        if interrupted:
+            raise FitInterrupted(result)
+        return result
 
     def _elapsed(self) -> float:
         """Seconds of fitting. A device runs behind, so it is waited for now and then."""

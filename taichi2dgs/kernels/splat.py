@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import binning, maths, selection
+from taichi2dgs.kernels import channels as per_channel
 from taichi2dgs.kernels.binning import GEOMETRY, RECORD, UX, UY, VX, VY, array
 
 
@@ -40,6 +41,8 @@ def make(
     chosen = selection.make(channels, top_k, blend, lanes, real)
     rows, get, put, distance = chosen.rows, chosen.get, chosen.put, chosen.distance
     may_count, weight_of = chosen.may_count, chosen.weight_of
+    colors = per_channel.make(channels, normalized, lanes, real, chosen)
+    add = colors.add
     registers = ti.types.vector(rows.count, real)
     offsets = [float(lane) for lane in range(lanes)]
 
@@ -72,8 +75,7 @@ def make(
     def blend_found(state: array, unit, begin, found, x, y, packed: array, hits: array,
                     weights: array, cutoff, eps):  # fmt: skip
         """Leave the colours in the state; return 1 / denominator of each lane."""
-        for k in ti.static(range(rows.total, rows.d_out)):
-            put(state, unit, k, reals(0))
+        colors.set_zero(state, unit)
         if ti.static(normalized):
             chosen.count_ties(state, unit)
         for n in range(found):
@@ -87,29 +89,18 @@ def make(
                 w = weight_of(state, unit, q)
                 if ti.static(wide):
                     weights[begin + n, 0] = w
-                put(state, unit, rows.total, get(state, unit, rows.total) + w)
-                for c in ti.static(range(channels)):
-                    out = get(state, unit, rows.out + c)
-                    put(state, unit, rows.out + c, out + w * packed[e][RECORD + c])
+                colors.accumulate(state, unit, e, w, packed)
         scale = reals(1)
         if ti.static(normalized):
             scale = 1 / (get(state, unit, rows.total) + eps)
-            for c in ti.static(range(channels)):
-                put(state, unit, rows.out + c, get(state, unit, rows.out + c) * scale)
+            colors.scale_rows(state, unit, rows.out, scale)
         return scale
 
     @ti.func
     def push(state: array, unit, e, x, y, w, packed: array, sums: array, grads: array):
         """Add to entry e what a span sends back: d_out is already divided by the denominator."""
         u, v = chosen.whitened(packed, e, x, y)
-        d_weight = reals(0)
-        for c in ti.static(range(channels)):
-            d_out = get(state, unit, rows.d_out + c)
-            relative = reals(0) + packed[e][RECORD + c]
-            if ti.static(normalized):
-                relative -= get(state, unit, rows.out + c)
-            d_weight += d_out * relative
-            add(sums, grads, e, GEOMETRY + c, w * d_out)
+        d_weight = colors.push_colors(state, unit, e, w, packed, sums, grads)
         h = real(-0.5) * w * d_weight
         hu, hv = h * u, h * v
         add(sums, grads, e, 0, hu)
@@ -117,14 +108,6 @@ def make(
         add(sums, grads, e, 2, hu * u)
         add(sums, grads, e, 3, hu * v)
         add(sums, grads, e, 4, hv * v)
-
-    @ti.func
-    def add(sums: array, grads: array, e, j: ti.template(), value):
-        """One thread owns a tile on CPU, where `+=` would be a needless atomic."""
-        if ti.static(wide):
-            sums[e, j] = sums[e, j] + value
-        else:
-            grads[e][j] += value[0]
 
     @ti.func
     def push_found(state: array, unit, begin, found, x, y, packed: array, hits: array,
@@ -148,27 +131,7 @@ def make(
         "fit" read it as the target and write the squared error of the clamped render, per unit;
         "backward" and "fit" fill grads, "fit" with the gradient of half the squared error.
         """
-        pushes = task in ("backward", "fit")
-
-        @ti.func
-        def exchange(state: array, unit, ix, iy, image: array, view):
-            """Bring a span's colours to the image, or the image to the span; return the error."""
-            loss = real(0.0)
-            for c in ti.static(range(channels)):
-                out, d_out = get(state, unit, rows.out + c), reals(0)
-                for lane in ti.static(range(lanes)):
-                    if ix + lane < view.width:
-                        if ti.static(task == "render"):
-                            image[iy, ix + lane, c] = out[lane]
-                        elif ti.static(task == "backward"):
-                            d_out[lane] = image[iy, ix + lane, c]
-                        else:
-                            target = image[iy, ix + lane, c]
-                            d_out[lane] = out[lane] - target
-                            error = ti.math.clamp(out[lane], 0, 1) - target
-                            loss += error * error
-                put(state, unit, rows.d_out + c, d_out)
-            return loss
+        pushes, exchange = task in ("backward", "fit"), colors.make_exchange(task)
 
         @ti.func
         def treat(state: array, unit, begin, end, ix, iy, limit, packed: array, hits: array,
@@ -185,8 +148,7 @@ def make(
             )
             loss = exchange(state, unit, ix, iy, image, view)
             if ti.static(pushes):
-                for c in ti.static(range(channels)):
-                    put(state, unit, rows.d_out + c, get(state, unit, rows.d_out + c) * scale)
+                colors.scale_rows(state, unit, rows.d_out, scale)
                 push_found(
                     state, unit, begin, found, x, y, packed, hits, weights, sums, grads,
                     view.cutoff,
@@ -203,8 +165,7 @@ def make(
                 fits = bins.fits(starts, packed, view)
                 if ti.static(wide and pushes):
                     for e in range(starts[unit], starts[unit + 1] if fits else starts[unit]):
-                        for j in ti.static(range(GEOMETRY + channels)):
-                            sums[e, j] = reals(0)
+                        colors.clear_sums(sums, e)
                 last = (unit + 1) * spans if fits else 0
                 for s in range(unit * spans, last):
                     t, ix, iy = span_of(s, view)
@@ -225,8 +186,7 @@ def make(
                         loss += error
                 if ti.static(wide and pushes):
                     for e in range(starts[unit], starts[unit + 1] if fits else starts[unit]):
-                        for j in ti.static(range(GEOMETRY + channels)):
-                            grads[e][j] = sums[e, j].sum()
+                        colors.sum_lanes(sums, grads, e)
                 if ti.static(task in ("score", "fit")):
                     losses[unit] = loss
 

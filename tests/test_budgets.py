@@ -1,0 +1,177 @@
+"""Budgets of a fit, its reports and targets, and Ctrl-C in one."""
+
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+import pipelines
+from taichi2dgs import FitInterrupted, FitOptions, metrics, workspace
+from taichi2dgs import fit as fit_function
+from taichi2dgs.engine import Engine
+from taichi2dgs.workspace import Workspace
+
+
+def test_seconds_are_kept_and_the_schedule_ends(photograph):
+    reports = []
+    result = fit_function(
+        photograph,
+        pipelines.initialize(photograph, 500, "gradient"),
+        seconds=0.6,
+        on_report=reports.append,
+    )
+    assert reports == result.history and len(reports) > 3
+    # One step may overrun by half its length; 3 s would mean that the compiler was on the clock.
+    assert 0.3 < result.history[-1].seconds < 3
+    assert result.history[-1].psnr > result.history[0].psnr
+
+
+def test_callbacks_do_not_use_up_the_seconds(photograph):
+    start = pipelines.initialize(photograph, 200, "gradient")
+    began = time.perf_counter()
+    result = fit_function(photograph, start, seconds=1.0, on_report=lambda report: time.sleep(0.3))
+    awake = time.perf_counter() - began - 0.3 * len(result.history)
+    assert 0.5 < result.history[-1].seconds <= awake  # else it would be longer by the sleep
+
+
+def test_target_psnr_stops_early(photograph):
+    start = pipelines.initialize(photograph, 2000, "gradient")
+    result = fit_function(
+        photograph, start, steps=500, target_psnr=28, options=FitOptions(report_every=5)
+    )
+    assert result.history[-1].step < 500 and result.history[-1].psnr >= 28
+
+
+def test_what_reaches_its_target_is_returned_as_it_came(photograph):
+    """Also Gaussians that one step at the full rate would spoil."""
+    start = fit_function(
+        photograph, pipelines.initialize(photograph, 1000, "gradient"), steps=60
+    ).gaussians
+    for budget in ({"steps": 100}, {"seconds": 60}):
+        result = fit_function(photograph, start, target_psnr=20, **budget)
+        assert [report.step for report in result.history] == [0]
+        assert torch.equal(result.gaussians.packed(), start.packed())
+
+
+@pytest.mark.parametrize("budget", [{"steps": 400}, {"seconds": 30}, {"steps": 400, "seconds": 30}])
+def test_what_is_returned_for_a_target_is_what_was_measured(photograph, budget):
+    start = pipelines.initialize(photograph, 800, "gradient")
+    result = fit_function(photograph, start, target_psnr=26, **budget)
+    last = result.history[-1]
+    assert 0 < last.step < 400 and last.psnr >= 26 > result.history[-2].psnr
+    seen = metrics.psnr(result.gaussians.render(), photograph)
+    assert last.psnr == pytest.approx(seen, abs=2e-4)  # one more step moves it by a hundredth
+
+
+def test_a_target_out_of_reach_changes_nothing(photograph, backend):
+    if backend != "cpu":
+        pytest.skip("float atomics on a GPU add in any order")
+    start = pipelines.initialize(photograph, 800, "gradient")
+    plain = fit_function(photograph, start, steps=40)
+    aimed = fit_function(photograph, start, steps=40, target_psnr=90)
+    assert torch.equal(aimed.gaussians.packed(), plain.gaussians.packed())
+    for one, other in zip(aimed.history, plain.history, strict=True):
+        assert one.step == other.step and one.psnr == pytest.approx(other.psnr, abs=1e-4)
+
+
+def test_with_both_budgets_reports_follow_what_runs_out_first(photograph):
+    start = pipelines.initialize(photograph, 500, "gradient")
+    result = fit_function(photograph, start, steps=10**7, seconds=0.6)
+    assert len(result.history) > 3 and result.history[-1].step < 10**7
+    began = time.perf_counter()
+    stopped = fit_function(photograph, start, steps=10**7, seconds=60, target_psnr=22)
+    assert stopped.history[-1].psnr >= 22 and time.perf_counter() - began < 30
+    few = fit_function(photograph, start, steps=40, seconds=600)
+    assert [report.step for report in few.history] == [*range(0, 41, 2)]
+
+
+def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch):
+    """One cosine, whether steps or seconds measure it."""
+    rates = []
+    step = Engine.step
+
+    def noted(self, number, rate):
+        if number:
+            rates.append(rate)
+        step(self, number, rate)
+
+    monkeypatch.setattr(Engine, "step", noted)
+    start = pipelines.initialize(photograph, 200, "gradient")
+    for budget in ({"steps": 40}, {"seconds": 1.0}, {"steps": 10**7, "seconds": 1.0}):
+        rates.clear()
+        fit_function(photograph, start, **budget)
+        assert rates[0] > 0.99 and rates[-1] < 0.1, budget
+
+
+def test_reports_come_at_the_steps_asked_for(photograph):
+    result = fit_function(
+        photograph, pipelines.initialize(photograph, 200, "gradient"), steps=23,
+        options=FitOptions(report_every=10),
+    )  # fmt: skip
+    assert [report.step for report in result.history] == [0, 10, 20, 23]
+    none = fit_function(photograph, result.gaussians, steps=0)
+    assert [report.step for report in none.history] == [0]
+    assert torch.equal(none.gaussians.packed(), result.gaussians.packed())
+
+
+def test_ctrl_c_raises_with_what_is_there(photograph):
+    start = pipelines.initialize(photograph, 500, "gradient")
+    timer = threading.Timer(0.0, lambda: None)
+
+    def interrupt(report):
+        nonlocal timer
+        if report.step == 0:
+            timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+            timer.start()
+
+    with pytest.raises(FitInterrupted) as raised:
+        fit_function(photograph, start, seconds=60, on_report=interrupt)
+    assert isinstance(raised.value, KeyboardInterrupt)
+    result = raised.value.result
+    assert 0 < result.history[-1].seconds < 30
+    assert result.history[-1].psnr > result.history[0].psnr
+    seen = metrics.psnr(result.gaussians.render(), photograph)
+    assert result.history[-1].psnr == pytest.approx(seen, abs=1e-3)
+
+
+def test_ctrl_c_at_any_place_leaves_a_measured_result(photograph, monkeypatch):
+    """While lists grow, and while the last report is made: what is there is whole."""
+    start = pipelines.initialize(photograph, 800, "gradient")
+    start.log_scale.sub_(1.5)
+    reserve, asked = Workspace.reserve, []
+
+    def interrupted(self, capacity):
+        reserve(self, capacity)
+        asked.append(capacity)
+        if len(asked) == 4:  # between one list and the next: the others are as short as before
+            self.hits = workspace.runtime.array("i32", (1,))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workspace, "SPARE", 1.0)
+    monkeypatch.setattr(Workspace, "reserve", interrupted)
+    with pytest.raises(FitInterrupted) as raised:
+        fit_function(photograph, start, steps=12)
+    result = raised.value.result
+    seen = metrics.psnr(result.gaussians.render(), photograph)
+    assert result.history[-1].psnr == pytest.approx(seen, abs=1e-3)
+
+    def at_the_end(report):
+        if report.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(FitInterrupted) as raised:
+        fit_function(photograph, start, steps=3, on_report=at_the_end)
+    assert raised.value.result.history[-1].step == 3
+
+
+def test_a_second_ctrl_c_ends_at_once(photograph, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    start = pipelines.initialize(photograph, 50, "gradient")
+    monkeypatch.setattr(Engine, "recover", interrupt)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        fit_function(photograph, start, steps=3, on_report=interrupt)
+    assert raised.type is KeyboardInterrupt
