@@ -66,7 +66,26 @@ def init(backend: str | None = None) -> str:
             raise RuntimeError(
                 f"backend {running!r} already runs in this process; {chosen!r} needs a new one"
             )
+        _check_options()
         return running
+
+
+def _check_options() -> None:
+    """Raise RuntimeError if Taichi was started, by whomever, with options that break kernels."""
+    global _checked
+    if _checked is owner():
+        return
+    if ti.cfg.default_ip != ti.i32:
+        raise RuntimeError(
+            f"Taichi was started with default_ip={ti.cfg.default_ip.to_string()}; expected i32, as "
+            "the kernels that render are compiled for it"
+        )
+    if ti.cfg.opt_level < 1:
+        raise RuntimeError(
+            f"Taichi was started with opt_level={ti.cfg.opt_level}, where its kernels compute wrong "
+            "values; expected 1 or more"
+        )
+    _checked = owner()
 
 
 def current() -> str | None:
@@ -282,8 +301,8 @@ def _start(name: str) -> str:
     os.environ["TI_SKIP_VERSION_CHECK"] = "ON"
     overridden = os.environ.pop("TI_ARCH", None)
     options: dict = {"fast_math": False, "enable_fallback": False, "unrolling_limit": 0}
-    if not surroundings.can_cache():
-        options["offline_cache"] = False
+    if folder := surroundings.cache_folder():
+        options["offline_cache_file_path"] = folder
     if "TI_LOG_LEVEL" not in os.environ:
         options["log_level"] = "error"
     try:

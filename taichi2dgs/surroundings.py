@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 
@@ -20,18 +21,26 @@ def prepare_import() -> None:
         os.environ[CACHE] = folder if os.path.isabs(folder) else os.devnull
 
 
-def can_cache() -> bool:
-    """Whether Taichi can keep compiled kernels on disk; where it cannot, it crashes at exit."""
+def cache_folder() -> str | None:
+    """Return where Taichi is to keep compiled kernels, or None where its own folder will do.
+
+    It writes there at exit, also where it was told not to, and crashes where it cannot.
+    """
     if os.name == "nt":
-        return True
-    folder = os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or os.path.join(
-        os.environ.get(CACHE, os.path.expanduser("~/.cache")), "taichi", "ticache"
-    )
+        return None
+    base = os.environ.get(CACHE, os.path.expanduser("~/.cache"))
+    own = os.environ.get("TI_OFFLINE_CACHE_FILE_PATH") or os.path.join(base, "taichi", "ticache")
     with contextlib.suppress(OSError):
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    return False
+        os.makedirs(own, exist_ok=True)
+        with tempfile.TemporaryFile(dir=own):
+            return None
+    with contextlib.suppress(OSError):
+        folder = os.path.join(tempfile.gettempdir(), f"taichi2dgs-{os.getuid()}")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        found = os.lstat(folder)  # somebody else's would bring their code into this process
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o77:
+            return folder
+    return tempfile.mkdtemp(prefix="taichi2dgs-")
 
 
 @contextlib.contextmanager
