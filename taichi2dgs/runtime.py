@@ -75,16 +75,14 @@ def _check_options() -> None:
     global _checked
     if _checked is owner():
         return
-    if ti.cfg.default_ip != ti.i32:
-        raise RuntimeError(
-            f"Taichi was started with default_ip={ti.cfg.default_ip.to_string()}; expected i32, as "
-            "the kernels that render are compiled for it"
-        )
-    if ti.cfg.opt_level < 1:
-        raise RuntimeError(
-            f"Taichi was started with opt_level={ti.cfg.opt_level}, where its kernels compute wrong "
-            "values; expected 1 or more"
-        )
+    wrong = {
+        f"default_ip={ti.cfg.default_ip.to_string()}, expected i32": ti.cfg.default_ip != ti.i32,
+        f"opt_level={ti.cfg.opt_level}, expected 1 or more": ti.cfg.opt_level < 1,
+        "real_matrix_scalarize=False, expected True": not ti.cfg.real_matrix_scalarize,
+    }  # the first and the last end in LLVM, the second in wrong pictures
+    for option, bad in wrong.items():
+        if bad:
+            raise RuntimeError(f"Taichi was started with {option} by kernels that render")
     _checked = owner()
 
 

@@ -160,7 +160,9 @@ print(done.returncode, done.stderr, done.stdout.strip())
     assert done.stdout.split()[0] == "0", done.stdout
 
 
-@pytest.mark.parametrize("options", ["default_ip=ti.i64", "default_ip=ti.i16", "opt_level=0"])
+@pytest.mark.parametrize(
+    "options", ["default_ip=ti.i64", "opt_level=0", "real_matrix_scalarize=False"]
+)
 def test_a_runtime_of_the_script_that_cannot_work_is_refused_by_name(options):
     """With 64-bit integers LLVM aborts; at level 0 renders were off by a fifth."""
     code, line = outcome(f"""
