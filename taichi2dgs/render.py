@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -134,9 +135,9 @@ def render_packed(
 
 
 @functools.cache
-def _outside_graphs():
+def _outside_graphs() -> Callable[..., Tensor]:
     """The renderer as `torch.compile` has to call it: between its graphs, as it is."""
-    return torch.compiler.disable(_rendered)
+    return torch.compiler.disable(_rendered)  # type: ignore[return-value]
 
 
 def _rendered(params: Tensor, view: View, settings: RenderSettings, shape: str) -> Tensor:
@@ -169,7 +170,7 @@ class _Render(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs: Tensor):
+    def backward(ctx, *grad_outputs: Tensor):  # type: ignore[override]
         (d_out,) = grad_outputs
         with runtime.launching(ctx.launch.work.owner):
             return ctx.launch.backward(d_out.detach().contiguous()), None, None, None
