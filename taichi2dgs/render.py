@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from taichi2dgs import footprint, limits, runtime
 from taichi2dgs.gaussians import Gaussians, checked_size
@@ -71,7 +75,9 @@ def render(
     eps: float | None = None,
     blend: str | None = None,
 ) -> Tensor:
-    """Render Gaussians to an image, differentiably in xy, log_scale, theta and color.
+    """Render Gaussians to an image, differentiably, once, in xy, log_scale, theta and color.
+
+    `torch.compile` leaves a call between two graphs; `torch.func` and `vmap` refuse it.
 
     Each pixel blends the top_k Gaussians that weigh most there (lower index first on a tie), among
     those whose ellipse at `cutoff` standard deviations covers the pixel's centre; which ones these
@@ -125,6 +131,18 @@ def render_packed(
     Returns:
         The image, on the device of params. [H, W, C]
     """
+    # Only a process that has loaded torch's compiler, which takes seconds, can be compiling.
+    call = _outside_graphs() if "torch._dynamo" in sys.modules else _rendered
+    return call(params, view, settings, shape)
+
+
+@functools.cache
+def _outside_graphs() -> Callable[..., Tensor]:
+    """The renderer as `torch.compile` has to call it: between its graphs, as it is."""
+    return torch.compiler.disable(_rendered)  # type: ignore[return-value]
+
+
+def _rendered(params: Tensor, view: View, settings: RenderSettings, shape: str) -> Tensor:
     channels = params.shape[1] - 5
     limits.check_render(view.height, view.width, channels, len(params), params.element_size())
     if not len(params):  # kernels take no empty arrays; keep the graph
@@ -153,7 +171,8 @@ class _Render(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, *grad_outputs: Tensor):
+    @once_differentiable
+    def backward(ctx, *grad_outputs: Tensor):  # type: ignore[override]
         (d_out,) = grad_outputs
         with runtime.launching(ctx.launch.work.owner):
             return ctx.launch.backward(d_out.detach().contiguous()), None, None, None

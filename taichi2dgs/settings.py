@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_TOP_K = 64
+MIN_EPS = 1.2e-38  # float32 has smaller numbers, but not every device that divides by them
 BLENDS = ("normalized", "sum")
 
 
@@ -67,7 +68,7 @@ class RenderSettings:
         top_k: Gaussians that a pixel may blend, the nearest in units of their own scale (1 to 64).
             The "sum" blend takes all.
         cutoff: radius of the support in standard deviations.
-        eps: added to the denominator of the normalised blend.
+        eps: added to the denominator of the normalised blend, 1.2e-38 or more.
         blend: "normalized" (paper Eq. 3) or "sum" (the accumulated sum of GaussianImage).
     """
 
@@ -80,8 +81,8 @@ class RenderSettings:
         object.__setattr__(self, "top_k", whole(self.top_k, "top_k", 1, MAX_TOP_K))
         if not 0 < number(self.cutoff) <= 12:
             raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
-        if not 0 < number(self.eps) < math.inf:
-            raise ValueError(f"eps={self.eps!r}; expected a positive number")
+        if not MIN_EPS <= number(self.eps) < math.inf:
+            raise ValueError(f"eps={self.eps!r}; expected a number of at least {MIN_EPS}")
         for name in ("cutoff", "eps"):
             object.__setattr__(self, name, number(getattr(self, name)))
         if not isinstance(self.blend, str) or self.blend not in BLENDS:

@@ -28,6 +28,9 @@ GEOMETRY = 5
 X, Y, UX, UY, VX, VY, SHEAR, REACH, FALL = range(9)
 RECORD = 9
 
+# A float32 overflows when a scale of exp(44) is squared. At exp(40) a Gaussian is already level
+# over any picture, and at exp(-40) a point.
+MAX_LOG_SCALE = 40.0
 FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
@@ -50,11 +53,15 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     row = ti.types.vector(RECORD, real)
     m = maths.make(real)
 
+    @ti.func
+    def log_scale(params: array, g, j):
+        return ti.math.clamp(params[g, j], -real(MAX_LOG_SCALE), real(MAX_LOG_SCALE))
+
     # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
     @ti.func
     def scale_rotation(params: array, g):
         co, si = m.cos_sin(params[g, 4])
-        s0, s1 = m.exp(params[g, 2]), m.exp(params[g, 3])
+        s0, s1 = m.exp(log_scale(params, g, 2)), m.exp(log_scale(params, g, 3))
         along_x = co * co * s0 * s0 + si * si * s1 * s1
         along_y = si * si * s0 * s0 + co * co * s1 * s1
         return ti.Vector([co / s0, si / s0, -si / s1, co / s1]), 1 / (s0 * s1), along_x, along_y
@@ -194,5 +201,11 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        project=project, scan=scan, fits=fits, fill=fill, tile_of=tile_of, entry_of=entry_of
+        project=project,
+        scan=scan,
+        fits=fits,
+        fill=fill,
+        tile_of=tile_of,
+        entry_of=entry_of,
+        log_scale=log_scale,
     )

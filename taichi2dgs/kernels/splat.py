@@ -215,7 +215,7 @@ def make(
         row[0] = -2 * (records[g, UX] * hu + records[g, VX] * hv)
         row[1] = -2 * (records[g, UY] * hu + records[g, VY] * hv)
         if ti.static(shape == "scale-rotation"):
-            ratio = m.exp(params[g, 3] - params[g, 2])
+            ratio = m.exp(bins.log_scale(params, g, 3) - bins.log_scale(params, g, 2))
             row[2], row[3] = -2 * huu, -2 * hvv
             row[4] = 2 * huv * (ratio - 1 / ratio)
         else:
