@@ -4,8 +4,9 @@ Usage: run.sh python run_kernel.py < job.json
 
 The job has `ptx`, the text of a module with a kernel named "kernel"; `arrays`, of which the kernel
 gets the addresses: [type, values] with a type of Python's `array`; `grid` and `block`, numbers of
-blocks and of threads in each. Prints `error`, the first one that a call returned, with the `call`,
-and `arrays` as the kernel left them.
+blocks and of threads in each; and, if an array is to be given back before the launch, its index
+`freed`. Prints `error`, the first one that a call returned, with the `call`, and `arrays` as the
+kernel left them; after an error in a launch, `after` is what the next call returns.
 """
 
 import array
@@ -13,17 +14,18 @@ import ctypes
 import json
 import sys
 
+POINTER, WORD = ctypes.c_void_p, ctypes.c_uint32
 CALLS = {
     "cuInit": [ctypes.c_int],
-    "cuCtxCreate_v2": [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p],
-    "cuModuleLoadDataEx": [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, *[ctypes.c_void_p] * 2],
-    "cuModuleGetFunction": [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p],
-    "cuMemAlloc_v2": [ctypes.c_void_p, ctypes.c_size_t],
-    "cuMemFree_v2": [ctypes.c_void_p],
-    "cuMemcpyHtoD_v2": [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t],
-    "cuMemcpyDtoH_v2": [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t],
-    "cuLaunchKernel": [ctypes.c_void_p, *[ctypes.c_uint32] * 7, *[ctypes.c_void_p] * 3],
-}  # fmt: skip
+    "cuCtxCreate_v2": [POINTER, ctypes.c_int, POINTER],
+    "cuModuleLoadDataEx": [POINTER, ctypes.c_char_p, WORD, POINTER, POINTER],
+    "cuModuleGetFunction": [POINTER, POINTER, ctypes.c_char_p],
+    "cuMemAlloc_v2": [POINTER, ctypes.c_size_t],
+    "cuMemFree_v2": [POINTER],
+    "cuMemcpyHtoD_v2": [POINTER, POINTER, ctypes.c_size_t],
+    "cuMemcpyDtoH_v2": [POINTER, POINTER, ctypes.c_size_t],
+    "cuLaunchKernel": [POINTER, *[WORD] * 7, POINTER, POINTER, POINTER],
+}
 
 
 class CallError(Exception):
