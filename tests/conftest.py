@@ -10,6 +10,7 @@ import torch
 
 os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
 
+import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, runtime
 
@@ -55,6 +56,13 @@ def photograph() -> torch.Tensor:
     """A 96x128 part of the sample photograph. [H, W, 3]"""
     pytest.importorskip("skimage", reason="needs the extra 'demo' for a photograph")
     return taichi2dgs.read_image("sample:astronaut")[20:116, 160:288].contiguous()
+
+
+@pytest.fixture(scope="session")
+def fitted(photograph) -> taichi2dgs.FitResult:
+    """2,000 Gaussians after 60 steps on the photograph; tests share it, and must not change it."""
+    start = pipelines.initialize(photograph, 2000, "gradient")
+    return taichi2dgs.fit(photograph, start, steps=60)
 
 
 def scatter(
