@@ -15,7 +15,7 @@
  *   FAKECUDA_POISON   1: fresh memory is filled with 0xA5, not with zeros
  *   FAKECUDA_WRONG    1: what PTX calls approximate is one or two units in the last place off
  *   FAKECUDA_POINTERS 1: every pointer is said to be of the device, as for torch's CUDA tensors
- *   FAKECUDA_CONTEXTS 0: calls work in threads that have no current context; else error 201, as real
+ *   FAKECUDA_CONTEXTS 0: calls work in threads without a current context; else error 201, as real
  *   FAKECUDA_LOG      file that gets one line for each module and each launch
  */
 #include <stdarg.h>

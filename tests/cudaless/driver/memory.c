@@ -1,6 +1,6 @@
-/* Device memory of the driver without a GPU: pages of the host that end where the array ends, before
- * one that may not be touched, so that a kernel that reads or writes beyond an array is caught at
- * the byte. What is freed stays forbidden for a while. */
+/* Device memory of the driver without a GPU: pages of the host that end where the array ends,
+ * before one that may not be touched, so that a kernel that reads or writes beyond an array is caught
+ * at the byte. What is freed stays forbidden for a while. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ void describe(const void *address, char *out, size_t size) {
   snprintf(out, size, "near no array");
 }
 
-/* Whether a copy stays within an array. Tensors of the host count where they are said to be ours. */
+/* Whether a copy stays within an array, or is of a tensor of the host that is said to be ours. */
 static int inside(const void *start, size_t n) {
   pthread_mutex_lock(&guard);
   Block *block = block_of(start);
@@ -110,7 +110,10 @@ static int inside(const void *start, size_t n) {
 #define INSIDE(start, n) if (!inside(start, n)) return INVALID_VALUE
 
 API cuMemAlloc_v2(void **out, size_t size) { USABLE; return take(out, size); }
-API cuMemAllocAsync(void **out, size_t size, IGNORED void *stream) { USABLE; return take(out, size); }
+API cuMemAllocAsync(void **out, size_t size, IGNORED void *stream) {
+  USABLE;
+  return take(out, size);
+}
 API cuMemAllocManaged(void **out, size_t size, IGNORED uint32_t flags) {
   USABLE;
   return take(out, size);

@@ -53,7 +53,8 @@ static int compile(Module *module) {
   char flags[400], stem[700], library[720], command[8192];
   snprintf(flags, sizeof flags, "%s%s", setting("FAKECUDA_CFLAGS", "-O1"),
            watching() ? " -DRACES" : "");
-  snprintf(stem, sizeof stem, "%s-%08x", module->stem, (unsigned)hash_of(flags, hash_of(SOURCES, 2166136261u)));
+  unsigned made = hash_of(flags, hash_of(SOURCES, 2166136261u));
+  snprintf(stem, sizeof stem, "%s-%08x", module->stem, made);
   snprintf(library, sizeof library, "%s.so", stem);
   if (access(library, R_OK)) {
     int own = getpid();
