@@ -57,6 +57,8 @@ setup(
         "test": test,
         "bench": bench,
         "docs": docs,
+        "cudaless": ["nvidia-cuda-nvcc>=13", "nvidia-cuda-cuobjdump>=13",
+                     "nvidia-cuda-nvdisasm>=13"],  # assemble kernels; see tests/cudaless
         "dev": [*test, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["taichi2dgs=pipelines.cli:main"]},

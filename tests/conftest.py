@@ -11,6 +11,7 @@ import torch
 
 os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
 
+import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, runtime
 
@@ -73,6 +74,13 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limited
+
+
+@pytest.fixture(scope="session")
+def fitted(photograph) -> taichi2dgs.FitResult:
+    """2,000 Gaussians after 60 steps on the photograph; tests share it, and must not change it."""
+    start = pipelines.initialize(photograph, 2000, "gradient")
+    return taichi2dgs.fit(photograph, start, steps=60)
 
 
 def scatter(

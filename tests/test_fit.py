@@ -66,9 +66,8 @@ def test_equals_adam_through_the_reference(photograph, blend):
         assert float(error.quantile(0.99)) < 1e-3 * float(moved)
 
 
-def test_improves_a_photograph(photograph):
-    start = pipelines.initialize(photograph, 2000, "gradient")
-    result = fit_function(photograph, start, steps=60)
+def test_improves_a_photograph(photograph, fitted):
+    start, result = pipelines.initialize(photograph, 2000, "gradient"), fitted
     psnrs = [report.psnr for report in result.history]
     assert psnrs[-1] > psnrs[0] + 8
     assert result.history[0].step == 0 and result.history[-1].step == 60
@@ -176,8 +175,9 @@ def test_a_step_out_of_turn_changes_nothing(photograph):
 
 
 def test_finer_budget_ends_better(photograph):
-    start = pipelines.initialize(photograph, 1000, "gradient")
-    short, long = (fit_function(photograph, start, steps=n).history[-1].psnr for n in (10, 80))
+    image = photograph[:48, :64].contiguous()
+    start = pipelines.initialize(image, 250, "gradient")
+    short, long = (fit_function(image, start, steps=n).history[-1].psnr for n in (10, 40))
     assert long > short
 
 

@@ -6,9 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from conftest import scatter
 from test_render import compare_renders, special_gaussians
 
-import pipelines
-import taichi2dgs
-from taichi2dgs import Gaussians, footprint, metrics, reference
+from taichi2dgs import footprint, metrics, reference
 from taichi2dgs.render import View
 
 # At 6 standard deviations a support ends at 1.5e-8 of the peak: no pixel hangs on rounding there.
@@ -66,19 +64,14 @@ def test_nothing_changes_at_full_size_and_above():
     assert View.of((30, 40), (60, 10), None).spread == (15 / 12, 0)
 
 
-@pytest.fixture(scope="module")
-def fitted(photograph) -> Gaussians:
-    start = pipelines.initialize(photograph, 2000, "gradient")
-    return taichi2dgs.fit(photograph, start, steps=60).gaussians
-
-
 # Observed, dB against the averaged full render: 40.1, 37.9 and 36.5; without 33.1, 27.5 and 28.4.
 @pytest.mark.parametrize(("size", "least"), [((48, 64), 37), ((24, 32), 34), ((24, 128), 34)])
 def test_a_small_render_is_the_average_of_the_large_one(fitted, size, least):
-    full = fitted.render()
+    small = fitted.gaussians
+    full = small.render()
     average = F.adaptive_avg_pool2d(full.permute(2, 0, 1), size).permute(1, 2, 0)
-    with_it = metrics.psnr(fitted.render(size=size), average.clamp(0, 1))
-    without = metrics.psnr(fitted.render(size=size, antialias=False), average.clamp(0, 1))
+    with_it = metrics.psnr(small.render(size=size), average.clamp(0, 1))
+    without = metrics.psnr(small.render(size=size, antialias=False), average.clamp(0, 1))
     assert with_it > least and with_it > without + 3
 
 
