@@ -20,21 +20,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import costs
-import measure
-import stages
-import table
 import torch
 import torch.nn.functional as F  # noqa: N812
+from common import costs, measure, stages, table
+from common.torch_step import TorchFit
 from torch import Tensor
-from torch_step import TorchFit
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import files, runtime
-from taichi2dgs.engine import Engine
-from taichi2dgs.fit import FitOptions
-from taichi2dgs.gaussians import Gaussians, morton_order
+from taichi2dgs import runtime
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.fit import FitOptions
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.order import morton_order
+from taichi2dgs.storage import files
 
 SIZES = ((256, 256), (512, 512), (1024, 1024), (2048, 2048))
 LARGE = (2160, 3840)  # too, where the backend is one of FAST
@@ -186,7 +185,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         torch_alone = result["torch"]
         parts.append(
             f"The same step at {YARDSTICK[0]}x{YARDSTICK[1]} in torch alone "
-            f"(`benchmarks/torch_step.py`, {torch_alone['device']}):\n"
+            f"(`benchmarks/common/torch_step.py`, {torch_alone['device']}):\n"
             f"{spread(torch_alone['step_ms'])} ms, {torch_alone['times']:.1f} times as long; "
             f"{torch_alone['psnr']:.2f} dB."
         )

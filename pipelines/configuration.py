@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pipelines import fields
-from taichi2dgs import FitOptions
+from taichi2dgs.fitting.options import FitOptions
 
 Config = TypeVar("Config")
 

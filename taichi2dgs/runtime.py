@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from taichi2dgs import surroundings
+from taichi2dgs.settings import BACKENDS
 
 surroundings.prepare_import()
 ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
 
-BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
 VARIABLE = "TAICHI2DGS_BACKEND"
 

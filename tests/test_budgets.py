@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import pipelines
-from taichi2dgs import FitInterrupted, FitOptions, metrics, workspace
+from taichi2dgs import FitInterrupted, FitOptions, metrics
 from taichi2dgs import fit as fit_function
-from taichi2dgs.engine import Engine
-from taichi2dgs.workspace import Workspace
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.rendering import workspace
+from taichi2dgs.rendering.workspace import Workspace
 
 
 def test_seconds_are_kept_and_the_schedule_ends(photograph):

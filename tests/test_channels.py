@@ -9,8 +9,9 @@ from conftest import scatter
 from test_fit import adam_by_torch
 
 import pipelines
-from taichi2dgs import FitOptions, RenderSettings, fit, metrics, reference
+from taichi2dgs import FitOptions, RenderSettings, fit, metrics
 from taichi2dgs.kernels.channels import UNROLLED
+from taichi2dgs.rendering import reference
 
 CHANNELS = UNROLLED + 2
 

@@ -10,10 +10,12 @@ import torch
 from conftest import environment
 
 import taichi2dgs
+from nets import blockwise
 from nets.weights import load
-from pipelines import blocks, encoding
+from pipelines import encoding
 from pipelines.encoding import Encoding, automatic_count
-from taichi2dgs import files, metrics, t2d
+from taichi2dgs import metrics
+from taichi2dgs.storage import files, t2d
 
 
 def test_automatic_count_grows_with_detail_and_area(photograph):
@@ -140,7 +142,7 @@ def test_blocks_give_what_the_whole_gives(name):
     k = torch.tensor([20_000])
     with torch.no_grad():
         whole = unet(maps, k)
-        parts = blocks.Blockwise(unet, at_once=4 * 96**2)(maps, k)
+        parts = blockwise.Blockwise(unet, at_once=4 * 96**2)(maps, k)
     assert (parts - whole).abs().max() < 1e-4 * whole.abs().max()
 
 

@@ -15,8 +15,9 @@ import taichi2dgs
 from pipelines import cli, folder
 from pipelines.encoding import Encoding
 from pipelines.folder import encode_folder, targets_of
-from taichi2dgs import Report, files, pictures, t2d
-from taichi2dgs.fit import FitResult
+from taichi2dgs import Report
+from taichi2dgs.fitting.fit import FitResult
+from taichi2dgs.storage import files, pictures, t2d
 
 ENCODING = Encoding(k=9, steps=1, init="random")
 

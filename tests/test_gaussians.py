@@ -9,7 +9,7 @@ import torch
 from conftest import scatter
 
 from taichi2dgs import Gaussians, RenderSettings, metrics
-from taichi2dgs.settings import whole
+from taichi2dgs.checks import whole
 
 
 def test_length_channels_and_conversion():

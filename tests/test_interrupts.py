@@ -13,8 +13,9 @@ from pipelines import cli, encoding
 from pipelines.baselines import method
 from pipelines.encoding import Encoding
 from pipelines.training import position
-from taichi2dgs import FitInterrupted, files, metrics, t2d
+from taichi2dgs import FitInterrupted, metrics
 from taichi2dgs import fit as fit_function
+from taichi2dgs.storage import files, t2d
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 

@@ -9,7 +9,7 @@ from conftest import scatter
 import taichi2dgs
 from taichi2dgs import Gaussians, limits, runtime
 from taichi2dgs.kernels import binning
-from taichi2dgs.workspace import Workspace
+from taichi2dgs.rendering.workspace import Workspace
 
 ti = runtime.ti
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import taichi2dgs
 from pipelines import cli
-from taichi2dgs import files, paths, t2d
+from taichi2dgs.storage import files, paths, t2d
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 GREY = torch.full((4, 4, 3), 0.5)

@@ -12,10 +12,12 @@ from conftest import environment, scatter
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, reference
+from taichi2dgs import Gaussians
 from taichi2dgs.neighbours import neighbour_distances
-from taichi2dgs.render import RenderSettings, View
-from taichi2dgs.workspace import Launch, Workspace
+from taichi2dgs.rendering import reference
+from taichi2dgs.rendering.view import View
+from taichi2dgs.rendering.workspace import Launch, Workspace
+from taichi2dgs.settings import RenderSettings
 
 # float32 kernels against a float64 reference. Observed on CPU and Vulkan alike: 2e-6 of the largest
 # value in the image and 4e-6 of the largest gradient (thin Gaussians), else below 3e-6; the bar is

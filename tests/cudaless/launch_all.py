@@ -13,11 +13,11 @@ import torch
 
 import taichi2dgs
 from taichi2dgs import FitOptions, runtime
-from taichi2dgs.engine import Engine
+from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.neighbours import neighbour_distances
-from taichi2dgs.render import SHAPES, View
+from taichi2dgs.rendering.view import View
+from taichi2dgs.rendering.workspace import SHAPES, Launch
 from taichi2dgs.settings import RenderSettings
-from taichi2dgs.workspace import Launch
 
 BLENDS = ("normalized", "sum")
 TOP_K = (1, 5, 16, 32, 64)  # beside the default
