@@ -52,6 +52,11 @@ def encode(
         ValueError: an argument does not fit, or a file cannot be read.
         FitInterrupted: Ctrl-C came, a KeyboardInterrupt whose `result.gaussians` are the best that
             were there. It comes as a plain KeyboardInterrupt before the first step.
+
+    >>> import torch
+    >>> import taichi2dgs as t2
+    >>> t2.encode(torch.rand(16, 24, 3), k=40, steps=5, start="random")
+    Gaussians(40; 16x24; 3 channels; cpu)
     """
     from pipelines.encoding import Encoding
     from pipelines.progress import FitBar

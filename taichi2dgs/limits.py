@@ -35,6 +35,11 @@ def set_memory_limit(limit: int | str | None) -> None:
 
     Raises:
         ValueError: it is not a positive number of bytes.
+
+    >>> set_memory_limit("24G")
+    >>> memory_limit() == 24 * 1024**3
+    True
+    >>> set_memory_limit(None)
     """
     global _chosen
     _chosen = None if limit is None else _parsed(limit, "limit")

@@ -17,6 +17,10 @@ def psnr(image: Tensor, reference: Tensor, *, rounded: bool = False) -> float:
 
     Raises:
         ValueError: the shapes differ.
+
+    >>> import torch
+    >>> round(psnr(torch.full((4, 4, 3), 0.6), torch.full((4, 4, 3), 0.5)), 2)
+    20.0
     """
     if image.shape != reference.shape:
         raise ValueError(

@@ -48,6 +48,9 @@ def init(backend: str | None = None) -> str:
         ValueError: the name is unknown.
         RuntimeError: the backend is not available, another one runs already, the script has started
             Taichi with options that cannot work, or this process was forked after Taichi started.
+
+    >>> init() in BACKENDS
+    True
     """
     chosen = backend or os.environ.get(VARIABLE) or "auto"
     if chosen not in BACKENDS:
@@ -83,7 +86,12 @@ def _check_options() -> None:
 
 
 def current() -> str | None:
-    """Name of the running backend, whoever started it, or None."""
+    """Return the name of the running backend, whoever started it, or None.
+
+    >>> name = init()
+    >>> current() == name
+    True
+    """
     if program() is None:
         return None
     arch = ti.cfg.arch

@@ -28,6 +28,9 @@ class RenderSettings:
         cutoff: radius of the support in standard deviations.
         eps: added to the denominator of the normalised blend, 1.2e-38 or more.
         blend: "normalized" (paper Eq. 3) or "sum" (the accumulated sum of GaussianImage).
+
+    >>> RenderSettings(top_k=5).but(blend="sum")
+    RenderSettings(top_k=5, cutoff=4.5, eps=0.0001, blend='sum')
     """
 
     top_k: int = 10

@@ -56,6 +56,18 @@ def test_what_reaches_its_target_is_returned_as_it_came(photograph):
         assert torch.equal(result.gaussians.packed(), start.packed())
 
 
+def test_a_report_reads_the_gaussians_while_it_is_called(photograph):
+    image = photograph[:16, :24].contiguous()
+    start = pipelines.initialize(image, 30, "random")
+    seen = []
+    result = fit_function(image, start, steps=8, on_report=lambda r: seen.append((r, r.gaussians)))
+    assert torch.equal(seen[0][1].packed(), start.packed())
+    assert torch.equal(seen[-1][1].packed(), result.gaussians.packed())
+    assert result.psnr == result.history[-1].psnr and seen[0][0] == result.history[0]
+    with pytest.raises(ValueError, match="ask within on_report"):
+        _ = result.history[0].gaussians
+
+
 @pytest.mark.parametrize("budget", [{"steps": 400}, {"seconds": 30}, {"steps": 400, "seconds": 30}])
 def test_what_is_returned_for_a_target_is_what_was_measured(photograph, budget):
     start = pipelines.initialize(photograph, 800, "gradient")

@@ -1,6 +1,8 @@
 """The command line, as a stranger would use it: in a process of its own."""
 
 import contextlib
+import io
+import json
 import os
 import re
 import signal
@@ -14,7 +16,11 @@ from conftest import environment
 
 import pipelines
 import taichi2dgs
+from pipelines import cli
+from pipelines.encoding import Encoding
+from pipelines.progress import FitBar
 from taichi2dgs import metrics
+from taichi2dgs.fitting.options import Report
 from taichi2dgs.storage import files
 
 
@@ -181,3 +187,43 @@ def test_doctor_lists_every_backend(tmp_path):
     for word in ("python", "taichi", "torch", "cuda", "vulkan", "metal", "opengl"):
         assert f"\n{word} " in "\n" + done.stdout
     assert re.search(r"cpu +ok +starts and counts right", done.stdout)
+
+
+def test_help_and_version_come_before_torch_is_imported(tmp_path):
+    script = (
+        "import sys\nfrom pipelines import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(bool({'torch', 'taichi', 'numpy'} & set(sys.modules)))"
+    )
+    for words in (["--version"], ["--help"], ["encode", "--help"], ["train", "--help"]):
+        done = subprocess.run([sys.executable, "-c", script, *words], env=environment(),
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0 and "taichi2dgs" in done.stdout, done.stderr
+
+
+def test_the_package_is_a_command_too(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "taichi2dgs", "--version"], text=True,
+                          capture_output=True, env=environment())  # fmt: skip
+    assert done.stdout == f"taichi2dgs {taichi2dgs.__version__}\n"
+
+
+def test_info_has_numbers_for_programs(tmp_path, capsys):
+    g = pipelines.initialize(torch.rand(8, 9, 1), 20, "random")
+    g.save(tmp_path / "a.t2d")
+    assert cli.main(["info", "--json", str(tmp_path / "a.t2d")]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["gaussians"] == 20 and (known["height"], known["width"]) == (8, 9)
+    assert known["bytes"] == (tmp_path / "a.t2d").stat().st_size and known["channels"] == 1
+    assert set(known["steps"]) == {"centres", "log-size", "stretch", "colours"}
+
+
+def test_a_bar_on_a_terminal_counts_what_runs_out_first(monkeypatch):
+    encoding = Encoding(k=10, steps=200, seconds=10.0)
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with FitBar(encoding, hidden=False) as bar:
+        assert "compiling" in shown.getvalue()
+        bar.show(10, Report(50, 5.0, 30.0))
+        assert bar.bar.n == 0.5 * bar.bar.total
+        bar.bar.refresh()
+    assert "encode, 10 Gaussians  50%" in shown.getvalue() and "PSNR 30.00 dB" in shown.getvalue()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import environment
 
+import pipelines
 import taichi2dgs
 from nets import blockwise
 from nets.weights import load
@@ -194,3 +195,15 @@ def test_bad_folders_are_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: no pictures there" in encode_folder(tmp_path / "empty").stderr
     assert "expected I/N with 1 <= I <= N" in encode_folder(folder, "--shard", "4/3").stderr
+
+
+def test_encode_reports_and_takes_the_older_name_of_a_start(photograph, capsys):
+    image, steps = photograph[:16, :24].contiguous(), []
+    g = taichi2dgs.encode(image, 30, steps=4, start="random", progress=True,
+                          on_report=lambda report: steps.append(report.step))  # fmt: skip
+    assert steps[0] == 0 and steps[-1] == 4
+    assert "encode, 30 Gaussians" in capsys.readouterr().err
+    older = taichi2dgs.encode(image, 30, steps=4, init="random")
+    assert torch.equal(older.packed(), g.packed()) and capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="init='best'"):
+        pipelines.initialize(image, 30, init="best")

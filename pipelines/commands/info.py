@@ -10,9 +10,11 @@ from pipelines.commands import options as common
 
 # What a step of a rounded number is measured in, for Gaussians of the usual size.
 STEPS = {
-    "centres": "pixels", "log-size": "of a factor's logarithm", "stretch": "of a factor's logarithm",
+    "centres": "pixels",
+    "log-size": "of a factor's logarithm",
+    "stretch": "of a factor's logarithm",
     "colours": "of full brightness",
-}  # fmt: skip
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -53,6 +53,9 @@ def initialize(
 
     Raises:
         ValueError: an argument is out of range, or weights are missing or damaged.
+
+    >>> initialize("sample:astronaut", 1000, "gradient")
+    Gaussians(1,000; 512x512; 3 channels; cpu)
     """
     batch = as_image(image).permute(2, 0, 1)[None]
     return initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
@@ -93,7 +96,11 @@ def initialize_batch(
         ValueError: an argument is out of range or needs more memory than
             `taichi2dgs.set_memory_limit` allows, or weights are missing or damaged.
 
-    Source: paper Eq. 6 to 8, 12 to 17.
+    Source: paper Eq. 6, Eq. 7, Eq. 8, Eq. 12, Eq. 13, Eq. 14, Eq. 15, Eq. 16, Eq. 17.
+
+    >>> import torch
+    >>> initialize_batch(torch.rand(2, 3, 8, 9), k=[20, 30], start="random")
+    [Gaussians(20; 8x9; 3 channels; cpu), Gaussians(30; 8x9; 3 channels; cpu)]
     """
     pictures = _checked_batch(images)
     start = checked_start(start, init)

@@ -56,6 +56,15 @@ def fit(
             as a plain KeyboardInterrupt before the first step, and when Ctrl-C comes twice.
         FloatingPointError: a parameter is no longer finite; the message has the step.
         MemoryError: the Gaussians have grown too large for their tile lists.
+
+    >>> import pipelines
+    >>> image = torch.rand(16, 24, 3)
+    >>> start = pipelines.initialize(image, 40, "random")
+    >>> result = fit(image, start, steps=10)
+    >>> result.gaussians
+    Gaussians(40; 16x24; 3 channels; cpu)
+    >>> result.psnr > result.history[0].psnr
+    True
     """
     options = _checked_options(options, gaussians, target_psnr, on_report)
     target = _checked_image(image, gaussians)

@@ -21,6 +21,9 @@ class FitOptions:
             remember longer than a fit of a few hundred steps has use for.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
+
+    >>> FitOptions(color=0.02, report_every=10).color
+    0.02
     """
 
     xy: float = 0.3
@@ -58,6 +61,9 @@ class Report:
         seconds: on the clock, without compiling, measuring and reporting.
         psnr: in dB.
         read: reads the Gaussians from the device; there in what `on_report` gets.
+
+    >>> Report(step=100, seconds=3.2, psnr=41.5)
+    Report(step=100, seconds=3.2, psnr=41.5)
     """
 
     step: int
@@ -85,6 +91,13 @@ class FitResult:
         gaussians: the fitted Gaussians, in the order and on the device of those that came in, with
             the settings that they were fitted for.
         history: reports from step 0 to the last step.
+
+    >>> import pipelines
+    >>> import taichi2dgs as t2
+    >>> image = t2.read_image("sample:astronaut")[:16, :16]
+    >>> result = t2.fit(image, pipelines.initialize(image, 30, "gradient"), steps=4)
+    >>> [report.step for report in result.history]
+    [0, 1, 2, 3, 4]
     """
 
     gaussians: Gaussians
@@ -97,7 +110,14 @@ class FitResult:
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a fit before its budget did; `result` is what was there, and measured."""
+    """Ctrl-C ended a fit before its budget did; `result` is what was there, and measured.
+
+    >>> import taichi2dgs as t2
+    >>> try:
+    ...     g = t2.encode("sample:astronaut", k=50, steps=0, start="random")
+    ... except t2.FitInterrupted as stop:
+    ...     g = stop.result.gaussians
+    """
 
     def __init__(self, result: FitResult) -> None:
         super().__init__(f"after step {result.history[-1].step}")

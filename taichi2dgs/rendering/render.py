@@ -53,6 +53,14 @@ def render(
         MemoryError: the Gaussians are so large that their tile lists need more.
 
     Source: paper Eq. 1 to 3.
+
+    >>> import torch
+    >>> g = Gaussians(torch.tensor([[4.0, 4.0]]), torch.zeros(1, 2), torch.zeros(1),
+    ...               torch.ones(1, 1), (8, 8))
+    >>> render(g, scale=2).shape
+    torch.Size([16, 16, 1])
+    >>> bool((render(g, scale=2, crop=(4, 4, 8, 8)) == render(g, scale=2)[4:12, 4:12]).all())
+    True
     """
     settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend)
     view, params = View.of(gaussians.size, size, crop, scale), gaussians.packed()

@@ -41,6 +41,9 @@ def write_image(path: str | os.PathLike[str], image: Tensor | np.ndarray | Image
     Raises:
         ValueError: the format cannot hold the image, its values are not what is said above, or
             the file cannot be written.
+
+    >>> import torch
+    >>> write_image("grey.png", torch.linspace(0, 1, 64).reshape(8, 8, 1))
     """
     whole = values(image)
     if whole.shape[2] > 4:

@@ -61,6 +61,9 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         ValueError: the file cannot be read as one picture, or has more than 2^26 pixels; the
             message names it.
+
+    >>> read_image("sample:astronaut").shape
+    torch.Size([512, 512, 3])
     """
     name = named(path)
     if name.startswith("sample:"):

@@ -64,6 +64,11 @@ def load(path: str | os.PathLike[str]) -> Gaussians:
 
     Raises:
         ValueError: the file is missing, damaged or holds something else; the message names it.
+
+    >>> import taichi2dgs as t2
+    >>> t2.encode("sample:astronaut", k=100, steps=0, start="random").save("photo.t2d")
+    >>> load("photo.t2d")
+    Gaussians(100; 512x512; 3 channels; cpu)
     """
     return read(path).gaussians
 
