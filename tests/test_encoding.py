@@ -100,7 +100,7 @@ def test_search_needs_no_straight_line():
         ({"k": [5]}, r"k=\[5\]"),
         ({"target_psnr": "38"}, "target_psnr='38'; expected a positive number of dB"),
         ({"target_bytes": 10**400}, "target_bytes="),
-        ({"init": ["prior"]}, "init="),
+        ({"start": ["prior"]}, "start="),
         ({"quality": ["high"]}, "quality="),
     ],
 )
@@ -121,15 +121,15 @@ def test_bad_arguments_are_named(photograph, arguments, message):
 )
 def test_what_is_no_picture_is_named(image, message):
     with pytest.raises(ValueError, match=message):
-        taichi2dgs.encode(image, 5, steps=0, init="random")
+        taichi2dgs.encode(image, 5, steps=0, start="random")
 
 
 def test_numbers_of_numpy_are_numbers(photograph):
     g = taichi2dgs.encode(
         photograph[:20, :30].numpy(), np.int64(30), steps=np.uint8(2), seconds=np.float32(9),
-        seed=np.int32(3), init="random",
+        seed=np.int32(3), start="random",
     )  # fmt: skip
-    same = taichi2dgs.encode(photograph[:20, :30], 30, steps=2, seconds=9, seed=3, init="random")
+    same = taichi2dgs.encode(photograph[:20, :30], 30, steps=2, seconds=9, seed=3, start="random")
     assert len(g) == 30 and torch.equal(g.xy.round(), same.xy.round())
 
 

@@ -145,7 +145,7 @@ def test_the_command_line_reads_the_standard_input(tmp_path, monkeypatch, capsys
     scatter(9, (4, 4)).save("a.t2d")
     out = io.BytesIO()
     Image.new("RGB", (4, 4)).save(out, "PNG")
-    fit = ["-k", "9", "--steps", "1", "--init", "random", "-q"]
+    fit = ["-k", "9", "--steps", "1", "--start", "random", "-q"]
     with standard_input(Path("a.t2d").read_bytes()):
         assert cli.main(["info", source]) == 0
     with standard_input(out.getvalue()):

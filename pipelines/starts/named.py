@@ -96,7 +96,7 @@ def initialize_batch(
         ValueError: an argument is out of range or needs more memory than
             `taichi2dgs.set_memory_limit` allows, or weights are missing or damaged.
 
-    Source: paper Eq. 6, Eq. 7, Eq. 8, Eq. 12, Eq. 13, Eq. 14, Eq. 15, Eq. 16, Eq. 17.
+    Source: paper 3.3 to 3.5.
 
     >>> import torch
     >>> initialize_batch(torch.rand(2, 3, 8, 9), k=[20, 30], start="random")

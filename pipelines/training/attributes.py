@@ -1,4 +1,4 @@
-"""Stage II: an attribute network, end to end through the renderer (paper 3.5, Eq. 12 to 17)."""
+"""Stage II: an attribute network, end to end through the renderer (paper 3.5, Eq. 17)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ PIXELS_AT_ONCE = 4096  # bounds the memory of the [P, N] tables
 
 
 def squared_distance(gaussians: Gaussians, points: Tensor) -> Tensor:
-    """Return d^T Sigma^-1 d for d = point - centre (paper Eq. 1 and 2). [P, 2] -> [P, N]"""
+    """Return d^T Sigma^-1 d for d = point - centre (paper Eq. 1 and Eq. 2). [P, 2] -> [P, N]"""
     offset = points[:, None, :] - gaussians.xy[None]  # [P, N, 2]
     along_axes = torch.einsum("nji,pnj->pni", rotation(gaussians.theta), offset)  # R^T d
     return (along_axes / gaussians.log_scale.exp()).square().sum(-1)

@@ -52,7 +52,7 @@ def render(
             (see `set_memory_limit`).
         MemoryError: the Gaussians are so large that their tile lists need more.
 
-    Source: paper Eq. 1 to 3.
+    Source: paper Eq. 1, Eq. 2 and Eq. 3.
 
     >>> import torch
     >>> g = Gaussians(torch.tensor([[4.0, 4.0]]), torch.zeros(1, 2), torch.zeros(1),
