@@ -1,4 +1,8 @@
-"""The buffers that binning and splatting need, owned by Taichi and sized for one view."""
+"""The buffers that binning and splatting need, owned by Taichi and sized for one view.
+
+Cores and GPUs have kernels of their own, and so buffers of their own: `cores.CoresWorkspace` and
+`GpuWorkspace` launch the one kind and the other with the same methods.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ from torch import Tensor
 from taichi2dgs import runtime
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels import render as render_kernels
+from taichi2dgs.kernels import step as step_kernels
 from taichi2dgs.render import SHAPES, RenderSettings, View
 
 TILE = 16  # pixels; a result never depends on it
-CPU_LANES = 8  # pixels per span: one AVX2 register of floats, half an AVX-512 one
 GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
 SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
 
@@ -22,57 +26,64 @@ SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians w
 _idle: list[tuple[tuple, Workspace]] = []
 
 
-def lanes() -> int:
-    """Return how many pixels one span holds on the current backend."""
-    return 1 if runtime.is_gpu() else CPU_LANES
+def kind() -> type[Workspace]:
+    """Return the class of workspaces for the current backend."""
+    from taichi2dgs.cores import CoresWorkspace
+
+    return GpuWorkspace if runtime.is_gpu() else CoresWorkspace
 
 
 class Workspace:
-    """Tile lists and slots for N Gaussians seen through one view.
+    """Tile lists for N Gaussians seen through one view; the launches that use them.
 
     Args:
-        kernels: a kernel set; it brings the types of spans and views.
         n: number of Gaussians, at least 1.
         channels: colour channels C.
         view: the pixels to render.
         settings: how to blend.
         double: whether numbers are float64.
-        tile: (height, width) of a tile in pixels; the width is a multiple of the lanes.
+        shape: what columns 2 to 4 of the parameters are.
+        tile: (height, width) of a tile in pixels.
     """
 
     def __init__(
         self,
-        kernels: Any,
         n: int,
         channels: int,
         view: View,
         settings: RenderSettings,
         double: bool = False,
+        shape: str = SHAPES[0],
         tile: tuple[int, int] = (TILE, TILE),
     ) -> None:
-        self.kernels, self.channels = kernels, channels
+        self.channels, self.settings, self.tile = channels, settings, tile
         self.real = "f64" if double else "f32"
         tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
         self.tiles = tiles_x * tiles_y
-        self.view = kernels.view_type(
+        self.kernels = self._kernels(double, shape)
+        self.view = self.kernels.view_type(
             cutoff=settings.cutoff, tile_h=tile[0], tile_w=tile[1], tiles_x=tiles_x,
             tiles_y=tiles_y, **vars(view),
         )  # fmt: skip
-        self.spans = tile[0] * tile[1] // kernels.lanes  # of one unit: on CPU, a tile
-        self.units = self.tiles
-        if kernels.lanes == 1:
-            pixels = self.tiles * self.spans
-            self.spans = -(-pixels // GPU_THREADS)
-            self.units = -(-pixels // self.spans)
-        self.records = runtime.array(self.real, (n, binning.RECORD))
         self.rects = runtime.array("i32", (n, 4))
-        self.counts = runtime.array("i32", (self.tiles,))
-        self.starts = runtime.array("i32", (self.tiles + 1,))
-        self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
-        self.wide = kernels.lanes > 1
-        own = self.units if self.wide else 1  # threads of a GPU keep theirs in registers
-        self.state = runtime.array(kernels.elements.span, (own, kernels.rows))
+        self._make(n)
         self.reserve(1)
+
+    def _kernels(self, double: bool, shape: str) -> Any:
+        """Return the kernels of this kind of device."""
+        raise NotImplementedError
+
+    def _make(self, n: int) -> None:
+        """Make what does not grow; `starts` is among it."""
+        raise NotImplementedError
+
+    def _make_lists(self) -> None:
+        """Make what has `capacity` entries, without gradients."""
+        raise NotImplementedError
+
+    def gradients(self) -> tuple:
+        """The lists of gradients, allocated when a backward pass first asks for them."""
+        raise NotImplementedError
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` entries of the tile lists; what they held is lost."""
@@ -82,21 +93,8 @@ class Workspace:
                 "the Gaussians are too large (log_scale) for their number"
             )
         self.capacity = max(capacity, 1)
-        self.entries = runtime.array("i32", (self.capacity,))
-        self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
-        own = self.capacity if self.wide else 1
-        self.hits = runtime.array("i32", (own,))
-        self.weights = runtime.array(self.kernels.elements.span, (own, 1))
-        self._sums: Any = None
         self._grads: Any = None
-
-    def gradients(self) -> tuple:
-        """The lists `sums` and `grads`, allocated when a backward pass first asks for them."""
-        if self._grads is None:
-            elements, own = self.kernels.elements, self.capacity if self.wide else 1
-            self._sums = runtime.array(elements.span, (own, binning.GEOMETRY + self.channels))
-            self._grads = runtime.array(elements.grads, (self.capacity,))
-        return self._sums, self._grads
+        self._make_lists()
 
     @property
     def differentiated(self) -> bool:
@@ -116,12 +114,90 @@ class Workspace:
 
     def required(self) -> int:
         """Entries that the last measured lists need. Waits for the device."""
-        return int(self.starts.to_numpy()[-1])
+        return int(self.starts.to_numpy()[self.tiles])
 
-    def lists(self) -> tuple:
-        """The arrays of `binning.fill` after params, in its order."""
-        return (
-            self.records, self.rects, self.counts, self.starts, self.entries, self.packed,
+
+class GpuWorkspace(Workspace):
+    """One thread treats one pixel, see `kernels/splat.py`."""
+
+    def _kernels(self, double: bool, shape: str) -> Any:
+        s = self.settings
+        self.step_kernels = step_kernels.make(self.channels, s.top_k, s.blend, 1)
+        return render_kernels.make(self.channels, s.top_k, s.blend, 1, double, shape)
+
+    def _make(self, n: int) -> None:
+        pixels = self.tiles * self.tile[0] * self.tile[1]
+        self.spans = -(-pixels // GPU_THREADS)
+        self.units = -(-pixels // self.spans)
+        self.records = runtime.array(self.real, (n, binning.RECORD))
+        self.counts = runtime.array("i32", (self.tiles,))
+        self.starts = runtime.array("i32", (self.tiles + 1,))
+        self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
+        # Threads keep these in registers.
+        self.state = runtime.array(self.kernels.elements.span, (1, self.kernels.rows))
+        self.hits = runtime.array("i32", (1,))
+        self.weights = runtime.array(self.kernels.elements.span, (1, 1))
+
+    def _make_lists(self) -> None:
+        self.entries = runtime.array("i32", (self.capacity,))
+        self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
+
+    def gradients(self) -> tuple:
+        if self._grads is None:
+            columns, elements = binning.GEOMETRY + self.channels, self.kernels.elements
+            self._sums = runtime.array(elements.span, (1, columns))
+            self._grads = runtime.array(elements.grads, (self.capacity,))
+        return self._sums, self._grads
+
+    def measure(self, params) -> None:
+        """Project, and count entries."""
+        self.kernels.measure(
+            params, self.records, self.rects, self.counts, self.starts, self.partial, self.view
+        )
+
+    def fill(self, params) -> None:
+        """Write the lists."""
+        self.kernels.fill(
+            params, self.records, self.rects, self.counts, self.starts, self.entries, self.packed,
+            self.view,
+        )  # fmt: skip
+
+    def forward(self, out: Tensor) -> None:
+        """Write out [H, W, C]."""
+        self.kernels.forward(
+            self.packed, self.starts, self.state, self.hits, self.weights, out, self.view,
+            self.units, self.spans, self.settings.eps,
+        )  # fmt: skip
+
+    def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
+        """Write d_params [N, 5 + C]."""
+        self.kernels.backward(
+            params, self.records, self.rects, self.starts, self.entries, self.packed, self.state,
+            self.hits, self.weights, *self.gradients(), d_out, d_params, self.view, self.units,
+            self.spans, self.settings.eps,
+        )  # fmt: skip
+
+    def target(self, image: Tensor):
+        """Return the target of `step` and `score` as the kernels read it."""
+        result = runtime.array("f32", tuple(image.shape))
+        result.from_numpy(image.float().cpu().contiguous().numpy())
+        return result
+
+    def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:
+        """Make one step of a fit; see `kernels/step.py`."""
+        self.step_kernels.step(
+            params, first, second, frozen, progress, target, losses, self.records, self.rects,
+            self.counts, self.starts, self.partial, self.entries, self.packed, self.state,
+            self.hits, self.weights, *self.gradients(), self.view, rates, number, self.units,
+            self.spans, self.settings.eps,
+        )  # fmt: skip
+
+    def score(self, params, target, losses) -> None:
+        """Write the squared error of each unit."""
+        self.step_kernels.score(
+            params, target, losses, self.records, self.rects, self.counts, self.starts,
+            self.partial, self.entries, self.packed, self.state, self.hits, self.weights,
+            self.view, self.units, self.spans, self.settings.eps,
         )  # fmt: skip
 
 
@@ -136,43 +212,31 @@ class Launch:
         tile: tuple[int, int] = (TILE, TILE),
     ) -> None:  # fmt: skip
         channels, double = params.shape[1] - 5, params.element_size() == 8
-        self.kernels = render_kernels.make(
-            channels, settings.top_k, settings.blend, lanes(), double, shape
-        )
-        self.params, self.settings = params, settings
+        self.params = params
         self.shape = (view.height, view.width, channels)
-        self.work = w = self._workspace(
-            self.kernels, len(params), channels, view, settings, double, tile
-        )
-        self.kernels.measure(params, w.records, w.rects, w.counts, w.starts, w.partial, w.view)
-        w.make_room()
-        self.kernels.fill(params, *w.lists(), w.view)
+        self.work = self._workspace(len(params), channels, view, settings, double, shape, tile)
+        self.work.measure(params)
+        self.work.make_room()
+        self.work.fill(params)
 
     def _workspace(self, *arguments) -> Workspace:
         """Return the idle workspace, if it is like this, or else a new one."""
         key = (runtime.program(), *arguments)
         idle = _idle.pop() if _idle else None
-        work = idle[1] if idle and idle[0] == key else Workspace(*arguments)
+        work = idle[1] if idle and idle[0] == key else kind()(*arguments)
         weakref.finalize(self, _leave, key, work).atexit = False
         return work
 
     def forward(self) -> Tensor:
         """Return the render. [H, W, C]"""
-        w, out = self.work, self.params.new_empty(self.shape)
-        self.kernels.forward(
-            w.packed, w.starts, w.state, w.hits, w.weights, out, w.view, w.units, w.spans,
-            self.settings.eps,
-        )  # fmt: skip
+        out = self.params.new_empty(self.shape)
+        self.work.forward(out)
         return out
 
     def backward(self, d_out: Tensor) -> Tensor:
         """Return the gradient of the packed parameters. [N, 5 + C]"""
-        w, d_params = self.work, self.params.new_empty(self.params.shape)
-        self.kernels.backward(
-            self.params, w.records, w.rects, w.starts, w.entries, w.packed, w.state, w.hits,
-            w.weights, *w.gradients(), d_out, d_params, w.view, w.units, w.spans,
-            self.settings.eps,
-        )  # fmt: skip
+        d_params = self.params.new_empty(self.params.shape)
+        self.work.backward(self.params, d_out, d_params)
         return d_params
 
 

@@ -91,6 +91,19 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return begin, end
 
     @ti.func
+    def rect_of(record, half_x, half_y, view):
+        """Tiles that the support may touch: first column, first row, columns, rows."""
+        x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, view.width)
+        y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, view.height)
+        rect = ti.Vector([0, 0, 0, 0])
+        if x0 < x1 and y0 < y1:
+            rect[0] = x0 // view.tile_w
+            rect[1] = y0 // view.tile_h
+            rect[2] = (x1 - 1) // view.tile_w + 1 - rect[0]
+            rect[3] = (y1 - 1) // view.tile_h + 1 - rect[1]
+        return rect
+
+    @ti.func
     def tile_of(rects: array, g, n, view):
         """The n-th tile, row by row, of the rectangle of Gaussian g."""
         down = n // rects[g, 2]
@@ -108,14 +121,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
             record, half_x, half_y = record_of(params, g, view.cutoff)
             for j in ti.static(range(RECORD)):
                 records[g, j] = record[j]
-            x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, view.width)
-            y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, view.height)
-            rect = ti.Vector([0, 0, 0, 0])
-            if x0 < x1 and y0 < y1:
-                rect[0] = x0 // view.tile_w
-                rect[1] = y0 // view.tile_h
-                rect[2] = (x1 - 1) // view.tile_w + 1 - rect[0]
-                rect[3] = (y1 - 1) // view.tile_h + 1 - rect[1]
+            rect = rect_of(record, half_x, half_y, view)
             for j in ti.static(range(4)):
                 rects[g, j] = rect[j]
             for n in range(rect[2] * rect[3]):
@@ -194,5 +200,6 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        project=project, scan=scan, fits=fits, fill=fill, tile_of=tile_of, entry_of=entry_of
-    )
+        record_of=record_of, rect_of=rect_of, project=project, scan=scan, fits=fits, fill=fill,
+        tile_of=tile_of, entry_of=entry_of,
+    )  # fmt: skip

@@ -21,8 +21,8 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, maths, selection
-from taichi2dgs.kernels.binning import GEOMETRY, RECORD, UX, UY, VX, VY, array
+from taichi2dgs.kernels import binning, selection, update
+from taichi2dgs.kernels.binning import GEOMETRY, RECORD, array
 
 
 def make(
@@ -33,7 +33,7 @@ def make(
     blend is "normalized" (paper Eq. 3 over the top K) or "sum" (all Gaussians, no denominator);
     shape is what columns 2 to 4 of the parameters are, see `binning.py`.
     """
-    bins, m = binning.make(channels, real, shape), maths.make(real)
+    bins, u = binning.make(channels, real, shape), update.make(channels, real, shape)
     reals = ti.types.vector(lanes, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     normalized, wide = blend == "normalized", lanes > 1
@@ -242,27 +242,11 @@ def make(
     @ti.func
     def gather(params: array, records: array, rects: array, starts: array, entries: array,
                grads: array, g, view):  # fmt: skip
-        """Gradient of the loss with respect to the parameters of Gaussian g, summed over tiles.
-
-        With q = u^2 + v^2, du/d(log s0) = -u and du/d(theta) = v s1 / s0, likewise for v; and with
-        u = dx / l0 and v = (dy - l1 u) / l2, du/d(l0) = -u / l0 and dv/d(l0, l1, l2) =
-        (l1 u / l0, -u, -v) / l2.
-        """
+        """Gradient of the loss with respect to the parameters of Gaussian g, summed over tiles."""
         row = grad_row(0)
         for n in range(rects[g, 2] * rects[g, 3]):
             row += grads[bins.entry_of(starts, entries, bins.tile_of(rects, g, n, view), g)]
-        hu, hv, huu, huv, hvv = row[0], row[1], row[2], row[3], row[4]
-        row[0] = -2 * (records[g, UX] * hu + records[g, VX] * hv)
-        row[1] = -2 * (records[g, UY] * hu + records[g, VY] * hv)
-        if ti.static(shape == "scale-rotation"):
-            ratio = m.exp(params[g, 3] - params[g, 2])
-            row[2], row[3] = -2 * huu, -2 * hvv
-            row[4] = 2 * huv * (ratio - 1 / ratio)
-        else:
-            a, b, c = params[g, 2], params[g, 3], params[g, 4]
-            row[2] = 2 * (huv * b / c - huu) / a
-            row[3], row[4] = -2 * huv / c, -2 * hvv / c
-        return row
+        return u.of_parameters(params, records, g, row)
 
     elements = SimpleNamespace(
         packed=ti.types.vector(RECORD + channels, real), span=reals, grads=grad_row

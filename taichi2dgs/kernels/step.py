@@ -13,19 +13,14 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, splat
-from taichi2dgs.kernels.binning import GEOMETRY, array
-
-ADAM = ti.types.struct(
-    xy=ti.f32, log_scale=ti.f32, theta=ti.f32, color=ti.f32, beta1=ti.f32, beta2=ti.f32,
-    epsilon=ti.f32, correction2=ti.f32,
-)  # fmt: skip
+from taichi2dgs.kernels import binning, splat, update
 
 
 @functools.cache
 def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     """Return the kernels `step` and `score` and the types of their arguments."""
     f = splat.make(channels, top_k, blend, lanes, ti.f32)
+    u = update.make(channels, ti.f32)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     view_type = binning.view_type(ti.f32)
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
@@ -33,36 +28,12 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     reals_3 = ti.types.ndarray(ti.f32, 3)
     lists = f.lists
 
-    @ti.func
-    def is_finite(x):
-        """Read from the bits: compilers may assume that there are no NaNs."""
-        return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
-
-    @ti.func
-    def adam(params: array, first: array, second: array, progress: array, g, row, rates, step):
-        """Update Gaussian g in place; `rates` hold bias-corrected learning rates."""
-        for j in ti.static(range(GEOMETRY + channels)):
-            rate = rates.color
-            if ti.static(j < 2):
-                rate = rates.xy
-            elif ti.static(j < 4):
-                rate = rates.log_scale
-            elif ti.static(j < GEOMETRY):
-                rate = rates.theta
-            m = rates.beta1 * first[g, j] + (1 - rates.beta1) * row[j]
-            v = rates.beta2 * second[g, j] + (1 - rates.beta2) * row[j] * row[j]
-            first[g, j], second[g, j] = m, v
-            value = params[g, j] - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
-            params[g, j] = value
-            if not is_finite(value) and progress[1] == 0:
-                progress[1] = step
-
     @ti.kernel
     def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
              target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1,
              starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
              state: lists.state, hits: ints_1, weights: lists.weights, sums: lists.sums,
-             grads: lists.grads, view: view_type, rates: ADAM, number: ti.i32, units: ti.i32,
+             grads: lists.grads, view: view_type, rates: update.ADAM, number: ti.i32, units: ti.i32,
              spans: ti.i32, eps: ti.f32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         f.project(params, records, rects, counts, view)
@@ -74,7 +45,7 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
         for g in range(params.shape[0]):
             if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
-                adam(params, first, second, progress, g, row, rates, number)
+                u.adam(params, first, second, progress, g, row, rates, number)
         for _ in range(1):
             if f.fits(starts, packed, view) and progress[0] == number - 1:
                 progress[0] = number
@@ -92,6 +63,6 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
                    spans, eps)  # fmt: skip
 
     return SimpleNamespace(
-        step=step, score=score, view_type=view_type, rates_type=ADAM, lanes=lanes,
+        step=step, score=score, view_type=view_type, rates_type=update.ADAM, lanes=lanes,
         elements=f.elements, rows=f.rows,
     )  # fmt: skip

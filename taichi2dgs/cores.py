@@ -1,0 +1,147 @@
+"""The buffers of the kernels for cores: see `kernels/cores_walk.py` for who owns what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi2dgs import runtime
+from taichi2dgs.kernels import binning, cores_cull, cores_walk
+from taichi2dgs.kernels import cores as kernels
+from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W
+from taichi2dgs.kernels.cores_lists import COLOR
+from taichi2dgs.workspace import SPARE, Workspace
+
+MOST_VALUES = 1 << 30  # of what workers have of their own, so that Taichi's indices suffice
+
+
+class CoresWorkspace(Workspace):
+    """Workers take tiles in turn; each has room for the longest list, `depth` entries."""
+
+    def _kernels(self, double: bool, shape: str) -> Any:
+        s = self.settings
+        return kernels.make(self.channels, s.top_k, s.blend, double, shape)
+
+    def _make(self, n: int) -> None:
+        elements = self.kernels.elements
+        self.blocks = -(-self.tile[0] // BLOCK_H) * -(-self.tile[1] // BLOCK_W)
+        self.parts = min(runtime.threads(), n)
+        self.records = runtime.array(self.real, (n, COLOR + self.channels))
+        self.cursors = runtime.array("i32", (self.parts, self.tiles))
+        self.bases = runtime.array("i32", (self.parts,))
+        self.starts = runtime.array("i32", (self.tiles + 2,))
+        self.lattice = runtime.array(elements.lanes, (1, 2))
+        lanes = np.arange(cores_walk.LANES)
+        places = np.stack([lanes % BLOCK_W, lanes // BLOCK_W])[None]
+        self.lattice.from_numpy(places.astype(np.float64 if self.real == "f64" else np.float32))
+        self.longest = 1
+
+    def _make_lists(self) -> None:
+        elements = self.kernels.elements
+        self.depth = -(-max(self.longest, 1) // 16) * 16 + 8  # a power of two would share few lines
+        per_worker = self.depth * max(self.blocks, cores_walk.LANES * (binning.GEOMETRY + self.channels))
+        self.workers = max(1, min(runtime.threads(), self.tiles, MOST_VALUES // per_worker))
+        rows = self.workers * self.depth
+        self.entries = runtime.array("i32", (self.capacity,))
+        self.places = runtime.array("i32", (self.capacity,))
+        self.own = runtime.array(elements.own, (rows,))
+        self.hits = runtime.array("i32", (self.workers * self.blocks, self.depth))
+        self.met = runtime.array("i32", (self.workers * self.blocks,))
+        self.weights = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
+        self.slots = runtime.array(elements.lanes, (self.workers * self.kernels.slots, 1))
+        self.shares = runtime.zeros("i32", (1 + self.workers,))
+        self._sums: Any = None
+
+    def gradients(self) -> tuple:
+        if self._grads is None:
+            elements, columns = self.kernels.elements, binning.GEOMETRY + self.channels
+            self._sums = runtime.array(elements.lanes, (self.workers * self.depth, columns))
+            self._sums.fill(0)
+            self._grads = runtime.array(elements.grads, (self.capacity,))
+        return self._sums, self._grads
+
+    def make_room(self) -> bool:
+        total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
+        had_room = total <= self.capacity and longest <= self.depth
+        if not had_room:
+            spare = SPARE if self.differentiated else 1
+            self.longest = max(int(longest * spare), self.longest)
+            self.reserve(max(int(total * spare), self.capacity))
+        return had_room
+
+    @property
+    def units(self) -> int:
+        """Units of work that have a loss of their own."""
+        return self.tiles
+
+    def measure(self, params) -> None:
+        """Project, and count entries."""
+        self.kernels.measure(
+            params, self.records, self.rects, self.cursors, self.bases, self.starts, self.shares,
+            self.view,
+        )  # fmt: skip
+
+    def fill(self, params) -> None:
+        """Write the lists, if they fit."""
+        self.kernels.fill(
+            self.rects, self.cursors, self.bases, self.starts, self.entries, self.places,
+            self.view, self.depth,
+        )  # fmt: skip
+
+    def _lists(self) -> tuple:
+        """The arrays of a walk that only reads Gaussians."""
+        return (
+            self.records, self.starts, self.entries, self.own, self.hits, self.met, self.weights,
+            self.slots, self.lattice, self.shares,
+        )  # fmt: skip
+
+    def forward(self, out: Tensor) -> None:
+        """Write out [H, W, C]."""
+        self.kernels.forward(*self._lists(), out, self.view, self.depth, self.settings.eps)
+
+    def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
+        """Write d_params [N, 5 + C]."""
+        sums, grads = self.gradients()
+        self.kernels.backward(
+            params, self.records, self.rects, self.bases, self.starts, self.entries, self.places,
+            self.own, self.hits, self.met, self.weights, sums, self.slots, self.lattice,
+            self.shares, grads, d_out, d_params, self.view, self.depth, self.settings.eps,
+        )  # fmt: skip
+
+    def target(self, image: Tensor):
+        """Return the target of `step` and `score`, block by block: [T * B, C] of L lanes."""
+        height, width, channels = image.shape
+        (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
+        padded = torch.full(
+            (self.tiles // tiles_x * rows, tiles_x * columns, channels), cores_walk.OUTSIDE
+        )
+        padded[:height, :width] = image.float().cpu()
+        blocks = padded.reshape(
+            -1, rows // BLOCK_H, BLOCK_H, tiles_x, columns // BLOCK_W, BLOCK_W, channels
+        ).permute(0, 3, 1, 4, 6, 2, 5)
+        result = runtime.array(
+            self.kernels.elements.lanes, (self.tiles * self.blocks, channels)
+        )
+        result.from_numpy(blocks.reshape(-1, channels, cores_walk.LANES).contiguous().numpy())
+        return result
+
+    def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:
+        """Make one step of a fit; see `kernels/cores.py`."""
+        sums, grads = self.gradients()
+        self.kernels.step(
+            params, first, second, frozen, progress, target, losses, self.records, self.rects,
+            self.cursors, self.bases, self.starts, self.entries, self.places, self.own, self.hits,
+            self.met, self.weights, sums, self.slots, self.lattice, self.shares, grads, self.view,
+            rates, number, self.depth, self.settings.eps,
+        )  # fmt: skip
+
+    def score(self, params, target, losses) -> None:
+        """Write the squared error of each tile, if the lists fit."""
+        self.measure(params)
+        self.fill(params)
+        self.kernels.score(
+            *self._lists(), target, losses, self.view, self.depth, self.settings.eps
+        )

@@ -1,0 +1,249 @@
+"""Top-K selection, normalised weighted splat and its backward, on cores.
+
+Who owns what. Each worker is a thread with memory of its own: it takes a tile from a counter until
+none is left, so that any number of cores is busy to the end, and everything it writes to is its
+own or its tile's. A tile is 16x16 pixels, cut into blocks of 4x2, and a block is one vector of
+LANES numbers: `cull` first lists, for each block, the entries that reach it. Then block by block:
+
+    distances   of all pixels to each entry of the block's list, in index order
+    threshold   the K-th smallest of each pixel, `cores_topk.py`
+    weights     of what is not farther than that, and with them the colours
+    loss        against the target, whose blocks lie as they are taken
+    gradients   added, pixel by pixel, to the sums of each entry
+
+and after the last block the sums of each entry, over its pixels, go to `grads`. Results depend
+neither on who takes a tile nor on how pixels are tiled: each pixel sees the same entries in the
+same order. Where several entries tie at the threshold, the lower indices count: more than K weights
+of a pixel tell, and the block is weighed again, one rank at a time.
+
+Arrays beside those of `cores_lists.py` (D rows of each worker, at least the longest list; B blocks
+of a tile; L lanes), all of workers but the last two:
+    own [W * D]: records of the tile; hits [W * B, D], met [W * B]: see `cores_cull.py`;
+    weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
+    sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
+    slots [W * rows, 1] of L lanes: see `cores_topk.py`;
+    shares [1 + W]: the next tile, and how many tiles each worker took;
+    lattice [1, 2] of L lanes: columns and rows within a block; grads [E] of 5 + C.
+Arrays of lanes have two axes, and their places are read before they are written: else LLVM does not
+make vector stores. Offsets of lanes come from an array, so that it does not know them one by one.
+"""
+
+from types import SimpleNamespace
+
+import taichi as ti
+
+from taichi2dgs.kernels import cores_cull, cores_lists, cores_topk, maths
+from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, X, Y, array
+from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W
+from taichi2dgs.kernels.cores_lists import COLOR
+from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
+
+LANES = BLOCK_W * BLOCK_H
+OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
+
+
+def make(
+    channels: int, top_k: int, blend: str, real, shape: str = "scale-rotation"
+) -> SimpleNamespace:
+    """Return the functions of one configuration; see `splat.make`."""
+    lists = cores_lists.make(channels, real, shape)
+    cull = cores_cull.make(channels, real).cull
+    m = maths.make(real)
+    reals = ti.types.vector(LANES, real)
+    grad_row = ti.types.vector(GEOMETRY + channels, real)
+    own_row = ti.types.vector(COLOR + channels, real)
+    normalized = blend == "normalized"
+    chosen = cores_topk.make(top_k if normalized else 1, LANES, real)
+
+    @ti.func
+    def whitened(own: array, e, x, y):
+        """The offset of each lane in standard deviations of entry e, along its axes."""
+        dx, dy = x - own[e][X], y - own[e][Y]
+        return dx * own[e][UX] + dy * own[e][UY], dx * own[e][VX] + dy * own[e][VY]
+
+    @ti.func
+    def distances(own: array, hits: array, block, found, x, y, weights: array, at):
+        """Write squared distances, and after them a group of what is far away."""
+        for n in range(found):
+            u, v = whitened(own, hits[block, n], x, y)
+            q = u * u + v * v
+            weights[at + n, 0] = ti.select(q >= 0, q, weights[at + n, 0])
+        if ti.static(normalized):
+            for n in ti.static(range(GROUP)):
+                weights[at + found + n, 0] = reals(FAR_AWAY)
+
+    @ti.func
+    def weigh(own: array, hits: array, block, found, weights: array, at, kth, out: ti.template()):
+        """Turn distances into weights; add up weights and colours, return how many count."""
+        count = reals(0)
+        for n in range(found):
+            q = weights[at + n, 0]
+            counts = q <= kth
+            w = ti.select(counts, m.exp_half(q), reals(0))
+            weights[at + n, 0] = w
+            add_up(own, hits[block, n], w, out)
+            if ti.static(normalized):
+                count += ti.select(counts, reals(1), reals(0))
+        return count
+
+    @ti.func
+    def add_up(own: array, e, w, out: ti.template()):
+        """The last of `out` is the sum of weights."""
+        for c in ti.static(range(channels)):
+            out[c] = out[c] + w * own[e][COLOR + c]
+        out[channels] = out[channels] + w
+
+    @ti.func
+    def settle_ties(own: array, hits: array, block, found, x, y, weights: array, at, kth,
+                    out: ti.template()):  # fmt: skip
+        """As `weigh`, where some pixel has more than K within its threshold."""
+        left = reals(top_k)
+        for n in range(found):
+            u, v = whitened(own, hits[block, n], x, y)
+            left -= ti.select(u * u + v * v < kth, reals(1), reals(0))
+        for c in ti.static(range(channels + 1)):
+            out[c] = reals(0)
+        for n in range(found):
+            u, v = whitened(own, hits[block, n], x, y)
+            q = u * u + v * v
+            tie = q == kth
+            counts = (q < kth) | (tie & (left > 0))
+            left -= ti.select(tie, reals(1), reals(0))
+            w = ti.select(counts, m.exp_half(q), reals(0))
+            weights[at + n, 0] = ti.select(w >= 0, w, weights[at + n, 0])
+            add_up(own, hits[block, n], w, out)
+
+    @ti.func
+    def push(own: array, hits: array, block, found, x, y, weights: array, at, sums: array,
+             out: ti.template(), d_out: ti.template()):  # fmt: skip
+        """Add to the sums of each entry: d_out is already divided by the denominator."""
+        d_mean = reals(0)
+        if ti.static(normalized):
+            for c in ti.static(range(channels)):
+                d_mean += d_out[c] * out[c]
+        for n in range(found):
+            e = hits[block, n]
+            w = weights[at + n, 0]
+            u, v = whitened(own, e, x, y)
+            h = -(w * d_mean)
+            for c in ti.static(range(channels)):
+                d_color = w * d_out[c]
+                h += d_color * own[e][COLOR + c]
+                sums[e, GEOMETRY + c] = sums[e, GEOMETRY + c] + d_color
+            hu, hv = h * u, h * v
+            sums[e, 0] = sums[e, 0] + hu
+            sums[e, 1] = sums[e, 1] + hv
+            sums[e, 2] = sums[e, 2] + hu * u
+            sums[e, 3] = sums[e, 3] + hu * v
+            sums[e, 4] = sums[e, 4] + hv * v
+
+    @ti.func
+    def finish(begin, end, base, sums: array, grads: array):
+        """Bring the sums of a tile to its entries' gradients (dL/dq is -h / 2), and clear them."""
+        for n in range(end - begin):
+            for j in ti.static(range(GEOMETRY + channels)):
+                total = sums[base + n, j].sum()
+                grads[begin + n][j] = total * real(-0.5) if ti.static(j < GEOMETRY) else total
+                sums[base + n, j] = reals(0)
+
+    def make_walk(task: str):
+        """Return the function that treats one tile for one task.
+
+        "render" writes image [H, W, C]. "backward" reads it as dL/d(out). "score" and "fit" take
+        image [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel, and write the
+        squared error of the clamped render, per tile; "backward" and "fit" fill grads, "fit" with
+        the gradient of half the squared error.
+        """
+        pushes, measures = task in ("backward", "fit"), task in ("score", "fit")
+
+        @ti.func
+        def exchange(image: array, row, ix, iy, stop_x, stop_y, out: ti.template(),
+                     d_out: ti.template()):  # fmt: skip
+            """Bring a block's colours to the image, or the image to the block."""
+            loss = reals(0)
+            for c in ti.static(range(channels)):
+                if ti.static(measures):
+                    target = image[row, c]
+                    there = target < real(OUTSIDE / 2)
+                    d_out[c] = ti.select(there, out[c] - target, reals(0))
+                    clamped = ti.select(out[c] < 0, reals(0), out[c])
+                    clamped = ti.select(clamped < 1, clamped, reals(1))
+                    error = ti.select(there, clamped - target, reals(0))
+                    loss += error * error
+                else:
+                    for lane in ti.static(range(LANES)):
+                        px, py = ix + lane % BLOCK_W, iy + lane // BLOCK_W
+                        if px < stop_x and py < stop_y:
+                            if ti.static(task == "render"):
+                                image[py, px, c] = out[c][lane]
+                            else:
+                                d_out[c][lane] = image[py, px, c]
+            return loss
+
+        @ti.func
+        def treat(own: array, hits: array, block, found, x, y, weights: array, at, sums: array,
+                  slots: array, worker, image: array, row, ix, iy, stop_x, stop_y, view,
+                  eps):  # fmt: skip
+            """Treat one block, and return its squared error, lane by lane."""
+            distances(own, hits, block, found, x, y, weights, at)
+            kth = reals(view.cutoff * view.cutoff)
+            if ti.static(normalized):
+                k = chosen.kth_smallest(slots, worker, weights, at, found)
+                kth = ti.select(k < kth, k, kth)
+            out = [reals(0) for _ in ti.static(range(channels + 1))]
+            d_out = [reals(0) for _ in ti.static(range(channels))]
+            count = weigh(own, hits, block, found, weights, at, kth, out)
+            scale = reals(1)
+            if ti.static(normalized):
+                if count.max() > top_k:
+                    settle_ties(own, hits, block, found, x, y, weights, at, kth, out)
+                scale = 1 / (out[channels] + eps)
+                for c in ti.static(range(channels)):
+                    out[c] = out[c] * scale
+            loss = exchange(image, row, ix, iy, stop_x, stop_y, out, d_out)
+            if ti.static(pushes):
+                for c in ti.static(range(channels)):
+                    d_out[c] = d_out[c] * scale
+                push(own, hits, block, found, x, y, weights, at, sums, out, d_out)
+            return loss
+
+        @ti.func
+        def walk(records: array, starts: array, entries: array, own: array, hits: array,
+                 met: array, weights: array, sums: array, slots: array, lattice: array,
+                 grads: array, image: array, losses: array, t, worker, depth, view,
+                 eps):  # fmt: skip
+            begin, end, base = starts[t], starts[t + 1], worker * depth
+            left, top = t % view.tiles_x * view.tile_w, t // view.tiles_x * view.tile_h
+            stop_x = ti.min(left + view.tile_w, view.width)
+            stop_y = ti.min(top + view.tile_h, view.height)
+            across = (view.tile_w + BLOCK_W - 1) // BLOCK_W
+            blocks = across * ((view.tile_h + BLOCK_H - 1) // BLOCK_H)
+            first_x = (ti.cast(view.left + left, real) + real(0.5)) * view.pitch_x
+            first_y = (ti.cast(view.top + top, real) + real(0.5)) * view.pitch_y
+            cull(records, entries, begin, end, own, base, hits, met, worker * blocks, first_x,
+                 first_y, view)  # fmt: skip
+            loss = reals(0)
+            for b in range(blocks):
+                ix, iy = left + b % across * BLOCK_W, top + b // across * BLOCK_H
+                if ix < stop_x and iy < stop_y:
+                    column = ti.cast(view.left + ix, real) + real(0.5)
+                    row = ti.cast(view.top + iy, real) + real(0.5)
+                    x = (lattice[0, 0] + column) * view.pitch_x
+                    y = (lattice[0, 1] + row) * view.pitch_y
+                    block = worker * blocks + b
+                    loss += treat(
+                        own, hits, block, met[block], x, y, weights, worker * (depth + GROUP),
+                        sums, slots, worker, image, t * blocks + b, ix, iy, stop_x, stop_y, view,
+                        eps,
+                    )  # fmt: skip
+            if ti.static(pushes):
+                finish(begin, end, base, sums, grads)
+            if ti.static(measures):
+                losses[t] = loss.sum()
+
+        return walk
+
+    elements = SimpleNamespace(own=own_row, lanes=reals, grads=grad_row)
+    return SimpleNamespace(
+        lists=lists, elements=elements, slots=chosen.rows if normalized else 1, make_walk=make_walk
+    )
