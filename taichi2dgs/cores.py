@@ -48,8 +48,7 @@ class CoresWorkspace(Workspace):
         self.entries = runtime.array("i32", (self.capacity,))
         self.places = runtime.array("i32", (self.capacity,))
         self.own = runtime.array(elements.own, (rows,))
-        self.hits = runtime.array("i32", (self.workers * self.blocks, self.depth))
-        self.met = runtime.array("i32", (self.workers * self.blocks,))
+        self.lists = runtime.array("i32", (self.workers * self.blocks * (self.depth + 9),))
         self.weights = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
         self.slots = runtime.array(elements.lanes, (self.workers * self.kernels.slots, 1))
         self.shares = runtime.zeros("i32", (1 + self.workers,))
@@ -57,7 +56,8 @@ class CoresWorkspace(Workspace):
 
     def gradients(self) -> tuple:
         if self._grads is None:
-            elements, columns = self.kernels.elements, binning.GEOMETRY + self.channels
+            elements = self.kernels.elements
+            columns = binning.GEOMETRY + self.channels
             self._sums = runtime.array(elements.lanes, (self.workers * self.depth, columns))
             self._sums.fill(0)
             self._grads = runtime.array(elements.grads, (self.capacity,))
@@ -65,7 +65,7 @@ class CoresWorkspace(Workspace):
 
     def make_room(self) -> bool:
         total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
-        had_room = total <= self.capacity and longest <= self.depth
+        had_room = total <= self.capacity and longest < self.depth
         if not had_room:
             spare = SPARE if self.differentiated else 1
             self.longest = max(int(longest * spare), self.longest)
@@ -94,7 +94,7 @@ class CoresWorkspace(Workspace):
     def _lists(self) -> tuple:
         """The arrays of a walk that only reads Gaussians."""
         return (
-            self.records, self.starts, self.entries, self.own, self.hits, self.met, self.weights,
+            self.records, self.starts, self.entries, self.own, self.lists, self.weights,
             self.slots, self.lattice, self.shares,
         )  # fmt: skip
 
@@ -107,7 +107,7 @@ class CoresWorkspace(Workspace):
         sums, grads = self.gradients()
         self.kernels.backward(
             params, self.records, self.rects, self.bases, self.starts, self.entries, self.places,
-            self.own, self.hits, self.met, self.weights, sums, self.slots, self.lattice,
+            self.own, self.lists, self.weights, sums, self.slots, self.lattice,
             self.shares, grads, d_out, d_params, self.view, self.depth, self.settings.eps,
         )  # fmt: skip
 
@@ -133,8 +133,8 @@ class CoresWorkspace(Workspace):
         sums, grads = self.gradients()
         self.kernels.step(
             params, first, second, frozen, progress, target, losses, self.records, self.rects,
-            self.cursors, self.bases, self.starts, self.entries, self.places, self.own, self.hits,
-            self.met, self.weights, sums, self.slots, self.lattice, self.shares, grads, self.view,
+            self.cursors, self.bases, self.starts, self.entries, self.places, self.own, self.lists,
+            self.weights, sums, self.slots, self.lattice, self.shares, grads, self.view,
             rates, number, self.depth, self.settings.eps,
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ def make(
     """Return the kernels, the type of their view, and the elements of their arrays."""
     real = ti.f64 if double else ti.f32
     f = cores_walk.make(channels, top_k, blend, real, shape)
-    lists = f.lists
+    tiles = f.tiles
     u = update.make(channels, real, shape)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     render_walk, push_walk = f.make_walk("render"), f.make_walk("backward")
@@ -62,9 +62,9 @@ def make(
         """Project, and count entries: the end of starts is what `fill` needs."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
-                lists.project(params, records, rects, cursors, bases, view, w // CHUNK)
+                tiles.project(params, records, rects, cursors, bases, view, w // CHUNK)
         for _ in range(1):
-            lists.scan(cursors, starts, bases, view)
+            tiles.scan(cursors, starts, bases, view)
             clear(shares)
 
     @ti.kernel
@@ -72,27 +72,25 @@ def make(
              places: ints_1, view: view_type, depth: ti.i32):  # fmt: skip
         """Write the lists, if they fit."""
         for w in range(bases.shape[0] * CHUNK):
-            if w % CHUNK == 0 and lists.fits(starts, entries, view, depth):
-                lists.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
+                tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
 
     @ti.kernel
-    def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, hits: ints_2,
-              met: ints_1, weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1,
+    def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1, weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1,
               target: lanes_2, losses: reals_1, view: view_type, depth: ti.i32,
               eps: real):  # fmt: skip
         """Write the squared error of the clamped render per tile, if the lists fit."""
         for w in range((shares.shape[0] - 1) * CHUNK):
-            if w % CHUNK == 0 and lists.fits(starts, entries, view, depth):
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    score_walk(records, starts, entries, own, hits, met, weights, None, slots,
+                    score_walk(records, starts, entries, own, lists, weights, None, slots,
                                lattice, None, target, losses, t, w // CHUNK, depth, view,
                                eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
-    def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, hits: ints_2,
-                met: ints_1, weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1,
+    def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1, weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1,
                 out: reals_3, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
         for _ in range(1):
@@ -101,14 +99,14 @@ def make(
             if w % CHUNK == 0:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    render_walk(records, starts, entries, own, hits, met, weights, None, slots,
+                    render_walk(records, starts, entries, own, lists, weights, None, slots,
                                 lattice, None, out, None, t, w // CHUNK, depth, view,
                                 eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
     def backward(params: reals_2, records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1,
-                 entries: ints_1, places: ints_1, own: own_1, hits: ints_2, met: ints_1,
+                 entries: ints_1, places: ints_1, own: own_1, lists: ints_1,
                  weights: lanes_2, sums: lanes_2, slots: lanes_2, lattice: lanes_2,
                  shares: ints_1, grads: grads_1, d_out: reals_3, d_params: reals_2,
                  view: view_type, depth: ti.i32, eps: real):  # fmt: skip
@@ -119,13 +117,13 @@ def make(
             if w % CHUNK == 0:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    push_walk(records, starts, entries, own, hits, met, weights, sums, slots,
+                    push_walk(records, starts, entries, own, lists, weights, sums, slots,
                               lattice, grads, d_out, None, t, w // CHUNK, depth, view,
                               eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
-                begin, end = lists.part_of(params.shape[0], w // CHUNK, bases.shape[0])
+                begin, end = tiles.part_of(params.shape[0], w // CHUNK, bases.shape[0])
                 at = bases[w // CHUNK]
                 for g in range(begin, end):
                     row, at = gather(params, records, rects, places, grads, g, at)
@@ -135,38 +133,38 @@ def make(
     def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
              target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2, cursors: ints_2,
              bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1, own: own_1,
-             hits: ints_2, met: ints_1, weights: lanes_2, sums: lanes_2, slots: lanes_2,
+             lists: ints_1, weights: lanes_2, sums: lanes_2, slots: lanes_2,
              lattice: lanes_2, shares: ints_1, grads: grads_1, view: view_type,
              rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
-                lists.project(params, records, rects, cursors, bases, view, w // CHUNK)
+                tiles.project(params, records, rects, cursors, bases, view, w // CHUNK)
         for _ in range(1):
-            lists.scan(cursors, starts, bases, view)
+            tiles.scan(cursors, starts, bases, view)
             clear(shares)
         for w in range(bases.shape[0] * CHUNK):
-            if w % CHUNK == 0 and lists.fits(starts, entries, view, depth):
-                lists.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
+                tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
         for w in range((shares.shape[0] - 1) * CHUNK):
-            if w % CHUNK == 0 and lists.fits(starts, entries, view, depth):
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    fit_walk(records, starts, entries, own, hits, met, weights, sums, slots,
+                    fit_walk(records, starts, entries, own, lists, weights, sums, slots,
                              lattice, grads, target, losses, t, w // CHUNK, depth, view,
                              eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
-            fits = lists.fits(starts, entries, view, depth) and progress[0] == number - 1
+            fits = tiles.fits(starts, entries, view, depth) and progress[0] == number - 1
             if w % CHUNK == 0 and fits:
-                begin, end = lists.part_of(params.shape[0], w // CHUNK, bases.shape[0])
+                begin, end = tiles.part_of(params.shape[0], w // CHUNK, bases.shape[0])
                 at = bases[w // CHUNK]
                 for g in range(begin, end):
                     row, at = gather(params, records, rects, places, grads, g, at)
                     if frozen[g] == 0:
                         u.adam(params, first, second, progress, g, row, rates, number)
         for _ in range(1):
-            if lists.fits(starts, entries, view, depth) and progress[0] == number - 1:
+            if tiles.fits(starts, entries, view, depth) and progress[0] == number - 1:
                 progress[0] = number
 
     return SimpleNamespace(

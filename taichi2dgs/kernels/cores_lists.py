@@ -92,7 +92,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     def fits(starts: array, entries: array, view, depth):
         """Whether all lists fit, and the longest one fits a worker: else nothing is touched."""
         tiles = view.tiles_x * view.tiles_y
-        return starts[tiles] <= entries.shape[0] and starts[tiles + 1] <= depth
+        return starts[tiles] <= entries.shape[0] and starts[tiles + 1] < depth
 
     @ti.func
     def fill(rects: array, cursors: array, bases: array, entries: array, places: array, view,

@@ -44,7 +44,7 @@ def merging(first: list[int], second: list[int]) -> tuple[list[tuple[int, int]],
 
 
 def make(top_k: int, lanes: int, real) -> SimpleNamespace:
-    """Return `kth_smallest`, and how many rows of `slots` it needs for each worker."""
+    """Return `take`, if a `network` serves, `by_insertion`, and the rows of `slots` of a worker."""
     reals = ti.types.vector(lanes, real)
     network = GROUP <= top_k <= 2 * GROUP
     before = max(top_k - GROUP, 0)
@@ -59,24 +59,21 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
             held[offset + b] = ti.select(nearer, high, low)
 
     @ti.func
-    def by_network(weights: array, at, found):
-        """Reads whole groups: `found` distances are followed by GROUP that are FAR_AWAY."""
-        held = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
-        for n in range((found + GROUP - 1) // GROUP):
-            new = [weights[at + GROUP * n + j, 0] for j in ti.static(range(GROUP))]
-            exchange(new, SORT, 0)
-            for j in ti.static(range(GROUP)):
-                old, far = held[before + j], new[GROUP - 1 - j]
-                held[before + j] = ti.select(old < far, old, far)
-            exchange(held, BITONIC, before)
-            exchange(held, merge, 0)
-            ordered = [held[j] for j in ti.static(order)]
-            for j in ti.static(range(top_k)):
-                held[j] = ordered[j]
-        return held[top_k - 1]
+    def take(held: ti.template(), new: ti.template()):
+        """Take a group of new distances into the K that are held, from the smallest."""
+        exchange(new, SORT, 0)
+        for j in ti.static(range(GROUP)):
+            old, far = held[before + j], new[GROUP - 1 - j]
+            held[before + j] = ti.select(old < far, old, far)
+        exchange(held, BITONIC, before)
+        exchange(held, merge, 0)
+        ordered = [held[j] for j in ti.static(order)]
+        for j in ti.static(range(top_k)):
+            held[j] = ordered[j]
 
     @ti.func
     def by_insertion(slots: array, base, weights: array, at, found):
+        """The K-th smallest of `found` distances from row `at` of weights."""
         for k in range(base, base + top_k):
             slots[k, 0] = reals(FAR_AWAY)
         for n in range(at, at + found):
@@ -88,14 +85,6 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
                 q = ti.select(nearer, held, q)
         return slots[base + top_k - 1, 0]
 
-    @ti.func
-    def kth_smallest(slots: array, worker, weights: array, at, found):
-        """The K-th smallest of `found` distances from row `at` of weights, FAR_AWAY if fewer."""
-        kth = reals(0)
-        if ti.static(network):
-            kth = by_network(weights, at, found)
-        else:
-            kth = by_insertion(slots, worker * top_k, weights, at, found)
-        return kth
-
-    return SimpleNamespace(kth_smallest=kth_smallest, rows=1 if network else top_k)
+    return SimpleNamespace(
+        take=take, by_insertion=by_insertion, network=network, rows=1 if network else top_k
+    )

@@ -18,7 +18,8 @@ of a pixel tell, and the block is weighed again, one rank at a time.
 
 Arrays beside those of `cores_lists.py` (D rows of each worker, at least the longest list; B blocks
 of a tile; L lanes), all of workers but the last two:
-    own [W * D]: records of the tile; hits [W * B, D], met [W * B]: see `cores_cull.py`;
+    own [W * D] of 11 + C and some: records of the tile, of which the last is far away;
+    lists [W * B * (D + 9)]: see `cores_cull.py`;
     weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
     sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
     slots [W * rows, 1] of L lanes: see `cores_topk.py`;
@@ -34,7 +35,7 @@ import taichi as ti
 
 from taichi2dgs.kernels import cores_cull, cores_lists, cores_topk, maths
 from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, X, Y, array
-from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W
+from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, stride_of
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
 
@@ -42,18 +43,24 @@ LANES = BLOCK_W * BLOCK_H
 OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
 
 
+def power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()
+
+
 def make(
     channels: int, top_k: int, blend: str, real, shape: str = "scale-rotation"
 ) -> SimpleNamespace:
     """Return the functions of one configuration; see `splat.make`."""
-    lists = cores_lists.make(channels, real, shape)
+    tiles = cores_lists.make(channels, real, shape)
     cull = cores_cull.make(channels, real).cull
     m = maths.make(real)
     reals = ti.types.vector(LANES, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
-    own_row = ti.types.vector(COLOR + channels, real)
+    columns = GEOMETRY + channels
+    # Of a power of two, so that every number of a row is at a fixed distance from the first.
+    own_row = ti.types.vector(power_of_two(COLOR + channels), real)
     normalized = blend == "normalized"
-    chosen = cores_topk.make(top_k if normalized else 1, LANES, real)
+    nearest = cores_topk.make(top_k, LANES, real)
 
     @ti.func
     def whitened(own: array, e, x, y):
@@ -62,18 +69,32 @@ def make(
         return dx * own[e][UX] + dy * own[e][UY], dx * own[e][VX] + dy * own[e][VY]
 
     @ti.func
-    def distances(own: array, hits: array, block, found, x, y, weights: array, at):
-        """Write squared distances, and after them a group of what is far away."""
-        for n in range(found):
-            u, v = whitened(own, hits[block, n], x, y)
-            q = u * u + v * v
-            weights[at + n, 0] = ti.select(q >= 0, q, weights[at + n, 0])
-        if ti.static(normalized):
-            for n in ti.static(range(GROUP)):
-                weights[at + found + n, 0] = reals(FAR_AWAY)
+    def distance(own: array, e, x, y):
+        u, v = whitened(own, e, x, y)
+        return u * u + v * v
 
     @ti.func
-    def weigh(own: array, hits: array, block, found, weights: array, at, kth, out: ti.template()):
+    def thresholds(own: array, lists: array, first, found, x, y, weights: array, at,
+                   slots: array, worker):  # fmt: skip
+        """Write squared distances; return what the K nearest of each lane are within."""
+        kth = reals(FAR_AWAY)
+        groups = (found + GROUP - 1) // GROUP
+        for n in range(GROUP * groups):
+            q = distance(own, lists[first + n], x, y)
+            weights[at + n, 0] = ti.select(q >= 0, q, weights[at + n, 0])
+        if ti.static(normalized and nearest.network):
+            held = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
+            for group in range(groups):
+                new = [weights[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
+                nearest.take(held, new)
+                lists[first - 1] = found  # with a store in it, the loop loads whole vectors
+            kth = held[top_k - 1]
+        elif ti.static(normalized):
+            kth = nearest.by_insertion(slots, worker * top_k, weights, at, found)
+        return kth
+
+    @ti.func
+    def weigh(own: array, lists: array, first, found, weights: array, at, kth, out: ti.template()):
         """Turn distances into weights; add up weights and colours, return how many count."""
         count = reals(0)
         for n in range(found):
@@ -81,7 +102,7 @@ def make(
             counts = q <= kth
             w = ti.select(counts, m.exp_half(q), reals(0))
             weights[at + n, 0] = w
-            add_up(own, hits[block, n], w, out)
+            add_up(own, lists[first + n], w, out)
             if ti.static(normalized):
                 count += ti.select(counts, reals(1), reals(0))
         return count
@@ -94,27 +115,26 @@ def make(
         out[channels] = out[channels] + w
 
     @ti.func
-    def settle_ties(own: array, hits: array, block, found, x, y, weights: array, at, kth,
+    def settle_ties(own: array, lists: array, first, found, x, y, weights: array, at, kth,
                     out: ti.template()):  # fmt: skip
         """As `weigh`, where some pixel has more than K within its threshold."""
         left = reals(top_k)
         for n in range(found):
-            u, v = whitened(own, hits[block, n], x, y)
-            left -= ti.select(u * u + v * v < kth, reals(1), reals(0))
+            q = distance(own, lists[first + n], x, y)
+            left -= ti.select(q < kth, reals(1), reals(0))
         for c in ti.static(range(channels + 1)):
             out[c] = reals(0)
         for n in range(found):
-            u, v = whitened(own, hits[block, n], x, y)
-            q = u * u + v * v
+            q = distance(own, lists[first + n], x, y)
             tie = q == kth
             counts = (q < kth) | (tie & (left > 0))
             left -= ti.select(tie, reals(1), reals(0))
             w = ti.select(counts, m.exp_half(q), reals(0))
             weights[at + n, 0] = ti.select(w >= 0, w, weights[at + n, 0])
-            add_up(own, hits[block, n], w, out)
+            add_up(own, lists[first + n], w, out)
 
     @ti.func
-    def push(own: array, hits: array, block, found, x, y, weights: array, at, sums: array,
+    def push(own: array, lists: array, first, found, x, y, weights: array, at, sums: array,
              out: ti.template(), d_out: ti.template()):  # fmt: skip
         """Add to the sums of each entry: d_out is already divided by the denominator."""
         d_mean = reals(0)
@@ -122,29 +142,38 @@ def make(
             for c in ti.static(range(channels)):
                 d_mean += d_out[c] * out[c]
         for n in range(found):
-            e = hits[block, n]
+            e = lists[first + n]
             w = weights[at + n, 0]
             u, v = whitened(own, e, x, y)
+            held = [sums[e, j] for j in ti.static(range(columns))]  # all read before any is written
             h = -(w * d_mean)
             for c in ti.static(range(channels)):
                 d_color = w * d_out[c]
                 h += d_color * own[e][COLOR + c]
-                sums[e, GEOMETRY + c] = sums[e, GEOMETRY + c] + d_color
+                held[GEOMETRY + c] += d_color
             hu, hv = h * u, h * v
-            sums[e, 0] = sums[e, 0] + hu
-            sums[e, 1] = sums[e, 1] + hv
-            sums[e, 2] = sums[e, 2] + hu * u
-            sums[e, 3] = sums[e, 3] + hu * v
-            sums[e, 4] = sums[e, 4] + hv * v
+            held[0] += hu
+            held[1] += hv
+            held[2] += hu * u
+            held[3] += hu * v
+            held[4] += hv * v
+            for j in ti.static(range(columns)):
+                sums[e, j] = held[j]
 
     @ti.func
     def finish(begin, end, base, sums: array, grads: array):
         """Bring the sums of a tile to its entries' gradients (dL/dq is -h / 2), and clear them."""
         for n in range(end - begin):
-            for j in ti.static(range(GEOMETRY + channels)):
-                total = sums[base + n, j].sum()
-                grads[begin + n][j] = total * real(-0.5) if ti.static(j < GEOMETRY) else total
+            total = grad_row(0)
+            for j in ti.static(range(columns)):
+                v = sums[base + n, j]
+                total[j] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+                if ti.static(j < GEOMETRY):
+                    total[j] *= real(-0.5)
+            for j in ti.static(range(columns)):
                 sums[base + n, j] = reals(0)
+            for j in ti.static(range(columns)):
+                grads[begin + n][j] = total[j]
 
     def make_walk(task: str):
         """Return the function that treats one tile for one task.
@@ -181,22 +210,20 @@ def make(
             return loss
 
         @ti.func
-        def treat(own: array, hits: array, block, found, x, y, weights: array, at, sums: array,
+        def treat(own: array, lists: array, first, found, x, y, weights: array, at, sums: array,
                   slots: array, worker, image: array, row, ix, iy, stop_x, stop_y, view,
                   eps):  # fmt: skip
             """Treat one block, and return its squared error, lane by lane."""
-            distances(own, hits, block, found, x, y, weights, at)
-            kth = reals(view.cutoff * view.cutoff)
-            if ti.static(normalized):
-                k = chosen.kth_smallest(slots, worker, weights, at, found)
-                kth = ti.select(k < kth, k, kth)
+            kth = thresholds(own, lists, first, found, x, y, weights, at, slots, worker)
+            whole = reals(view.cutoff * view.cutoff)
+            kth = ti.select(kth < whole, kth, whole)
             out = [reals(0) for _ in ti.static(range(channels + 1))]
             d_out = [reals(0) for _ in ti.static(range(channels))]
-            count = weigh(own, hits, block, found, weights, at, kth, out)
+            count = weigh(own, lists, first, found, weights, at, kth, out)
             scale = reals(1)
             if ti.static(normalized):
                 if count.max() > top_k:
-                    settle_ties(own, hits, block, found, x, y, weights, at, kth, out)
+                    settle_ties(own, lists, first, found, x, y, weights, at, kth, out)
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
@@ -204,12 +231,12 @@ def make(
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
                     d_out[c] = d_out[c] * scale
-                push(own, hits, block, found, x, y, weights, at, sums, out, d_out)
+                push(own, lists, first, found, x, y, weights, at, sums, out, d_out)
             return loss
 
         @ti.func
-        def walk(records: array, starts: array, entries: array, own: array, hits: array,
-                 met: array, weights: array, sums: array, slots: array, lattice: array,
+        def walk(records: array, starts: array, entries: array, own: array, lists: array,
+                 weights: array, sums: array, slots: array, lattice: array,
                  grads: array, image: array, losses: array, t, worker, depth, view,
                  eps):  # fmt: skip
             begin, end, base = starts[t], starts[t + 1], worker * depth
@@ -220,7 +247,8 @@ def make(
             blocks = across * ((view.tile_h + BLOCK_H - 1) // BLOCK_H)
             first_x = (ti.cast(view.left + left, real) + real(0.5)) * view.pitch_x
             first_y = (ti.cast(view.top + top, real) + real(0.5)) * view.pitch_y
-            cull(records, entries, begin, end, own, base, hits, met, worker * blocks, first_x,
+            own_lists = worker * blocks * stride_of(depth)
+            cull(records, entries, begin, end, own, base, depth, lists, own_lists, first_x,
                  first_y, view)  # fmt: skip
             loss = reals(0)
             for b in range(blocks):
@@ -230,11 +258,11 @@ def make(
                     row = ti.cast(view.top + iy, real) + real(0.5)
                     x = (lattice[0, 0] + column) * view.pitch_x
                     y = (lattice[0, 1] + row) * view.pitch_y
-                    block = worker * blocks + b
+                    first = own_lists + b * stride_of(depth)
                     loss += treat(
-                        own, hits, block, met[block], x, y, weights, worker * (depth + GROUP),
-                        sums, slots, worker, image, t * blocks + b, ix, iy, stop_x, stop_y, view,
-                        eps,
+                        own, lists, first + 1, lists[first], x, y, weights,
+                        worker * (depth + GROUP), sums, slots, worker, image, t * blocks + b, ix,
+                        iy, stop_x, stop_y, view, eps,
                     )  # fmt: skip
             if ti.static(pushes):
                 finish(begin, end, base, sums, grads)
@@ -244,6 +272,5 @@ def make(
         return walk
 
     elements = SimpleNamespace(own=own_row, lanes=reals, grads=grad_row)
-    return SimpleNamespace(
-        lists=lists, elements=elements, slots=chosen.rows if normalized else 1, make_walk=make_walk
-    )
+    rows = nearest.rows if normalized else 1
+    return SimpleNamespace(tiles=tiles, elements=elements, slots=rows, make_walk=make_walk)
