@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs import runtime
-from taichi2dgs.kernels import binning, cores_cull, cores_walk
+from taichi2dgs import runtime, workspace
+from taichi2dgs.kernels import binning, cores_walk
 from taichi2dgs.kernels import cores as kernels
-from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W
+from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
-from taichi2dgs.workspace import SPARE, Workspace
+from taichi2dgs.workspace import Workspace
 
 MOST_VALUES = 1 << 30  # of what workers have of their own, so that Taichi's indices suffice
 
@@ -27,28 +27,29 @@ class CoresWorkspace(Workspace):
 
     def _make(self, n: int) -> None:
         elements = self.kernels.elements
-        self.blocks = -(-self.tile[0] // BLOCK_H) * -(-self.tile[1] // BLOCK_W)
+        self.blocks = -(-self.tile[0] // CELL) * -(-self.tile[1] // CELL) * BLOCKS
         self.parts = min(runtime.threads(), n)
         self.records = runtime.array(self.real, (n, COLOR + self.channels))
         self.cursors = runtime.array("i32", (self.parts, self.tiles))
         self.bases = runtime.array("i32", (self.parts,))
         self.starts = runtime.array("i32", (self.tiles + 2,))
-        self.lattice = runtime.array(elements.lanes, (1, 2))
-        lanes = np.arange(cores_walk.LANES)
-        places = np.stack([lanes % BLOCK_W, lanes // BLOCK_W])[None]
+        self.lattice = runtime.array(elements.lanes, (1, 3))
+        lanes = np.arange(LANES)
+        places = np.stack([lanes % BLOCK_W, lanes // BLOCK_W, lanes])[None]
         self.lattice.from_numpy(places.astype(np.float64 if self.real == "f64" else np.float32))
         self.longest = 1
 
     def _make_lists(self) -> None:
         elements = self.kernels.elements
         self.depth = -(-max(self.longest, 1) // 16) * 16 + 8  # a power of two would share few lines
-        per_worker = self.depth * max(self.blocks, cores_walk.LANES * (binning.GEOMETRY + self.channels))
+        per_worker = self.depth * max(self.blocks, LANES * (binning.GEOMETRY + self.channels))
         self.workers = max(1, min(runtime.threads(), self.tiles, MOST_VALUES // per_worker))
         rows = self.workers * self.depth
         self.entries = runtime.array("i32", (self.capacity,))
         self.places = runtime.array("i32", (self.capacity,))
         self.own = runtime.array(elements.own, (rows,))
-        self.lists = runtime.array("i32", (self.workers * self.blocks * (self.depth + 9),))
+        numbers = self.blocks * (self.depth + 9) + self.depth
+        self.lists = runtime.array("i32", (self.workers * numbers,))
         self.weights = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
         self.slots = runtime.array(elements.lanes, (self.workers * self.kernels.slots, 1))
         self.shares = runtime.zeros("i32", (1 + self.workers,))
@@ -67,7 +68,7 @@ class CoresWorkspace(Workspace):
         total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
         had_room = total <= self.capacity and longest < self.depth
         if not had_room:
-            spare = SPARE if self.differentiated else 1
+            spare = workspace.SPARE if self.differentiated else 1
             self.longest = max(int(longest * spare), self.longest)
             self.reserve(max(int(total * spare), self.capacity))
         return had_room
@@ -125,7 +126,7 @@ class CoresWorkspace(Workspace):
         result = runtime.array(
             self.kernels.elements.lanes, (self.tiles * self.blocks, channels)
         )
-        result.from_numpy(blocks.reshape(-1, channels, cores_walk.LANES).contiguous().numpy())
+        result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
         return result
 
     def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:

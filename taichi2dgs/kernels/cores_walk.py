@@ -19,12 +19,12 @@ of a pixel tell, and the block is weighed again, one rank at a time.
 Arrays beside those of `cores_lists.py` (D rows of each worker, at least the longest list; B blocks
 of a tile; L lanes), all of workers but the last two:
     own [W * D] of 11 + C and some: records of the tile, of which the last is far away;
-    lists [W * B * (D + 9)]: see `cores_cull.py`;
+    lists [W * (B * (D + 9) + D)]: see `cores_cull.py`;
     weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
     sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
     slots [W * rows, 1] of L lanes: see `cores_topk.py`;
     shares [1 + W]: the next tile, and how many tiles each worker took;
-    lattice [1, 2] of L lanes: columns and rows within a block; grads [E] of 5 + C.
+    lattice [1, 3] of L lanes: columns and rows within a block, and bands; grads [E] of 5 + C.
 Arrays of lanes have two axes, and their places are read before they are written: else LLVM does not
 make vector stores. Offsets of lanes come from an array, so that it does not know them one by one.
 """
@@ -35,11 +35,19 @@ import taichi as ti
 
 from taichi2dgs.kernels import cores_cull, cores_lists, cores_topk, maths
 from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, X, Y, array
-from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, stride_of
+from taichi2dgs.kernels.cores_cull import (
+    ACROSS,
+    BLOCK_H,
+    BLOCK_W,
+    BLOCKS,
+    CELL,
+    LANES,
+    cells_of,
+    stride_of,
+)
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
 
-LANES = BLOCK_W * BLOCK_H
 OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
 
 
@@ -161,17 +169,17 @@ def make(
                 sums[e, j] = held[j]
 
     @ti.func
-    def finish(begin, end, base, sums: array, grads: array):
+    def finish(begin, end, lists: array, rows, sums: array, grads: array):
         """Bring the sums of a tile to its entries' gradients (dL/dq is -h / 2), and clear them."""
         for n in range(end - begin):
-            total = grad_row(0)
+            total, e = grad_row(0), lists[rows + n]  # not base + n: LLVM would take it apart
             for j in ti.static(range(columns)):
-                v = sums[base + n, j]
+                v = sums[e, j]
                 total[j] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
                 if ti.static(j < GEOMETRY):
                     total[j] *= real(-0.5)
             for j in ti.static(range(columns)):
-                sums[base + n, j] = reals(0)
+                sums[e, j] = reals(0)
             for j in ti.static(range(columns)):
                 grads[begin + n][j] = total[j]
 
@@ -243,16 +251,18 @@ def make(
             left, top = t % view.tiles_x * view.tile_w, t // view.tiles_x * view.tile_h
             stop_x = ti.min(left + view.tile_w, view.width)
             stop_y = ti.min(top + view.tile_h, view.height)
-            across = (view.tile_w + BLOCK_W - 1) // BLOCK_W
-            blocks = across * ((view.tile_h + BLOCK_H - 1) // BLOCK_H)
+            across, down = cells_of(view)
+            blocks = across * down * BLOCKS
             first_x = (ti.cast(view.left + left, real) + real(0.5)) * view.pitch_x
             first_y = (ti.cast(view.top + top, real) + real(0.5)) * view.pitch_y
-            own_lists = worker * blocks * stride_of(depth)
-            cull(records, entries, begin, end, own, base, depth, lists, own_lists, first_x,
-                 first_y, view)  # fmt: skip
+            own_lists = worker * (blocks * stride_of(depth) + depth)
+            rows = cull(records, entries, begin, end, own, base, depth, lists, own_lists, lattice,
+                        first_x, first_y, view)  # fmt: skip
             loss = reals(0)
             for b in range(blocks):
-                ix, iy = left + b % across * BLOCK_W, top + b // across * BLOCK_H
+                cell = b // BLOCKS
+                ix = left + cell % across * CELL + b % ACROSS * BLOCK_W
+                iy = top + cell // across * CELL + b % BLOCKS // ACROSS * BLOCK_H
                 if ix < stop_x and iy < stop_y:
                     column = ti.cast(view.left + ix, real) + real(0.5)
                     row = ti.cast(view.top + iy, real) + real(0.5)
@@ -265,7 +275,7 @@ def make(
                         iy, stop_x, stop_y, view, eps,
                     )  # fmt: skip
             if ti.static(pushes):
-                finish(begin, end, base, sums, grads)
+                finish(begin, end, lists, rows, sums, grads)
             if ti.static(measures):
                 losses[t] = loss.sum()
 
