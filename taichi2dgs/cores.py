@@ -58,8 +58,7 @@ class CoresWorkspace(Workspace):
     def gradients(self) -> tuple:
         if self._grads is None:
             elements = self.kernels.elements
-            columns = binning.GEOMETRY + self.channels
-            self._sums = runtime.array(elements.lanes, (self.workers * self.depth, columns))
+            self._sums = runtime.array(elements.sums, (self.workers * self.depth, 1))
             self._sums.fill(0)
             self._grads = runtime.array(elements.grads, (self.capacity,))
         return self._sums, self._grads
@@ -111,6 +110,12 @@ class CoresWorkspace(Workspace):
             self.own, self.lists, self.weights, sums, self.slots, self.lattice,
             self.shares, grads, d_out, d_params, self.view, self.depth, self.settings.eps,
         )  # fmt: skip
+
+    def rows(self, values: np.ndarray):
+        """Return an array of one row for each Gaussian, as `step` takes it."""
+        result = runtime.array(self.kernels.elements.grads, (len(values),))
+        result.from_numpy(values)
+        return result
 
     def target(self, image: Tensor):
         """Return the target of `step` and `score`, block by block: [T * B, C] of L lanes."""

@@ -32,10 +32,10 @@ class Engine:
         view = View.of((height, width), None, None)
         with runtime.launching():
             self.work = kind()(n, channels, view, settings)
-            self.state = runtime.array("f32", (n, columns))
-            self.state.from_numpy(params.float().cpu().contiguous().numpy())
-            self.first = runtime.zeros("f32", (n, columns))
-            self.second = runtime.zeros("f32", (n, columns))
+            self.state = self.work.rows(params.float().cpu().contiguous().numpy())
+            self.first, self.second = (
+                self.work.rows(np.zeros((n, columns), np.float32)) for _ in range(2)
+            )
             self.frozen = runtime.zeros("i32", (n,))
             if frozen is not None:
                 self.frozen.from_numpy(frozen.cpu().numpy().astype(np.int32))

@@ -10,6 +10,7 @@ import math
 import weakref
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from taichi2dgs import runtime
@@ -176,6 +177,12 @@ class GpuWorkspace(Workspace):
             self.hits, self.weights, *self.gradients(), d_out, d_params, self.view, self.units,
             self.spans, self.settings.eps,
         )  # fmt: skip
+
+    def rows(self, values: np.ndarray):
+        """Return an array of one row for each Gaussian, as `step` takes it."""
+        result = runtime.array("f32", values.shape)
+        result.from_numpy(values)
+        return result
 
     def target(self, image: Tensor):
         """Return the target of `step` and `score` as the kernels read it."""

@@ -52,31 +52,31 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
 
     # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
     @ti.func
-    def scale_rotation(params: array, g):
-        co, si = m.cos_sin(params[g, 4])
-        s0, s1 = m.exp(params[g, 2]), m.exp(params[g, 3])
+    def scale_rotation(params: array):
+        co, si = m.cos_sin(params[4])
+        s0, s1 = m.exp(params[2]), m.exp(params[3])
         along_x = co * co * s0 * s0 + si * si * s1 * s1
         along_y = si * si * s0 * s0 + co * co * s1 * s1
         return ti.Vector([co / s0, si / s0, -si / s1, co / s1]), 1 / (s0 * s1), along_x, along_y
 
     @ti.func
-    def cholesky(params: array, g):
-        a, b, c = params[g, 2], params[g, 3], params[g, 4]
+    def cholesky(params: array):
+        a, b, c = params[2], params[3], params[4]
         white = ti.Vector([1 / a, real(0.0), -b / (a * c), 1 / c])
         return white, 1 / ti.abs(a * c), a * a, b * b + c * c
 
     whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[shape]
 
     @ti.func
-    def record_of(params: array, g, cutoff):
-        """The record of Gaussian g, and the half-extents of its support in pixels."""
-        white, determinant, along_x, along_y = whitening(params, g)
+    def record_of(params: array, cutoff):
+        """The record of a Gaussian, from its row of parameters, and the half-extents of its support in pixels."""
+        white, determinant, along_x, along_y = whitening(params)
         ux, uy, vx, vy = white[0], white[1], white[2], white[3]
         square = ux * ux + vx * vx
         aspect = determinant / square
         shear = (ux * uy + vx * vy) / square
         reach = cutoff * cutoff / square
-        record = row([params[g, 0], params[g, 1], ux, uy, vx, vy, shear, reach, aspect * aspect])
+        record = row([params[0], params[1], ux, uy, vx, vy, shear, reach, aspect * aspect])
         return record, cutoff * ti.sqrt(along_x), cutoff * ti.sqrt(along_y)
 
     @ti.func
@@ -118,7 +118,8 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         for t in range(view.tiles_x * view.tiles_y):
             counts[t] = 0
         for g in range(params.shape[0]):
-            record, half_x, half_y = record_of(params, g, view.cutoff)
+            shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
+            record, half_x, half_y = record_of(shaped, view.cutoff)
             for j in ti.static(range(RECORD)):
                 records[g, j] = record[j]
             rect = rect_of(record, half_x, half_y, view)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import binning, cores_walk, update
-from taichi2dgs.kernels.binning import GEOMETRY, array
+from taichi2dgs.kernels.binning import RECORD, array
 from taichi2dgs.kernels.cores_lists import CHUNK
 
 
@@ -34,6 +34,7 @@ def make(
     reals_1, reals_2 = ti.types.ndarray(real, 1), ti.types.ndarray(real, 2)
     reals_3 = ti.types.ndarray(real, 3)
     lanes_2 = ti.types.ndarray(f.elements.lanes, 2)
+    sums_2 = ti.types.ndarray(f.elements.sums, 2)
     own_1, grads_1 = ti.types.ndarray(f.elements.own, 1), ti.types.ndarray(f.elements.grads, 1)
 
     @ti.func
@@ -54,10 +55,11 @@ def make(
         after = at + rects[g, 2] * rects[g, 3]
         for n in range(at, after):
             row += grads[places[n]]
-        return u.of_parameters(params, records, g, row), after
+        record = [records[g, j] for j in ti.static(range(RECORD))]
+        return u.of_parameters(params[g], record, row), after
 
     @ti.kernel
-    def measure(params: reals_2, records: reals_2, rects: ints_2, cursors: ints_2, bases: ints_1,
+    def measure(params: grads_1, records: reals_2, rects: ints_2, cursors: ints_2, bases: ints_1,
                 starts: ints_1, shares: ints_1, view: view_type):  # fmt: skip
         """Project, and count entries: the end of starts is what `fill` needs."""
         for w in range(bases.shape[0] * CHUNK):
@@ -105,10 +107,10 @@ def make(
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
-    def backward(params: reals_2, records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1,
+    def backward(params: grads_1, records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1,
                  entries: ints_1, places: ints_1, own: own_1, lists: ints_1,
-                 weights: lanes_2, sums: lanes_2, slots: lanes_2, lattice: lanes_2,
-                 shares: ints_1, grads: grads_1, d_out: reals_3, d_params: reals_2,
+                 weights: lanes_2, sums: sums_2, slots: lanes_2, lattice: lanes_2,
+                 shares: ints_1, grads: grads_1, d_out: reals_3, d_params: grads_1,
                  view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
         for _ in range(1):
@@ -127,13 +129,13 @@ def make(
                 at = bases[w // CHUNK]
                 for g in range(begin, end):
                     row, at = gather(params, records, rects, places, grads, g, at)
-                    u.put_row(d_params, g, row)
+                    d_params[g] = row
 
     @ti.kernel
-    def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
+    def step(params: grads_1, first: grads_1, second: grads_1, frozen: ints_1, progress: ints_1,
              target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2, cursors: ints_2,
              bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1, own: own_1,
-             lists: ints_1, weights: lanes_2, sums: lanes_2, slots: lanes_2,
+             lists: ints_1, weights: lanes_2, sums: sums_2, slots: lanes_2,
              lattice: lanes_2, shares: ints_1, grads: grads_1, view: view_type,
              rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
@@ -162,7 +164,10 @@ def make(
                 for g in range(begin, end):
                     row, at = gather(params, records, rects, places, grads, g, at)
                     if frozen[g] == 0:
-                        u.adam(params, first, second, progress, g, row, rates, number)
+                        m, v, value, finite = u.adam(params[g], first[g], second[g], row, rates)
+                        first[g], second[g], params[g] = m, v, value
+                        if not finite and progress[1] == 0:
+                            progress[1] = number
         for _ in range(1):
             if tiles.fits(starts, entries, view, depth) and progress[0] == number - 1:
                 progress[0] = number

@@ -83,8 +83,9 @@ def make(channels: int, real) -> SimpleNamespace:
         rows = first_list + blocks * stride
         for n in range(end - begin):
             g = entries[begin + n]
+            record = [records[g, j] for j in ti.static(range(COLOR + channels))]
             for j in ti.static(range(COLOR + channels)):
-                own[base + n][j] = records[g, j]
+                own[base + n][j] = record[j]
             lists[rows + n] = base + n
             for cell in range(across * down):
                 down_here = cell // across

@@ -50,14 +50,14 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         begin, end = part_of(params.shape[0], part, bases.shape[0])
         total = 0
         for g in range(begin, end):
-            record, half_x, half_y = bins.record_of(params, g, view.cutoff)
+            record, half_x, half_y = bins.record_of(params[g], view.cutoff)
             for j in ti.static(range(RECORD)):
                 records[g, j] = record[j]
             records[g, HALF_Y] = half_y
             shear = record[SHEAR]
             records[g, TILT] = shear * half_x / (record[FALL] + shear * shear)
             for c in ti.static(range(channels)):
-                records[g, COLOR + c] = params[g, GEOMETRY + c]
+                records[g, COLOR + c] = params[g][GEOMETRY + c]
             rect = bins.rect_of(record, half_x, half_y, view)
             for j in ti.static(range(4)):
                 rects[g, j] = rect[j]

@@ -246,7 +246,9 @@ def make(
         row = grad_row(0)
         for n in range(rects[g, 2] * rects[g, 3]):
             row += grads[bins.entry_of(starts, entries, bins.tile_of(rects, g, n, view), g)]
-        return u.of_parameters(params, records, g, row)
+        record = [records[g, j] for j in ti.static(range(RECORD))]
+        shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
+        return u.of_parameters(shaped, record, row)
 
     elements = SimpleNamespace(
         packed=ti.types.vector(RECORD + channels, real), span=reals, grads=grad_row

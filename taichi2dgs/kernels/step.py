@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import binning, splat, update
+from taichi2dgs.kernels.binning import GEOMETRY, array
 
 
 @functools.cache
@@ -27,6 +28,10 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     reals_1, reals_2 = ti.types.ndarray(ti.f32, 1), ti.types.ndarray(ti.f32, 2)
     reals_3 = ti.types.ndarray(ti.f32, 3)
     lists = f.lists
+
+    @ti.func
+    def row_of(values: array, g):
+        return ti.Vector([values[g, j] for j in ti.static(range(GEOMETRY + channels))])
 
     @ti.kernel
     def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
@@ -45,7 +50,13 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
         for g in range(params.shape[0]):
             if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
-                u.adam(params, first, second, progress, g, row, rates, number)
+                m, v, value, finite = u.adam(
+                    row_of(params, g), row_of(first, g), row_of(second, g), row, rates
+                )
+                for j in ti.static(range(GEOMETRY + channels)):
+                    first[g, j], second[g, j], params[g, j] = m[j], v[j], value[j]
+                if not finite and progress[1] == 0:
+                    progress[1] = number
         for _ in range(1):
             if f.fits(starts, packed, view) and progress[0] == number - 1:
                 progress[0] = number

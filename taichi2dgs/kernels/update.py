@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import maths
-from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, array
+from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY
 
 ADAM = ti.types.struct(
     xy=ti.f32, log_scale=ti.f32, theta=ti.f32, color=ti.f32, beta1=ti.f32, beta2=ti.f32,
@@ -22,24 +22,25 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     """Return `of_parameters` and `adam` for one number of channels, float type and shape."""
     m = maths.make(real)
     columns = GEOMETRY + channels
+    grad_row = ti.types.vector(columns, real)
 
     @ti.func
-    def of_parameters(params: array, records: array, g, row):
-        """Turn the sums of Gaussian g into the gradient of its parameters.
+    def of_parameters(params, record, row):
+        """Turn the sums of a Gaussian into the gradient of its parameters.
 
         With q = u^2 + v^2, du/d(log s0) = -u and du/d(theta) = v s1 / s0, and v has its own of
         both; with u = dx / l0 and v = (dy - l1 u) / l2, du/d(l0) = -u / l0 and
         dv/d(l0, l1, l2) = (l1 u / l0, -u, -v) / l2.
         """
         hu, hv, huu, huv, hvv = row[0], row[1], row[2], row[3], row[4]
-        row[0] = -2 * (records[g, UX] * hu + records[g, VX] * hv)
-        row[1] = -2 * (records[g, UY] * hu + records[g, VY] * hv)
+        row[0] = -2 * (record[UX] * hu + record[VX] * hv)
+        row[1] = -2 * (record[UY] * hu + record[VY] * hv)
         if ti.static(shape == "scale-rotation"):
-            ratio = m.exp(params[g, 3] - params[g, 2])
+            ratio = m.exp(params[3] - params[2])
             row[2], row[3] = -2 * huu, -2 * hvv
             row[4] = 2 * huv * (ratio - 1 / ratio)
         else:
-            a, b, c = params[g, 2], params[g, 3], params[g, 4]
+            a, b, c = params[2], params[3], params[4]
             row[2] = 2 * (huv * b / c - huu) / a
             row[3], row[4] = -2 * huv / c, -2 * hvv / c
         return row
@@ -50,34 +51,21 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
 
     @ti.func
-    def adam(params: array, first: array, second: array, progress: array, g, row, rates, step):
-        """Update Gaussian g in place; `rates` hold bias-corrected learning rates.
+    def adam(params, first, second, row, rates):
+        """One step; return the moments, the parameters, and whether they are finite.
 
-        All is computed before anything is stored, so that the columns become vectors on CPU.
+        `rates` hold bias-corrected learning rates.
         """
-        rate = ti.Vector([rates.color] * columns)
+        rate = grad_row(rates.color)
         for j in ti.static(range(GEOMETRY)):
             rate[j] = rates.xy if ti.static(j < 2) else rates.log_scale
         rate[GEOMETRY - 1] = rates.theta
-        m = rates.beta1 * row_of(first, g) + (1 - rates.beta1) * row
-        v = rates.beta2 * row_of(second, g) + (1 - rates.beta2) * row * row
-        value = row_of(params, g) - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
-        finite = True
+        m = rates.beta1 * first + (1 - rates.beta1) * row
+        v = rates.beta2 * second + (1 - rates.beta2) * row * row
+        value = params - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
+        finite = 1
         for j in ti.static(range(columns)):
-            finite = finite and is_finite(value[j])
-        put_row(first, g, m)
-        put_row(second, g, v)
-        put_row(params, g, value)
-        if not finite and progress[1] == 0:
-            progress[1] = step
+            finite &= ti.cast(is_finite(value[j]), ti.i32)
+        return m, v, value, finite
 
-    @ti.func
-    def row_of(values: array, g):
-        return ti.Vector([values[g, j] for j in ti.static(range(columns))])
-
-    @ti.func
-    def put_row(values: array, g, row):
-        for j in ti.static(range(columns)):
-            values[g, j] = row[j]
-
-    return SimpleNamespace(of_parameters=of_parameters, adam=adam, put_row=put_row)
+    return SimpleNamespace(of_parameters=of_parameters, adam=adam)
