@@ -12,6 +12,7 @@ from taichi2dgs.encode import encode
 from taichi2dgs.files import read_image, write_image
 from taichi2dgs.fit import FitOptions, FitResult, Report, fit
 from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.limits import set_memory_limit
 from taichi2dgs.render import render
 from taichi2dgs.settings import RenderSettings
 from taichi2dgs.t2d import load
@@ -19,5 +20,5 @@ from taichi2dgs.t2d import load
 __version__ = "0.1.0"
 __all__ = [
     "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode", "fit", "init",
-    "load", "read_image", "reference", "render", "write_image",
+    "load", "read_image", "reference", "render", "set_memory_limit", "write_image",
 ]  # fmt: skip

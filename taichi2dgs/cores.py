@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs import runtime, workspace
+from taichi2dgs import limits, runtime, workspace
 from taichi2dgs.kernels import binning, cores_walk
 from taichi2dgs.kernels import cores as kernels
 from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
+from taichi2dgs.kernels.cores_walk import power_of_two
 from taichi2dgs.workspace import Workspace
-
-MOST_VALUES = 1 << 30  # of what workers have of their own, so that Taichi's indices suffice
 
 
 class CoresWorkspace(Workspace):
@@ -41,10 +40,11 @@ class CoresWorkspace(Workspace):
 
     def _make_lists(self) -> None:
         elements = self.kernels.elements
-        self.depth = -(-max(self.longest, 1) // 16) * 16 + 8  # a power of two would share few lines
-        per_worker = self.depth * max(self.blocks, LANES * (binning.GEOMETRY + self.channels))
-        self.workers = max(1, min(runtime.threads(), self.tiles, MOST_VALUES // per_worker))
+        self.depth = self._depth()
+        self.workers = self._workers()
         rows = self.workers * self.depth
+        # Freed before their heirs.
+        self.entries = self.places = self.own = self.lists = self.weights = self._sums = None
         self.entries = runtime.array("i32", (self.capacity,))
         self.places = runtime.array("i32", (self.capacity,))
         self.own = runtime.array(elements.own, (rows,))
@@ -53,11 +53,32 @@ class CoresWorkspace(Workspace):
         self.weights = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
         self.slots = runtime.array(elements.lanes, (self.workers * self.kernels.slots, 1))
         self.shares = runtime.zeros("i32", (1 + self.workers,))
-        self._sums: Any = None
+
+    def _depth(self) -> int:
+        """Rows for the longest list: not a power of two, whose lines would share a cache's sets."""
+        return -(-max(self.longest, 1) // 16) * 16 + 8
+
+    def _workers(self) -> int:
+        """As many as have tiles and can index what they have of their own."""
+        columns = power_of_two(binning.GEOMETRY + self.channels)
+        numbers = self._depth() * max(LANES * columns, self.blocks + 1) + 9 * self.blocks
+        return min(runtime.threads(), self.tiles, limits.MAX_VALUES // numbers)
+
+    def list_bytes(self, capacity: int, differentiated: bool) -> int:
+        real, columns = 8 if self.real == "f64" else 4, binning.GEOMETRY + self.channels
+        row = real * (LANES + power_of_two(COLOR + self.channels)) + 4 * (self.blocks + 1)
+        if differentiated:
+            row += real * LANES * power_of_two(columns)
+        each = 8 + real * columns if differentiated else 8
+        return capacity * each + max(1, self._workers()) * self._depth() * row
+
+    def allowed(self, capacity: int, differentiated: bool) -> bool:
+        return self._workers() > 0 and super().allowed(capacity, differentiated)
 
     def gradients(self) -> tuple:
         if self._grads is None:
             elements = self.kernels.elements
+            self._check(self.capacity, differentiated=True)
             self._sums = runtime.array(elements.sums, (self.workers * self.depth, 1))
             self._sums.fill(0)
             self._grads = runtime.array(elements.grads, (self.capacity,))
@@ -67,9 +88,13 @@ class CoresWorkspace(Workspace):
         total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
         had_room = total <= self.capacity and longest < self.depth
         if not had_room:
-            spare = workspace.SPARE if self.differentiated else 1
-            self.longest = max(int(longest * spare), self.longest)
-            self.reserve(max(int(total * spare), self.capacity))
+            held, spare = self.longest, workspace.SPARE if self.differentiated else 1
+            for more in (spare, 1):  # the spare part is not worth an error
+                self.longest = max(int(longest * more), held)
+                wanted = max(int(total * more), self.capacity)
+                if self.allowed(wanted, self.differentiated):
+                    break
+            self.reserve(wanted)
         return had_room
 
     @property

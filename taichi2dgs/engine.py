@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs import runtime
+from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import update
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.render import View
@@ -27,6 +27,7 @@ class Engine:
         self.options, self.done = options, 0
         n, columns = params.shape
         height, width, channels = target.shape
+        limits.check_fit(f"gaussians of {n} for {height}x{width}", height, width, channels, n)
         self.values = target.numel()
         settings = options.settings
         view = View.of((height, width), None, None)
@@ -48,7 +49,7 @@ class Engine:
     @property
     def params(self) -> Tensor:
         """The packed parameters, read back from the device. [N, 5 + C]"""
-        with runtime.launching():
+        with runtime.launching(self.work.owner):
             return torch.from_numpy(self.state.to_numpy())
 
     def step(self, number: int, rate: float) -> None:
@@ -60,7 +61,7 @@ class Engine:
             color=o.color * rate, beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
             correction2=1 / (1 - o.beta2 ** max(number, 1)),
         )  # fmt: skip
-        with runtime.launching():
+        with runtime.launching(self.work.owner):
             self.work.step(
                 self.state, self.first, self.second, self.frozen, self.progress, self.target,
                 self.losses, rates, number,
@@ -75,7 +76,7 @@ class Engine:
         Raises:
             FloatingPointError: a parameter is not finite.
         """
-        with runtime.launching():
+        with runtime.launching(self.work.owner):
             self.done, bad = (int(number) for number in self.progress.to_numpy())
             if bad:
                 raise FloatingPointError(
@@ -86,13 +87,13 @@ class Engine:
     def score(self) -> None:
         """Measure the error of the parameters as they are."""
         while True:
-            with runtime.launching():
+            with runtime.launching(self.work.owner):
                 self.work.score(self.state, self.target, self.losses)
             if self.look():
                 return
 
     def psnr(self) -> float:
         """PSNR in dB that the last launch measured."""
-        with runtime.launching():
+        with runtime.launching(self.work.owner):
             total = self.losses.to_numpy().sum(dtype=np.float64)
         return psnr_of_mse(float(total) / self.values)

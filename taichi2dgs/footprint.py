@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from taichi2dgs.kernels.binning import MAX_LOG_SCALE
 from taichi2dgs.settings import RenderSettings
 
 
@@ -26,7 +27,8 @@ def widened(params: Tensor, x: float, y: float) -> Tensor:
     """Return Gaussians with variances added along x and y, each with its integral kept.
 
     The shape of the result is Cholesky's, which has no case of its own for round Gaussians, in
-    value or in gradient. Its determinant is a sum of positive terms: nothing cancels.
+    value or in gradient. Its determinant is
+    a sum of positive terms: nothing cancels.
 
     Args:
         params: as `Gaussians.packed` has them. [N, 5 + C]
@@ -37,14 +39,16 @@ def widened(params: Tensor, x: float, y: float) -> Tensor:
         peak, and that fall. [N, 5 + C + 1]
     """
     cos, sin = params[:, 4].cos(), params[:, 4].sin()
-    first, second = (2 * params[:, 2:4]).exp().unbind(1)
+    s0, s1 = params[:, 2:4].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp().unbind(1)
+    first, second = s0 * s0, s1 * s1
     xx = cos * cos * first + sin * sin * second
     yy = sin * sin * first + cos * cos * second
     xy = cos * sin * (first - second)
-    determinant = first * second + x * yy + y * xx + x * y
     l0 = (xx + x).sqrt()
-    l2 = determinant.sqrt() / l0
-    fall = params[:, 2:4].sum(1).exp() / (l0 * l2)
+    l2 = (
+        (s0 / l0 * s1).square() + x / (xx + x) * yy + y
+    ).sqrt()  # det / l0^2, where none overflows
+    fall = s0 / l0 * (s1 / l2)
     shape = torch.stack([l0, xy / l0, l2], 1)
     return torch.cat([params[:, :2], shape, params[:, 5:] * fall[:, None], fall[:, None]], 1)
 

@@ -43,8 +43,8 @@ def neighbour_distances(xy: Tensor, count: int = 3) -> Tensor:
     cell = (points / side).long()
     cell = cell[:, 1].clamp(max=rows - 1) * columns + cell[:, 0].clamp(max=columns - 1)
     cell, order = cell.sort(stable=True)
-    starts = torch.searchsorted(cell, torch.arange(columns * rows + 1)).int()
-    distances = torch.empty(len(points), count)
+    starts = torch.searchsorted(cell, torch.arange(columns * rows + 1, device="cpu")).int()
+    distances = points.new_empty(len(points), count)
     with runtime.launching():
         kernels.make(count)(
             points[order].contiguous(), cell.int(), starts, distances, columns, rows, side

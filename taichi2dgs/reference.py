@@ -31,7 +31,7 @@ def averaged_at(
     cos, sin = gaussians.theta.cos(), gaussians.theta.sin()
     rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     narrow = rotation @ torch.diag_embed((2 * gaussians.log_scale).exp()) @ rotation.mT
-    wide = narrow + torch.diag(torch.tensor(spread).to(narrow))  # [N, 2, 2]
+    wide = narrow + torch.diag(narrow.new_tensor(spread))  # [N, 2, 2]
     offset = points[:, None, :] - gaussians.xy[None]
     q = torch.einsum("pni,nij,pnj->pn", offset, wide.inverse(), offset)
     peak = (narrow.det() / wide.det()).sqrt()

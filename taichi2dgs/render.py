@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from taichi2dgs import footprint, runtime
+from taichi2dgs import footprint, limits, runtime
 from taichi2dgs.gaussians import Gaussians, checked_size
 from taichi2dgs.settings import RenderSettings
 
 SHAPES = ("scale-rotation", "cholesky")
+MAX_SIDE = 10**9  # pixels; beyond it, pixel numbers no longer fit the integers of the kernels
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class View:
             ValueError: size or crop is malformed, or the crop leaves the image.
         """
         height, width = picture if size is None else checked_size(size, "size")
+        if max(height, width) > MAX_SIDE:
+            raise ValueError(f"size={(height, width)!r}; expected at most {MAX_SIDE} pixels a side")
         pitch_x, pitch_y = picture[1] / width, picture[0] / height
         if crop is None:
             return cls(0, 0, width, height, pitch_x, pitch_y)
@@ -66,7 +73,9 @@ def render(
     eps: float | None = None,
     blend: str | None = None,
 ) -> Tensor:
-    """Render Gaussians to an image, differentiably in xy, log_scale, theta and color.
+    """Render Gaussians to an image, differentiably, once, in xy, log_scale, theta and color.
+
+    `torch.compile` leaves a call between two graphs; `torch.func` and `vmap` refuse it.
 
     Each pixel blends the top_k Gaussians that weigh most there (lower index first on a tie), among
     those whose ellipse at `cutoff` standard deviations covers the pixel's centre; which ones these
@@ -86,7 +95,9 @@ def render(
         The image, not clamped, on the device of the Gaussians. [H, W, C]
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or the picture needs more memory than the limit
+            (see `set_memory_limit`).
+        MemoryError: the Gaussians are so large that their tile lists need more.
 
     Source: paper Eq. 1 to 3.
     """
@@ -94,6 +105,9 @@ def render(
     view, params = View.of(gaussians.size, size, crop), gaussians.packed()
     if not antialias or view.spread == (0, 0):
         return render_packed(params, view, settings)
+    limits.check_render(
+        view.height, view.width, gaussians.channels, len(params), params.element_size(), True
+    )
     wide = footprint.widened(params, *view.spread)
     sums = render_packed(wide, view, footprint.summed(settings), SHAPES[1])
     return footprint.blended(sums, settings)
@@ -115,9 +129,23 @@ def render_packed(
     Returns:
         The image, on the device of params. [H, W, C]
     """
+    # Only a process that has loaded torch's compiler, which takes seconds, can be compiling.
+    call = _outside_graphs() if "torch._dynamo" in sys.modules else _rendered
+    return call(params, view, settings, shape)
+
+
+@functools.cache
+def _outside_graphs() -> Callable[..., Tensor]:
+    """The renderer as `torch.compile` has to call it: between its graphs, as it is."""
+    return torch.compiler.disable(_rendered)  # type: ignore[return-value]
+
+
+def _rendered(params: Tensor, view: View, settings: RenderSettings, shape: str) -> Tensor:
+    channels = params.shape[1] - 5
+    limits.check_render(view.height, view.width, channels, len(params), params.element_size())
     if not len(params):  # kernels take no empty arrays; keep the graph
-        blank = params.new_zeros(view.height, view.width, params.shape[1] - 5)
-        return blank + 0 * params.sum()
+        blank = params.new_zeros(view.height, view.width, channels)
+        return blank + 0 * params.sum() if params.requires_grad else blank
     if params.dtype == torch.float64 and runtime.init() not in runtime.DOUBLE:
         raise ValueError(
             f"gaussians are float64, which backend {runtime.init()!r} lacks; "
@@ -141,7 +169,8 @@ class _Render(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, *grad_outputs: Tensor):
+    @once_differentiable
+    def backward(ctx, *grad_outputs: Tensor):  # type: ignore[override]
         (d_out,) = grad_outputs
-        with runtime.launching():
+        with runtime.launching(ctx.launch.work.owner):
             return ctx.launch.backward(d_out.detach().contiguous()), None, None, None

@@ -1,6 +1,8 @@
 """Which device Taichi runs on: the only place that starts it, and the only lock."""
 
+import collections
 import contextlib
+import ctypes
 import glob
 import importlib
 import io
@@ -16,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")  # read when Taichi is imported
+from taichi2dgs import surroundings
+
+surroundings.prepare_import()
 ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
 
 BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
@@ -26,6 +30,10 @@ VARIABLE = "TAICHI2DGS_BACKEND"
 # Taichi's tracer and runtime are global state, and torch runs backward passes on other threads.
 lock = threading.RLock()
 log = logging.getLogger("taichi2dgs")
+
+_dropped: collections.deque = collections.deque()  # arrays to free, as (owner, handle)
+_forked = False  # whether Taichi had started when this process was forked
+_checked: Any = None  # the owner whose options are known to be right
 
 
 def init(backend: str | None = None) -> str:
@@ -42,7 +50,8 @@ def init(backend: str | None = None) -> str:
 
     Raises:
         ValueError: the name is unknown.
-        RuntimeError: the backend is not available, or another one runs already.
+        RuntimeError: the backend is not available, another one runs already, the script has started
+            Taichi with options that cannot work, or this process was forked after Taichi started.
     """
     chosen = backend or os.environ.get(VARIABLE) or "auto"
     if chosen not in BACKENDS:
@@ -51,12 +60,30 @@ def init(backend: str | None = None) -> str:
     with lock:
         running = current()
         if running is None:
+            _refuse_forked()
             return _start_first() if chosen == "auto" else _start(chosen)
         if chosen not in ("auto", running) and backend:
             raise RuntimeError(
                 f"backend {running!r} already runs in this process; {chosen!r} needs a new one"
             )
+        _check_options()
         return running
+
+
+def _check_options() -> None:
+    """Raise RuntimeError if Taichi was started, by whomever, with options that break kernels."""
+    global _checked
+    if _checked is owner():
+        return
+    wrong = {
+        f"default_ip={ti.cfg.default_ip.to_string()}, expected i32": ti.cfg.default_ip != ti.i32,
+        f"opt_level={ti.cfg.opt_level}, expected 1 or more": ti.cfg.opt_level < 1,
+        "real_matrix_scalarize=False, expected True": not ti.cfg.real_matrix_scalarize,
+    }  # the first and the last end in LLVM, the second in wrong pictures
+    for option, bad in wrong.items():
+        if bad:
+            raise RuntimeError(f"Taichi was started with {option} by kernels that render")
+    _checked = owner()
 
 
 def current() -> str | None:
@@ -88,36 +115,59 @@ def threads() -> int:
 
 
 @contextlib.contextmanager
-def launching():
+def launching(since=None):
     """Hold the lock while kernels launch, in order with torch's current CUDA stream.
 
     Taichi launches on the null stream. Torch's default stream is the same one; any other is
     waited for, and waits.
+
+    Args:
+        since: the `owner` of arrays that were made before and are to be used.
+
+    Raises:
+        RuntimeError: no backend starts, or the script has started Taichi anew since.
     """
     with lock:
-        init()
-        stream = None
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            stream = torch.cuda.current_stream()
-            if stream != torch.cuda.default_stream():
-                stream.synchronize()
-        yield
-        if stream is not None and stream != torch.cuda.default_stream():
-            ti.sync()
+        backend = init()
+        if since is not None and since is not owner():
+            raise RuntimeError(
+                "Taichi was started anew (ti.init or ti.reset) since this render or fit began, "
+                "which took its arrays; expected one runtime from beginning to end"
+            )
+        with surroundings.cuda_context() if backend == "cuda" else contextlib.nullcontext():
+            _free_dropped()
+            stream = None
+            if torch.cuda.is_available() and torch.cuda.is_initialized():
+                stream = torch.cuda.current_stream()
+                if stream != torch.cuda.default_stream():
+                    stream.synchronize()
+            yield
+            if stream is not None and stream != torch.cuda.default_stream():
+                ti.sync()
 
 
 def array(dtype, shape: tuple[int, ...]):
-    """Return an array that Taichi owns; its content is undefined.
+    """Return an array that Taichi owns; its content is undefined. Call it while `launching`.
 
     Args:
         dtype: "f32", "f64", "i32" or a Taichi vector type.
         shape: extents, all positive.
     """
-    if isinstance(dtype, str):
-        return ti.ndarray(getattr(ti, dtype), shape)
-    vectors = ti.ndarray(dtype, shape)  # which Taichi, unlike arrays of scalars, never frees
-    weakref.finalize(vectors, _free, program(), vectors.arr).atexit = False
-    return vectors
+    made = (
+        _Scalars(getattr(ti, dtype), shape) if isinstance(dtype, str) else ti.ndarray(dtype, shape)
+    )
+    weakref.finalize(made, _drop, owner(), made.arr).atexit = False
+    return made
+
+
+class _Scalars(ti.lang._ndarray.ScalarNdarray):
+    """An array of numbers that, as one of vectors, Taichi does not free by itself.
+
+    Taichi would do so in any thread, and in whatever program runs then.
+    """
+
+    def __del__(self):
+        pass
 
 
 def program():
@@ -125,9 +175,52 @@ def program():
     return ti.lang.impl.get_runtime().prog
 
 
-def _free(owner, handle) -> None:
-    if program() is owner:
-        owner.delete_ndarray(handle)
+def owner():
+    """A weak reference to the running program: one that ended must not be kept alive."""
+    return weakref.ref(program())
+
+
+def _drop(since, handle) -> None:
+    """Free an array now, if this thread can launch without waiting; else before the next launch."""
+    _dropped.append((since, handle))
+    if program() is not None and lock.acquire(blocking=False):
+        try:
+            on_cuda = ti.cfg.arch == ti.cuda
+            with surroundings.cuda_context() if on_cuda else contextlib.nullcontext():
+                _free_dropped()
+        finally:
+            lock.release()
+
+
+def _free_dropped() -> None:
+    while _dropped:
+        since, handle = _dropped.popleft()
+        if since() is not None and since() is program():
+            program().delete_ndarray(handle)
+
+
+def _refuse_forked() -> None:
+    if _forked:
+        raise RuntimeError(
+            "this process was forked after Taichi had started, whose threads it lacks; start it by "
+            "spawn: multiprocessing.get_context('spawn'), DataLoader(multiprocessing_context="
+            "'spawn')"
+        )
+
+
+def _after_fork() -> None:
+    """Leave Taichi alone in a forked child: waiting for its threads, even at exit, never ends."""
+    global lock, _forked
+    lock = threading.RLock()  # which another thread may have held
+    _dropped.clear()
+    if program() is not None:
+        _forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(program()))  # nothing ever destroys it
+        ti.lang.impl.get_runtime().prog = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def zeros(dtype: str, shape: tuple[int, ...]):
@@ -139,7 +232,7 @@ def zeros(dtype: str, shape: tuple[int, ...]):
 
 def sync() -> None:
     """Wait for everything that was launched."""
-    with lock:
+    with launching():
         ti.sync()
 
 
@@ -194,11 +287,12 @@ def counts_right() -> bool:
     """Whether the running device counts right; Mesa's llvmpipe, for one, loses atomic adds."""
     from taichi2dgs.kernels import counting
 
-    lengths, total = array("i32", (4096,)), zeros("i32", (1,))
     expected = (np.arange(4096) * 7919 % 61).astype(np.int32)
-    lengths.from_numpy(expected)
-    counting.count(lengths, total)
-    return int(total.to_numpy()[0]) == int(expected.sum())
+    with launching():
+        lengths, total = array("i32", (4096,)), zeros("i32", (1,))
+        lengths.from_numpy(expected)
+        counting.count(lengths, total)
+        return int(total.to_numpy()[0]) == int(expected.sum())
 
 
 def _start(name: str) -> str:
@@ -210,11 +304,14 @@ def _start(name: str) -> str:
     os.environ["TI_SKIP_VERSION_CHECK"] = "ON"
     overridden = os.environ.pop("TI_ARCH", None)
     options: dict = {"fast_math": False, "enable_fallback": False, "unrolling_limit": 0}
+    if folder := surroundings.cache_folder():
+        options["offline_cache_file_path"] = folder
     if "TI_LOG_LEVEL" not in os.environ:
         options["log_level"] = "error"
     try:
         with _quiet():
-            # Without fast_math, the same expression rounds the same way wherever it stands.
+            # On CPU, the same expression then rounds the same way wherever it stands. On CUDA it
+            # may not: Taichi sets unsafe maths there, whatever fast_math is.
             ti.init(arch=arch, **options)
             # Only this thread may do this, and the first kernel may come from another.
             ti.lang.impl.get_runtime().materialize()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_TOP_K = 64
+MIN_EPS = 1.2e-38  # float32 has smaller numbers, but not every device that divides by them
 BLENDS = ("normalized", "sum")
 
 
@@ -18,7 +19,7 @@ class RenderSettings:
         top_k: Gaussians that a pixel may blend, the nearest in units of their own scale (1 to 64).
             The "sum" blend takes all.
         cutoff: radius of the support in standard deviations.
-        eps: added to the denominator of the normalised blend.
+        eps: added to the denominator of the normalised blend, 1.2e-38 or more.
         blend: "normalized" (paper Eq. 3) or "sum" (the accumulated sum of GaussianImage).
     """
 
@@ -32,8 +33,8 @@ class RenderSettings:
             raise ValueError(f"top_k={self.top_k!r}; expected a whole number in 1..{MAX_TOP_K}")
         if not 0 < self.cutoff <= 12:
             raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"eps={self.eps!r}; expected a positive number")
+        if not MIN_EPS <= self.eps < math.inf:
+            raise ValueError(f"eps={self.eps!r}; expected a number of at least {MIN_EPS}")
         if self.blend not in BLENDS:
             raise ValueError(f"blend={self.blend!r}; expected one of {', '.join(BLENDS)}")
 

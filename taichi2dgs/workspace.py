@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from taichi2dgs import runtime
+from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.kernels import step as step_kernels
@@ -45,6 +45,9 @@ class Workspace:
         double: whether numbers are float64.
         shape: what columns 2 to 4 of the parameters are.
         tile: (height, width) of a tile in pixels.
+
+    Raises:
+        ValueError: the view needs more memory than the limit, or than Taichi can index.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Workspace:
         tile: tuple[int, int] = (TILE, TILE),
     ) -> None:
         self.channels, self.settings, self.tile = channels, settings, tile
+        self.owner = runtime.owner()
+        self._grads: Any = None
         self.real = "f64" if double else "f32"
         tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
         self.tiles = tiles_x * tiles_y
@@ -66,7 +71,11 @@ class Workspace:
             cutoff=settings.cutoff, tile_h=tile[0], tile_w=tile[1], tiles_x=tiles_x,
             tiles_y=tiles_y, **vars(view),
         )  # fmt: skip
-        self.rects = runtime.array("i32", (n, 4))
+        what = f"size={view.height}x{view.width}"
+        limits.check_values(what, self.tiles * tile[0] * tile[1])
+        image = view.height * view.width * channels
+        limits.check(what, (8 if double else 4) * image + 8 * self.tiles)
+        self.rects = runtime.array("i32", (n, limits.RECT))
         self._make(n)
         self.reserve(1)
 
@@ -86,16 +95,42 @@ class Workspace:
         """The lists of gradients, allocated when a backward pass first asks for them."""
         raise NotImplementedError
 
+    def list_bytes(self, capacity: int, differentiated: bool) -> int:
+        """Return the bytes of tile lists of so many entries, with their gradients if wanted."""
+        raise NotImplementedError
+
+    def most_entries(self, differentiated: bool) -> int:
+        """Return how many entries Taichi can index in the widest of the lists."""
+        row = binning.RECORD + self.channels
+        if differentiated:
+            row = max(row, binning.GEOMETRY + self.channels)
+        return min(binning.MAX_ENTRIES - 1, limits.MAX_VALUES // row)
+
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` entries of the tile lists; what they held is lost."""
-        if capacity >= binning.MAX_ENTRIES:
-            raise MemoryError(
-                f"the tile lists would need {binning.MAX_ENTRIES} entries or more; "
-                "the Gaussians are too large (log_scale) for their number"
-            )
+        """Make room for `capacity` entries of the tile lists; what they held is lost.
+
+        Raises:
+            MemoryError: they would need more memory than the limit, or than Taichi can index.
+        """
+        self._check(capacity, self.differentiated)
+        self._grads = None
         self.capacity = max(capacity, 1)
-        self._grads: Any = None
         self._make_lists()
+
+    def _check(self, capacity: int, differentiated: bool) -> None:
+        if not self.allowed(capacity, differentiated):
+            raise MemoryError(
+                f"the tile lists would need {capacity} entries or more, "
+                f"{limits.readable(self.list_bytes(capacity, differentiated))}; the Gaussians are "
+                f"too large (log_scale) for their number and a limit of "
+                f"{self.most_entries(differentiated)} entries and "
+                f"{limits.readable(limits.memory_limit())} (taichi2dgs.set_memory_limit)"
+            )
+
+    def allowed(self, capacity: int, differentiated: bool) -> bool:
+        """Whether lists of so many entries are within the limits."""
+        within = self.list_bytes(capacity, differentiated) <= limits.memory_limit()
+        return within and capacity <= self.most_entries(differentiated)
 
     @property
     def differentiated(self) -> bool:
@@ -110,7 +145,8 @@ class Workspace:
         required = self.required()
         had_room = required <= self.capacity
         if not had_room:
-            self.reserve(int(required * SPARE) if self.differentiated else required)
+            wanted = int(required * SPARE) if self.differentiated else required
+            self.reserve(wanted if self.allowed(wanted, self.differentiated) else required)
         return had_room
 
     def required(self) -> int:
@@ -140,15 +176,22 @@ class GpuWorkspace(Workspace):
         self.weights = runtime.array(self.kernels.elements.span, (1, 1))
 
     def _make_lists(self) -> None:
+        self.entries = self.packed = self._sums = None  # freed before their heirs
         self.entries = runtime.array("i32", (self.capacity,))
         self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
 
     def gradients(self) -> tuple:
         if self._grads is None:
             columns, elements = binning.GEOMETRY + self.channels, self.kernels.elements
+            self._check(self.capacity, differentiated=True)
             self._sums = runtime.array(elements.span, (1, columns))
             self._grads = runtime.array(elements.grads, (self.capacity,))
         return self._sums, self._grads
+
+    def list_bytes(self, capacity: int, differentiated: bool) -> int:
+        numbers = binning.RECORD + self.channels
+        numbers += binning.GEOMETRY + self.channels if differentiated else 0
+        return capacity * (numbers * (8 if self.real == "f64" else 4) + 4)
 
     def measure(self, params) -> None:
         """Project, and count entries."""
@@ -228,7 +271,7 @@ class Launch:
 
     def _workspace(self, *arguments) -> Workspace:
         """Return the idle workspace, if it is like this, or else a new one."""
-        key = (runtime.program(), *arguments)
+        key = (runtime.owner(), *arguments)
         idle = _idle.pop() if _idle else None
         work = idle[1] if idle and idle[0] == key else kind()(*arguments)
         weakref.finalize(self, _leave, key, work).atexit = False

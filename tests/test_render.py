@@ -13,6 +13,7 @@ from conftest import environment, scatter
 import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, reference
+from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.render import RenderSettings, View
 from taichi2dgs.workspace import Launch, Workspace
 
@@ -266,6 +267,7 @@ def test_accepts_non_contiguous_parameters_and_cotangents():
     [
         ({"top_k": 0}, "top_k"), ({"top_k": 65}, "top_k"), ({"cutoff": 0}, "cutoff"),
         ({"eps": 0.0}, "eps"), ({"eps": float("nan")}, "eps"), ({"blend": "max"}, "blend"),
+        ({"eps": 1e-39}, "eps"),
         ({"size": (0, 4)}, "size"), ({"size": 4}, "size"), ({"size": (4, 2.5)}, "size"),
         ({"crop": (0, 0, 9, 8)}, "crop"), ({"crop": (-1, 0, 2, 2)}, "crop"),
         ({"crop": (0, 0, 0, 2)}, "crop"), ({"crop": "all"}, "crop"),
@@ -314,3 +316,59 @@ print(taichi2dgs.init(), float((scatter(80, (30, 30)).render()
     )  # fmt: skip
     backend, error = done.stdout.split()[-2:]
     assert backend == "cpu" and float(error) < 1e-4
+
+
+SUM = {"top_k": 1, "blend": "sum"}  # compiles soonest
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 4)])
+@pytest.mark.parametrize("log_scale", [(60.0, 60.0), (50.0, 1.0), (2.0, 88.0)])
+def test_scales_whose_squares_overflow_render_level_and_have_finite_gradients(log_scale, size):
+    g = Gaussians(
+        torch.full((1, 2), 3.0), torch.tensor([log_scale]), torch.full((1,), 0.3),
+        torch.ones(1, 1), (8, 8),
+    )  # fmt: skip
+    packed = g.packed().requires_grad_()
+    image = Gaussians.from_packed(packed, g.size).render(size, **SUM)
+    if size == g.size:  # below it, the reference's matrices have no inverse
+        double = reference.render(g.to(dtype=torch.float64), size, **SUM)
+        assert float((image.detach() - double).abs().max()) < 1e-5
+    assert image.isfinite().all() and 0.5 < float(image.detach().max()) < 1.0001
+    image.sum().backward()
+    assert packed.grad.isfinite().all()
+
+
+def test_a_gradient_of_a_gradient_is_an_error():
+    packed = scatter(4, (8, 8), channels=1).packed().requires_grad_()
+    image = Gaussians.from_packed(packed, (8, 8)).render(**SUM)
+    (gradient,) = torch.autograd.grad(image.square().sum(), packed, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+def test_torchs_default_type_does_not_matter():
+    g = scatter(30, (12, 12), channels=1)
+    before = g.render(**SUM), neighbour_distances(g.xy), reference.render(g, (6, 6), **SUM)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        after = g.render(**SUM), neighbour_distances(g.xy), reference.render(g, (6, 6), **SUM)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_compiled_function_renders_and_differentiates():
+    """`torch.compile` cannot look into Taichi; it calls the renderer between two graphs."""
+    g = scatter(8, (9, 9), channels=1)
+
+    def work(packed):
+        return Gaussians.from_packed(packed * 1.0, g.size).render(**SUM).sin()
+
+    plain, compiled = g.packed().requires_grad_(), g.packed().requires_grad_()
+    work(plain).sum().backward()
+    image = torch.compile(work, backend="eager")(compiled)
+    image.sum().backward()
+    assert torch.equal(image, work(plain)) and torch.allclose(plain.grad, compiled.grad)

@@ -28,11 +28,14 @@ GEOMETRY = 5
 X, Y, UX, UY, VX, VY, SHEAR, REACH, FALL = range(9)
 RECORD = 9
 
+# A float32 overflows when a scale of exp(44) is squared. At exp(40) a Gaussian is already level
+# over any picture, and at exp(-40) a point.
+MAX_LOG_SCALE = 40.0
 FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
 
-MAX_ENTRIES = 1 << 26  # the prefix sum stops here: 25 columns of this many are still below 2^31
+MAX_ENTRIES = 1 << 26  # the prefix sum stops here: it, and one more count, are below 2^31
 
 array = ti.template()  # how arrays enter a ti.func
 
@@ -50,11 +53,15 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     row = ti.types.vector(RECORD, real)
     m = maths.make(real)
 
+    @ti.func
+    def bounded(log_scale):
+        return ti.math.clamp(log_scale, -real(MAX_LOG_SCALE), real(MAX_LOG_SCALE))
+
     # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
     @ti.func
     def scale_rotation(params: array):
         co, si = m.cos_sin(params[4])
-        s0, s1 = m.exp(params[2]), m.exp(params[3])
+        s0, s1 = m.exp(bounded(params[2])), m.exp(bounded(params[3]))
         along_x = co * co * s0 * s0 + si * si * s1 * s1
         along_y = si * si * s0 * s0 + co * co * s1 * s1
         return ti.Vector([co / s0, si / s0, -si / s1, co / s1]), 1 / (s0 * s1), along_x, along_y
@@ -139,7 +146,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         for b in range(partial.shape[0]):
             total = 0
             for t in range(b * chunk, ti.min((b + 1) * chunk, tiles)):
-                total += counts[t]
+                total = ti.min(total + counts[t], MAX_ENTRIES)
             partial[b] = total
         for b in range(partial.shape[0]):
             total = 0
@@ -147,7 +154,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
                 total = ti.min(total + partial[j], MAX_ENTRIES)
             for t in range(b * chunk, ti.min((b + 1) * chunk, tiles)):
                 starts[t] = total
-                total += counts[t]
+                total = ti.min(total + counts[t], MAX_ENTRIES)
                 counts[t] = 0
             if b == partial.shape[0] - 1:
                 starts[tiles] = total
@@ -201,6 +208,6 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        record_of=record_of, rect_of=rect_of, project=project, scan=scan, fits=fits, fill=fill,
-        tile_of=tile_of, entry_of=entry_of,
+        bounded=bounded, record_of=record_of, rect_of=rect_of, project=project, scan=scan, fits=fits,
+        fill=fill, tile_of=tile_of, entry_of=entry_of,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import maths
+from taichi2dgs.kernels import binning, maths
 from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY
 
 ADAM = ti.types.struct(
@@ -20,7 +20,7 @@ ADAM = ti.types.struct(
 
 def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     """Return `of_parameters` and `adam` for one number of channels, float type and shape."""
-    m = maths.make(real)
+    m, bins = maths.make(real), binning.make(channels, real, shape)
     columns = GEOMETRY + channels
     grad_row = ti.types.vector(columns, real)
 
@@ -36,7 +36,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         row[0] = -2 * (record[UX] * hu + record[VX] * hv)
         row[1] = -2 * (record[UY] * hu + record[VY] * hv)
         if ti.static(shape == "scale-rotation"):
-            ratio = m.exp(params[3] - params[2])
+            ratio = m.exp(bins.bounded(params[3]) - bins.bounded(params[2]))
             row[2], row[3] = -2 * huu, -2 * hvv
             row[4] = 2 * huv * (ratio - 1 / ratio)
         else:

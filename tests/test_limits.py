@@ -1,0 +1,125 @@
+"""What asks for too much memory is refused before it allocates, and the error says what helps."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import scatter
+
+import taichi2dgs
+from taichi2dgs import Gaussians, limits, runtime
+from taichi2dgs.kernels import binning
+from taichi2dgs.workspace import Workspace
+
+ti = runtime.ti
+
+
+@pytest.fixture(autouse=True)
+def default_limit(monkeypatch):
+    monkeypatch.delenv(limits.VARIABLE, raising=False)
+    yield
+    taichi2dgs.set_memory_limit(None)
+
+
+def test_the_limit_is_the_callers_else_the_variables_else_of_this_machine(monkeypatch):
+    assert 1 << 26 < limits.memory_limit() < limits.machine_memory()
+    monkeypatch.setenv(limits.VARIABLE, "1.5G")
+    assert limits.memory_limit() == 3 << 29
+    taichi2dgs.set_memory_limit(4096)
+    assert limits.memory_limit() == 4096
+    taichi2dgs.set_memory_limit("24 MiB")
+    assert limits.memory_limit() == 24 << 20
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, "much", "1e9", "", float("inf"), "9" * 5000])
+def test_a_limit_that_is_no_number_of_bytes_is_named(limit, monkeypatch):
+    with pytest.raises(ValueError, match=r"limit=.*expected a number of bytes"):
+        taichi2dgs.set_memory_limit(limit)
+    if limit and isinstance(limit, str):
+        monkeypatch.setenv(limits.VARIABLE, limit)
+        with pytest.raises(ValueError, match=f"{limits.VARIABLE}="):
+            scatter(3, (4, 4)).render()
+
+
+@pytest.mark.parametrize("size", [(100_000, 100_000), (30_000, 30_000), (10**200, 10**200)])
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_render_over_the_limit_is_refused_before_it_allocates(size, n):
+    taichi2dgs.set_memory_limit("8G")
+    g = scatter(n, (40_000, 40_000))
+    with pytest.raises(ValueError, match=r"size=.*expected at most"):
+        g.render(size=size)
+    with pytest.raises(ValueError, match=r"size=.*expected at most 8.0 GiB.*set_memory_limit"):
+        g.render()
+    assert g.render(crop=(39_990, 39_990, 5, 6)).shape == (5, 6, 3)
+
+
+def test_a_limit_can_be_raised():
+    taichi2dgs.set_memory_limit(3 * 4 * 64 * 64)
+    g = scatter(20, (64, 64))
+    with pytest.raises(ValueError, match=r"needs 50\.3 KiB of memory; expected at most 48\.0 KiB"):
+        g.render()
+    taichi2dgs.set_memory_limit("1M")
+    assert g.render().shape == (64, 64, 3)
+
+
+def test_more_numbers_than_taichi_can_index_are_refused_under_any_limit():
+    taichi2dgs.set_memory_limit("100T")
+    nothing = torch.zeros(0, 2)
+    g = Gaussians(nothing, nothing, torch.zeros(0), torch.zeros(0, 16), (16384, 16384))
+    with pytest.raises(ValueError, match=r"an array of 4294967296 numbers"):
+        g.render()
+    with pytest.raises(ValueError, match=r"an array of .* numbers"):  # padded to whole tiles
+        scatter(3, (8, 8), channels=1).render(size=(1, 200_000_000))
+
+
+def test_a_fit_over_the_limit_is_refused():
+    g = scatter(1000, (64, 64))
+    taichi2dgs.set_memory_limit("100K")
+    with pytest.raises(ValueError, match=r"gaussians of 1000 .*needs .* of memory"):
+        taichi2dgs.fit(torch.rand(64, 64, 3), g, steps=1)
+    taichi2dgs.set_memory_limit("24G")
+    with pytest.raises(ValueError, match=r"k=1000000000 needs .* GiB"):
+        limits.check_fit("k=1000000000", 512, 512, 3, 10**9)
+
+
+def test_tile_lists_over_the_limit_are_a_memory_error():
+    g = scatter(3000, (256, 256), log_scale=(5.0, 6.0))  # each is in most of 256 tiles
+    taichi2dgs.set_memory_limit("20M")
+    with pytest.raises(MemoryError, match=r"tile lists .* too large .log_scale."):
+        g.render()
+    with pytest.raises(MemoryError, match=r"tile lists"):
+        taichi2dgs.fit(torch.rand(256, 256, 3), g, steps=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_as_many_entries_as_are_allowed_can_be_indexed(channels, lanes):
+    """33.5 million for RGB on CPU once a backward pass needs sums per lane, not 67 million."""
+    work = Workspace.__new__(Workspace)
+    work.channels, work.kernels, work.wide = channels, SimpleNamespace(lanes=lanes), lanes > 1
+    columns = 5 + channels
+    assert work.most_entries(True) * columns * lanes < 2**31
+    assert work.most_entries(False) * max(9 + channels, lanes) < 2**31
+    assert work.most_entries(False) <= binning.MAX_ENTRIES - 1
+    if (lanes, channels) == (8, 3):
+        assert work.most_entries(True) == 2**31 // 64 - 1
+
+
+def test_counts_of_tiles_do_not_overflow_their_sum():
+    """Four tiles of 2^29 entries, or a list of them, are still more than the lists can hold."""
+    bins = binning.make(3, ti.f32)
+    view_type = binning.view_type(ti.f32)
+    ints = ti.types.ndarray(ti.i32, 1)
+
+    @ti.kernel
+    def scan(counts: ints, starts: ints, partial: ints, view: view_type):
+        bins.scan(counts, starts, partial, view)
+
+    for tiles in (4, 49):
+        counts = torch.full((tiles,), 1 << 29, dtype=torch.int32)
+        starts = torch.zeros(tiles + 1, dtype=torch.int32)
+        partial = torch.zeros(2 if tiles == 4 else 7, dtype=torch.int32)
+        with runtime.launching():
+            scan(counts, starts, partial, view_type(tiles_x=tiles, tiles_y=1))
+        assert starts[-1] == binning.MAX_ENTRIES and (starts >= 0).all()
+        assert not counts.any()
