@@ -60,7 +60,7 @@ class CoresWorkspace(Workspace):
 
     def _workers(self) -> int:
         """As many as have tiles and can index what they have of their own."""
-        columns = power_of_two(binning.GEOMETRY + self.channels)
+        columns = binning.GEOMETRY + self.channels
         numbers = self._depth() * max(LANES * columns, self.blocks + 1) + 9 * self.blocks
         return min(runtime.threads(), self.tiles, limits.MAX_VALUES // numbers)
 
@@ -68,7 +68,7 @@ class CoresWorkspace(Workspace):
         real, columns = 8 if self.real == "f64" else 4, binning.GEOMETRY + self.channels
         row = real * (LANES + power_of_two(COLOR + self.channels)) + 4 * (self.blocks + 1)
         if differentiated:
-            row += real * LANES * power_of_two(columns)
+            row += real * LANES * columns
         each = 8 + real * columns if differentiated else 8
         return capacity * each + max(1, self._workers()) * self._depth() * row
 
@@ -79,7 +79,8 @@ class CoresWorkspace(Workspace):
         if self._grads is None:
             elements = self.kernels.elements
             self._check(self.capacity, differentiated=True)
-            self._sums = runtime.array(elements.sums, (self.workers * self.depth, 1))
+            columns = binning.GEOMETRY + self.channels
+            self._sums = runtime.array(elements.lanes, (self.workers * self.depth, columns))
             self._sums.fill(0)
             self._grads = runtime.array(elements.grads, (self.capacity,))
         return self._sums, self._grads
@@ -153,9 +154,7 @@ class CoresWorkspace(Workspace):
         blocks = padded.reshape(
             -1, rows // BLOCK_H, BLOCK_H, tiles_x, columns // BLOCK_W, BLOCK_W, channels
         ).permute(0, 3, 1, 4, 6, 2, 5)
-        result = runtime.array(
-            self.kernels.elements.lanes, (self.tiles * self.blocks, channels)
-        )
+        result = runtime.array(self.kernels.elements.lanes, (self.tiles * self.blocks, channels))
         result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
         return result
 
@@ -173,6 +172,4 @@ class CoresWorkspace(Workspace):
         """Write the squared error of each tile, if the lists fit."""
         self.measure(params)
         self.fill(params)
-        self.kernels.score(
-            *self._lists(), target, losses, self.view, self.depth, self.settings.eps
-        )
+        self.kernels.score(*self._lists(), target, losses, self.view, self.depth, self.settings.eps)

@@ -34,7 +34,6 @@ def make(
     reals_1, reals_2 = ti.types.ndarray(real, 1), ti.types.ndarray(real, 2)
     reals_3 = ti.types.ndarray(real, 3)
     lanes_2 = ti.types.ndarray(f.elements.lanes, 2)
-    sums_2 = ti.types.ndarray(f.elements.sums, 2)
     own_1, grads_1 = ti.types.ndarray(f.elements.own, 1), ti.types.ndarray(f.elements.grads, 1)
 
     @ti.func
@@ -78,9 +77,9 @@ def make(
                 tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
 
     @ti.kernel
-    def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1, weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1,
-              target: lanes_2, losses: reals_1, view: view_type, depth: ti.i32,
-              eps: real):  # fmt: skip
+    def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
+              weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, target: lanes_2,
+              losses: reals_1, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write the squared error of the clamped render per tile, if the lists fit."""
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
@@ -92,8 +91,9 @@ def make(
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
-    def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1, weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1,
-                out: reals_3, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
+    def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
+                weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, out: reals_3,
+                view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
         for _ in range(1):
             clear(shares)
@@ -108,10 +108,10 @@ def make(
 
     @ti.kernel
     def backward(params: grads_1, records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1,
-                 entries: ints_1, places: ints_1, own: own_1, lists: ints_1,
-                 weights: lanes_2, sums: sums_2, slots: lanes_2, lattice: lanes_2,
-                 shares: ints_1, grads: grads_1, d_out: reals_3, d_params: grads_1,
-                 view: view_type, depth: ti.i32, eps: real):  # fmt: skip
+                 entries: ints_1, places: ints_1, own: own_1, lists: ints_1, weights: lanes_2,
+                 sums: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, grads: grads_1,
+                 d_out: reals_3, d_params: grads_1, view: view_type, depth: ti.i32,
+                 eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
         for _ in range(1):
             clear(shares)
@@ -135,9 +135,9 @@ def make(
     def step(params: grads_1, first: grads_1, second: grads_1, frozen: ints_1, progress: ints_1,
              target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2, cursors: ints_2,
              bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1, own: own_1,
-             lists: ints_1, weights: lanes_2, sums: sums_2, slots: lanes_2,
-             lattice: lanes_2, shares: ints_1, grads: grads_1, view: view_type,
-             rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
+             lists: ints_1, weights: lanes_2, sums: lanes_2, slots: lanes_2, lattice: lanes_2,
+             shares: ints_1, grads: grads_1, view: view_type, rates: update.ADAM, number: ti.i32,
+             depth: ti.i32, eps: real):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:

@@ -1,4 +1,4 @@
-"""The K-th smallest squared distance of each lane, on cores: sorting networks in straight-line code.
+"""The K-th smallest squared distance of each lane, on cores: sorting networks, unrolled.
 
 Distances come in groups of 8, which a network sorts, lane by lane. Of the K smallest so far, in
 order, the last 8 meet the group in opposite order: the smaller of each pair stays, and what stays
@@ -44,7 +44,7 @@ def merging(first: list[int], second: list[int]) -> tuple[list[tuple[int, int]],
 
 
 def make(top_k: int, lanes: int, real) -> SimpleNamespace:
-    """Return `take`, if a `network` serves, `by_insertion`, and the rows of `slots` of a worker."""
+    """Return `take`, for where `network` is true, `by_insertion`, and its rows of a worker."""
     reals = ti.types.vector(lanes, real)
     network = GROUP <= top_k <= 2 * GROUP
     before = max(top_k - GROUP, 0)

@@ -21,7 +21,7 @@ of a tile; L lanes), all of workers but the last two:
     own [W * D] of 11 + C and some: records of the tile, of which the last is far away;
     lists [W * (B * (D + 9) + D)]: see `cores_cull.py`;
     weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
-    sums [W * D, 1] of (5 + C) L and some: zero wherever no tile is in the making;
+    sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
     slots [W * rows, 1] of L lanes: see `cores_topk.py`;
     shares [1 + W]: the next tile, and how many tiles each worker took;
     lattice [1, 3] of L lanes: columns and rows within a block, and bands; grads [E] of 5 + C.
@@ -65,9 +65,8 @@ def make(
     reals = ti.types.vector(LANES, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     columns = GEOMETRY + channels
-    # Of a power of two, so that every number of a row is at a fixed distance from the first.
+    # A power of two, so that LLVM knows each number at a fixed distance from the first.
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
-    sums_row = ti.types.vector(LANES * power_of_two(columns), real)
     normalized = blend == "normalized"
     nearest = cores_topk.make(top_k, LANES, real)
 
@@ -155,7 +154,7 @@ def make(
             w = weights[at + n, 0]
             u, v = whitened(own, e, x, y)
             # All is read before any is written.
-            held = [lanes_of(sums, e, j) for j in ti.static(range(columns))]
+            held = [sums[e, j] for j in ti.static(range(columns))]
             h = -(w * d_mean)
             for c in ti.static(range(channels)):
                 d_color = w * d_out[c]
@@ -168,12 +167,7 @@ def make(
             held[3] += hu * v
             held[4] += hv * v
             for j in ti.static(range(columns)):
-                for lane in ti.static(range(LANES)):
-                    sums[e, 0][LANES * j + lane] = held[j][lane]
-
-    @ti.func
-    def lanes_of(sums: array, e, j: ti.template()):
-        return reals([sums[e, 0][LANES * j + lane] for lane in ti.static(range(LANES))])
+                sums[e, j] = held[j]
 
     @ti.func
     def finish(begin, end, lists: array, rows, sums: array, grads: array):
@@ -181,13 +175,12 @@ def make(
         for n in range(end - begin):
             total, e = grad_row(0), lists[rows + n]  # not base + n: LLVM would take it apart
             for j in ti.static(range(columns)):
-                v = lanes_of(sums, e, j)
+                v = sums[e, j]
                 total[j] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
                 if ti.static(j < GEOMETRY):
                     total[j] *= real(-0.5)
             for j in ti.static(range(columns)):
-                for lane in ti.static(range(LANES)):
-                    sums[e, 0][LANES * j + lane] = real(0.0)
+                sums[e, j] = reals(0)
             for j in ti.static(range(columns)):
                 grads[begin + n][j] = total[j]
 
@@ -289,6 +282,6 @@ def make(
 
         return walk
 
-    elements = SimpleNamespace(own=own_row, lanes=reals, sums=sums_row, grads=grad_row)
+    elements = SimpleNamespace(own=own_row, lanes=reals, grads=grad_row)
     rows = nearest.rows if normalized else 1
     return SimpleNamespace(tiles=tiles, elements=elements, slots=rows, make_walk=make_walk)

@@ -74,7 +74,9 @@ def make(real) -> SimpleNamespace:
             n = ti.floor(angle * TWO_OVER_PI + 0.5)
             r = ((angle - n * HALF_PI[0]) - n * HALF_PI[1]) - n * HALF_PI[2]
             z = r * r
-            odd = r * (1 - z * (1 / 6) * (1 - z * (1 / 20) * (1 - z * (1 / 42) * (1 - z * (1 / 72)))))
+            odd = r * (
+                1 - z * (1 / 6) * (1 - z * (1 / 20) * (1 - z * (1 / 42) * (1 - z * (1 / 72))))
+            )
             even = 1 - z * (1 / 2) * (
                 1 - z * (1 / 12) * (1 - z * (1 / 30) * (1 - z * (1 / 56) * (1 - z * (1 / 90))))
             )
