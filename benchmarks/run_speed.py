@@ -140,9 +140,9 @@ def repeated(work, options: argparse.Namespace, wait) -> list[float]:
 
 def state_bytes(engine: Engine) -> int:
     """Bytes of all arrays that a fit keeps on the device."""
-    held = [*vars(engine).values(), *vars(engine.work).values()]
-    arrays = [one.arr for one in held if isinstance(one, runtime.ti.Ndarray)]
-    return sum(array.nelement() * array.element_size() for array in arrays)
+    arrays = [one.arr for one in vars(engine).values() if isinstance(one, runtime.ti.Ndarray)]
+    own = sum(array.nelement() * array.element_size() for array in arrays)
+    return own + engine.work.bytes()
 
 
 def measure_torch(state: dict, options: argparse.Namespace) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{result['pictures']}: medians over repeats, with their spread. A step is an iteration\n"
         "of the fit: binning, selection, blending, loss, gradients and Adam. Peaks of memory are\n"
         "of the whole process, with start and fit; per pixel, above what it held before the first\n"
-        "size. Compiling is not counted. Cores are those that a step keeps busy: CPU time over wall\n"
-        "time.",
+        "size. Compiling is not counted. Cores are those that a step keeps busy: its CPU time over\n"
+        "wall time.",
         f"{table.about_run(result)}\n- both networks at 512x512: {spread(result['networks_ms'])} ms"
         f"\n- start, compiling included, before anything was measured: "
         f"{result['warm_up_seconds']:.1f} s, {result['base_mib']:,} MiB",

@@ -85,7 +85,8 @@ def stages_of(records: list[tuple[str, float]]) -> dict[str, float]:
     found = sum("serial" not in name for name, _ in records)
     if found != len(loops):
         raise ValueError(f"a step has {found} parallel loops; expected {len(loops)}: {loops}")
-    times, index = dict.fromkeys(loops, 0.0), 0
+    times: dict[str, float] = dict.fromkeys(loops, 0.0)
+    index = 0
     for name, milliseconds in records:
         times[loops[min(index, len(loops) - 1)]] += milliseconds
         index += "serial" not in name

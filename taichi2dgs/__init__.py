@@ -16,9 +16,10 @@ from taichi2dgs.limits import set_memory_limit
 from taichi2dgs.render import render
 from taichi2dgs.settings import RenderSettings
 from taichi2dgs.t2d import load
+from taichi2dgs.workspace import free
 
 __version__ = "0.1.0"
 __all__ = [
-    "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode", "fit", "init",
-    "load", "read_image", "reference", "render", "set_memory_limit", "write_image",
+    "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode", "fit", "free",
+    "init", "load", "read_image", "reference", "render", "set_memory_limit", "write_image",
 ]  # fmt: skip

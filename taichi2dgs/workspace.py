@@ -23,11 +23,23 @@ TILE = 16  # pixels; a result never depends on it
 GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
 SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
 
-# At most one: fresh memory would cost a loop of renders as much time as the kernels do.
-_idle: list[tuple[tuple, Workspace]] = []
+IDLE_BYTES = 256 << 20  # what has only rendered is kept up to this size
+
+# Fresh memory would cost a loop of renders as much time as the kernels do. At most two are kept,
+# by whether they have served a backward pass: a loop that optimises may render in between.
+_idle: dict[bool, tuple[tuple, Workspace]] = {}
 
 
-def kind() -> type[Workspace]:
+def free() -> None:
+    """Give back the memory that renders keep for the next render like them.
+
+    That is at most what the last render needed, and the last one with gradients.
+    """
+    with runtime.lock:
+        _idle.clear()
+
+
+def kind() -> Any:
     """Return the class of workspaces for the current backend."""
     from taichi2dgs.cores import CoresWorkspace
 
@@ -49,6 +61,8 @@ class Workspace:
     Raises:
         ValueError: the view needs more memory than the limit, or than Taichi can index.
     """
+
+    starts: Any  # where each tile's list begins, and the end
 
     def __init__(
         self,
@@ -131,6 +145,11 @@ class Workspace:
         """Whether lists of so many entries are within the limits."""
         within = self.list_bytes(capacity, differentiated) <= limits.memory_limit()
         return within and capacity <= self.most_entries(differentiated)
+
+    def bytes(self) -> int:
+        """Bytes of all that it holds on the device."""
+        arrays = [held.arr for held in vars(self).values() if isinstance(held, runtime.ti.Ndarray)]
+        return sum(array.nelement() * array.element_size() for array in arrays)
 
     @property
     def differentiated(self) -> bool:
@@ -254,7 +273,7 @@ class GpuWorkspace(Workspace):
 class Launch:
     """One render: lists are made once and serve the forward and the backward pass.
 
-    Its workspace, once it has served a backward pass, is left to the next launch like it.
+    Its workspace is left to the next launch like it.
     """
 
     def __init__(
@@ -269,11 +288,12 @@ class Launch:
         self.work.make_room()
         self.work.fill(params)
 
-    def _workspace(self, *arguments) -> Workspace:
-        """Return the idle workspace, if it is like this, or else a new one."""
+    def _workspace(self, *arguments) -> Any:
+        """Return an idle workspace, if it is like this, or else a new one."""
         key = (runtime.owner(), *arguments)
-        idle = _idle.pop() if _idle else None
-        work = idle[1] if idle and idle[0] == key else kind()(*arguments)
+        found = next((kept for kept, (held, _) in _idle.items() if held == key), False)
+        held = _idle.pop(found, None)  # if it does not fit, it is freed before its heir is made
+        work = held[1] if held and held[0] == key else kind()(*arguments)
         weakref.finalize(self, _leave, key, work).atexit = False
         return work
 
@@ -292,5 +312,5 @@ class Launch:
 
 def _leave(key: tuple, work: Workspace) -> None:
     """Keep a workspace for the next launch, in place of the one that was kept."""
-    if work.differentiated:
-        _idle[:] = [(key, work)]
+    if work.differentiated or work.bytes() <= IDLE_BYTES:
+        _idle[work.differentiated] = (key, work)

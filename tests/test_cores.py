@@ -55,6 +55,7 @@ def test_no_worker_leaves_anything_behind_for_its_next_tile():
     def gradient(g):
         leaf = g.color.clone().requires_grad_()
         taichi2dgs.Gaussians(g.xy, g.log_scale, g.theta, leaf, g.size).render().backward(cotangent)
+        assert leaf.grad is not None
         return leaf.grad
 
     workspace._idle.clear()

@@ -76,7 +76,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
 
     @ti.func
     def record_of(params: array, cutoff):
-        """The record of a Gaussian, from its row of parameters, and the half-extents of its support in pixels."""
+        """The record of a Gaussian of these parameters, and half the extents of its support."""
         white, determinant, along_x, along_y = whitening(params)
         ux, uy, vx, vy = white[0], white[1], white[2], white[3]
         square = ux * ux + vx * vx
@@ -208,6 +208,6 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        bounded=bounded, record_of=record_of, rect_of=rect_of, project=project, scan=scan, fits=fits,
-        fill=fill, tile_of=tile_of, entry_of=entry_of,
+        bounded=bounded, record_of=record_of, rect_of=rect_of, project=project, scan=scan,
+        fits=fits, fill=fill, tile_of=tile_of, entry_of=entry_of,
     )  # fmt: skip
