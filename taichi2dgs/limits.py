@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 from pathlib import Path
@@ -131,25 +132,28 @@ def readable(size: int) -> str:
 
 def machine_memory() -> int:
     """Return the bytes of memory that this process may have: the machine's, or a lower limit."""
-    found = [_physical()]
+    found = _installed()
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        found += [soft] if soft > 0 else []  # -1 is no limit
-    for path in CGROUP:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-            found.append(int(Path(path).read_text()))
-    return min(found)
+        return min(found, soft) if soft > 0 else found  # -1 is no limit
+    return found
 
 
-def _physical() -> int:
+@functools.cache  # reading files takes as long as a small render
+def _installed() -> int:
+    """The machine's memory, or the container's."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         status = (ctypes.c_uint64 * 8)(64)  # MEMORYSTATUSEX: its size, then load; then bytes
         ctypes.windll.kernel32.GlobalMemoryStatusEx(status)  # type: ignore[attr-defined]
-        return status[1]
+        found = status[1]
+    for path in CGROUP:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            found = min(found, int(Path(path).read_text()))
+    return found
 
 
 def _parsed(limit: object, name: str) -> int:

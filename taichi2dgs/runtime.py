@@ -3,14 +3,10 @@
 import collections
 import contextlib
 import ctypes
-import glob
 import importlib
 import io
 import logging
 import os
-import platform
-import subprocess
-import sys
 import threading
 import weakref
 from typing import Any
@@ -96,7 +92,7 @@ def current() -> str | None:
 
 def available() -> list[str]:
     """Backends that this machine's Taichi was built for and can see, "cpu" last."""
-    return [name for name in _preference() if _supported(name)]
+    return [name for name in surroundings.preference() if _supported(name)]
 
 
 def device() -> torch.device:
@@ -236,24 +232,9 @@ def sync() -> None:
         ti.sync()
 
 
-def _preference() -> tuple[str, ...]:
-    middle = ("metal",) if platform.system() == "Darwin" else ("vulkan", "opengl")
-    return ("cuda", *middle, "cpu")
-
-
 def _supported(name: str) -> bool:
-    """Whether Taichi finds the driver. Its OpenGL probe can crash, so that one runs apart."""
-    if name == "opengl":
-        probe = "import taichi; raise SystemExit(not taichi._lib.core.with_opengl())"
-        return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
-    probes = {
-        "cuda": ti._lib.core.with_cuda,
-        "vulkan": ti._lib.core.with_vulkan,
-        "metal": ti._lib.core.with_metal,
-        "cpu": lambda: True,
-    }
     with _quiet():
-        return bool(probes[name]())
+        return surroundings.has_driver(ti._lib.core, name)
 
 
 def _start_first() -> str:
@@ -261,9 +242,9 @@ def _start_first() -> str:
 
     A software Vulkan driver is slower than the CPU backend, and one of them loses atomic adds.
     """
-    for name in _preference():
-        software = name == "opengl" or (name == "vulkan" and not _has_graphics_hardware())
-        if not software and _supported(name):
+    for name in surroundings.preference():
+        real = name != "vulkan" or surroundings.has_graphics_hardware()
+        if name != "opengl" and real and _supported(name):
             with contextlib.suppress(RuntimeError):
                 _start(name)
                 if name == "cpu" or counts_right():
@@ -271,16 +252,6 @@ def _start_first() -> str:
                     return name
                 ti.reset()
     raise RuntimeError("no backend of Taichi starts on this machine, not even the CPU")
-
-
-def _has_graphics_hardware() -> bool:
-    """Whether a device node says so on Linux; elsewhere drivers come with their hardware."""
-    if platform.system() != "Linux":
-        return True
-    named = os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES") or ""
-    if any(software in named for software in ("swiftshader", "lvp")):
-        return False
-    return bool(glob.glob("/dev/dri/renderD*") or glob.glob("/dev/nvidia[0-9]*"))
 
 
 def counts_right() -> bool:

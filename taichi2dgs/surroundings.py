@@ -1,14 +1,19 @@
-"""What Taichi needs of the process around it: a folder to write to, and a bound CUDA context."""
+"""What is around Taichi: drivers, a folder to write to, and the CUDA context of a thread."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import functools
+import glob
 import os
+import platform
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 CACHE = "XDG_CACHE_HOME"
 
@@ -41,6 +46,36 @@ def cache_folder() -> str | None:
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o77:
             return folder
     return tempfile.mkdtemp(prefix="taichi2dgs-")
+
+
+def preference() -> tuple[str, ...]:
+    """Backends in the order in which they are tried."""
+    middle = ("metal",) if platform.system() == "Darwin" else ("vulkan", "opengl")
+    return ("cuda", *middle, "cpu")
+
+
+def has_driver(core: Any, name: str) -> bool:
+    """Whether Taichi's core finds a driver. Its OpenGL probe can crash, so that one runs apart."""
+    if name == "opengl":
+        probe = "import taichi; raise SystemExit(not taichi._lib.core.with_opengl())"
+        return subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == 0
+    probes = {
+        "cuda": core.with_cuda,
+        "vulkan": core.with_vulkan,
+        "metal": core.with_metal,
+        "cpu": lambda: True,
+    }
+    return bool(probes[name]())
+
+
+def has_graphics_hardware() -> bool:
+    """Whether a device node says so on Linux; elsewhere drivers come with their hardware."""
+    if platform.system() != "Linux":
+        return True
+    named = os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES") or ""
+    if any(software in named for software in ("swiftshader", "lvp")):
+        return False
+    return bool(glob.glob("/dev/dri/renderD*") or glob.glob("/dev/nvidia[0-9]*"))
 
 
 @contextlib.contextmanager
