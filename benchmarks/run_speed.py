@@ -170,7 +170,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{result['pictures']}: medians over repeats, with their spread. A step is an iteration\n"
         "of the fit: binning, selection, blending, loss, gradients and Adam. Peaks of memory are\n"
         "of the whole process, with start and fit; per pixel, above what it held before the first\n"
-        "size. Compiling is not counted. Cores are those that a step keeps busy: its CPU time over\n"
+        "size. Compiling is not counted. Cores are those that a step keeps busy: CPU time over\n"
         "wall time.",
         f"{table.about_run(result)}\n- both networks at 512x512: {spread(result['networks_ms'])} ms"
         f"\n- start, compiling included, before anything was measured: "
