@@ -82,7 +82,7 @@ def test_a_fit_over_the_limit_is_refused():
 
 def test_tile_lists_over_the_limit_are_a_memory_error():
     g = scatter(3000, (256, 256), log_scale=(5.0, 6.0))  # each is in most of 256 tiles
-    taichi2dgs.set_memory_limit("20M")
+    taichi2dgs.set_memory_limit("4M")
     with pytest.raises(MemoryError, match=r"tile lists .* too large .log_scale."):
         g.render()
     with pytest.raises(MemoryError, match=r"tile lists"):

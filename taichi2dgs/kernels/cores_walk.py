@@ -22,7 +22,7 @@ of a tile; L lanes), all of workers but the last two:
     lists [W * (B * (D + 9) + D)]: see `cores_cull.py`;
     weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
     sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
-    slots [W * rows, 1] of L lanes: see `cores_topk.py`;
+    slots [W * rows, 1] of L lanes: see `cores_topk.py` and `exchange`;
     shares [1 + W]: the next tile, and how many tiles each worker took;
     lattice [1, 3] of L lanes: columns and rows within a block, and bands; grads [E] of 5 + C.
 Arrays of lanes have two axes, and their places are read before they are written: else LLVM does not
@@ -69,6 +69,7 @@ def make(
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
     normalized = blend == "normalized"
     nearest = cores_topk.make(top_k, LANES, real)
+    rows = max(nearest.rows, channels)  # of slots, of each worker
 
     @ti.func
     def whitened(own: array, e, x, y):
@@ -98,7 +99,7 @@ def make(
                 lists[first - 1] = found  # with a store in it, the loop loads whole vectors
             kth = held[top_k - 1]
         elif ti.static(normalized):
-            kth = nearest.by_insertion(slots, worker * top_k, weights, at, found)
+            kth = nearest.by_insertion(slots, worker * rows, weights, at, found)
         return kth
 
     @ti.func
@@ -170,10 +171,10 @@ def make(
                 sums[e, j] = held[j]
 
     @ti.func
-    def finish(begin, end, lists: array, rows, sums: array, grads: array):
+    def finish(begin, end, lists: array, order, sums: array, grads: array):
         """Bring the sums of a tile to its entries' gradients (dL/dq is -h / 2), and clear them."""
         for n in range(end - begin):
-            total, e = grad_row(0), lists[rows + n]  # not base + n: LLVM would take it apart
+            total, e = grad_row(0), lists[order + n]  # not base + n: LLVM would take it apart
             for j in ti.static(range(columns)):
                 v = sums[e, j]
                 total[j] = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
@@ -195,9 +196,12 @@ def make(
         pushes, measures = task in ("backward", "fit"), task in ("score", "fit")
 
         @ti.func
-        def exchange(image: array, row, ix, iy, stop_x, stop_y, out: ti.template(),
-                     d_out: ti.template()):  # fmt: skip
-            """Bring a block's colours to the image, or the image to the block."""
+        def exchange(image: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
+                     out: ti.template(), d_out: ti.template()):  # fmt: skip
+            """Bring a block's colours to the image, or the image to the block.
+
+            Numbers that go one by one pass through `slots`, so that the rest stays in vectors.
+            """
             loss = reals(0)
             for c in ti.static(range(channels)):
                 if ti.static(measures):
@@ -208,14 +212,23 @@ def make(
                     clamped = ti.select(clamped < 1, clamped, reals(1))
                     error = ti.select(there, clamped - target, reals(0))
                     loss += error * error
+                elif ti.static(task == "render"):
+                    q = slots[slot + c, 0]
+                    slots[slot + c, 0] = ti.select(q == q, out[c], out[c])
                 else:
-                    for lane in ti.static(range(LANES)):
-                        px, py = ix + lane % BLOCK_W, iy + lane // BLOCK_W
-                        if px < stop_x and py < stop_y:
+                    slots[slot + c, 0] = reals(0)
+            if ti.static(not measures):
+                for lane in range(LANES):
+                    px, py = ix + lane % BLOCK_W, iy + lane // BLOCK_W
+                    if px < stop_x and py < stop_y:
+                        for c in ti.static(range(channels)):
                             if ti.static(task == "render"):
-                                image[py, px, c] = out[c][lane]
+                                image[py, px, c] = slots[slot + c, 0][lane]
                             else:
-                                d_out[c][lane] = image[py, px, c]
+                                slots[slot + c, 0][lane] = image[py, px, c]
+            if ti.static(task == "backward"):
+                for c in ti.static(range(channels)):
+                    d_out[c] = slots[slot + c, 0]
             return loss
 
         @ti.func
@@ -236,7 +249,9 @@ def make(
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
-            loss = exchange(image, row, ix, iy, stop_x, stop_y, out, d_out)
+            loss = exchange(
+                image, row, ix, iy, stop_x, stop_y, slots, worker * rows, out, d_out
+            )
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
                     d_out[c] = d_out[c] * scale
@@ -257,7 +272,7 @@ def make(
             first_x = (ti.cast(view.left + left, real) + real(0.5)) * view.pitch_x
             first_y = (ti.cast(view.top + top, real) + real(0.5)) * view.pitch_y
             own_lists = worker * (blocks * stride_of(depth) + depth)
-            rows = cull(records, entries, begin, end, own, base, depth, lists, own_lists, lattice,
+            order = cull(records, entries, begin, end, own, base, depth, lists, own_lists, lattice,
                         first_x, first_y, view)  # fmt: skip
             loss = reals(0)
             for b in range(blocks):
@@ -276,12 +291,11 @@ def make(
                         iy, stop_x, stop_y, view, eps,
                     )  # fmt: skip
             if ti.static(pushes):
-                finish(begin, end, lists, rows, sums, grads)
+                finish(begin, end, lists, order, sums, grads)
             if ti.static(measures):
                 losses[t] = loss.sum()
 
         return walk
 
     elements = SimpleNamespace(own=own_row, lanes=reals, grads=grad_row)
-    rows = nearest.rows if normalized else 1
     return SimpleNamespace(tiles=tiles, elements=elements, slots=rows, make_walk=make_walk)
