@@ -178,34 +178,28 @@ class GpuWorkspace(Workspace):
 
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
-        self.step_kernels = step_kernels.make(self.channels, s.top_k, s.blend, 1)
-        return render_kernels.make(self.channels, s.top_k, s.blend, 1, double, shape)
+        self.step_kernels = step_kernels.make(self.channels, s.top_k, s.blend)
+        return render_kernels.make(self.channels, s.top_k, s.blend, double, shape)
 
     def _make(self, n: int) -> None:
         pixels = self.tiles * self.tile[0] * self.tile[1]
-        self.spans = -(-pixels // GPU_THREADS)
-        self.units = -(-pixels // self.spans)
+        self.pixels = -(-pixels // GPU_THREADS)  # of one unit
+        self.units = -(-pixels // self.pixels)
         self.records = runtime.array(self.real, (n, binning.RECORD))
         self.counts = runtime.array("i32", (self.tiles,))
         self.starts = runtime.array("i32", (self.tiles + 1,))
         self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
-        # Threads keep these in registers.
-        self.state = runtime.array(self.kernels.elements.span, (1, self.kernels.rows))
-        self.hits = runtime.array("i32", (1,))
-        self.weights = runtime.array(self.kernels.elements.span, (1, 1))
 
     def _make_lists(self) -> None:
-        self.entries = self.packed = self._sums = None  # freed before their heirs
+        self.entries = self.packed = None  # freed before their heirs
         self.entries = runtime.array("i32", (self.capacity,))
         self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
 
     def gradients(self) -> tuple:
         if self._grads is None:
-            columns, elements = binning.GEOMETRY + self.channels, self.kernels.elements
             self._check(self.capacity, differentiated=True)
-            self._sums = runtime.array(elements.span, (1, columns))
-            self._grads = runtime.array(elements.grads, (self.capacity,))
-        return self._sums, self._grads
+            self._grads = runtime.array(self.kernels.elements.grads, (self.capacity,))
+        return (self._grads,)
 
     def list_bytes(self, capacity: int, differentiated: bool) -> int:
         numbers = binning.RECORD + self.channels
@@ -228,16 +222,15 @@ class GpuWorkspace(Workspace):
     def forward(self, out: Tensor) -> None:
         """Write out [H, W, C]."""
         self.kernels.forward(
-            self.packed, self.starts, self.state, self.hits, self.weights, out, self.view,
-            self.units, self.spans, self.settings.eps,
+            self.packed, self.starts, out, self.view, self.units, self.pixels, self.settings.eps
         )  # fmt: skip
 
     def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
         """Write d_params [N, 5 + C]."""
         self.kernels.backward(
-            params, self.records, self.rects, self.starts, self.entries, self.packed, self.state,
-            self.hits, self.weights, *self.gradients(), d_out, d_params, self.view, self.units,
-            self.spans, self.settings.eps,
+            params, self.records, self.rects, self.starts, self.entries, self.packed,
+            *self.gradients(), d_out, d_params, self.view, self.units, self.pixels,
+            self.settings.eps,
         )  # fmt: skip
 
     def rows(self, values: np.ndarray):
@@ -256,17 +249,16 @@ class GpuWorkspace(Workspace):
         """Make one step of a fit; see `kernels/step.py`."""
         self.step_kernels.step(
             params, first, second, frozen, progress, target, losses, self.records, self.rects,
-            self.counts, self.starts, self.partial, self.entries, self.packed, self.state,
-            self.hits, self.weights, *self.gradients(), self.view, rates, number, self.units,
-            self.spans, self.settings.eps,
+            self.counts, self.starts, self.partial, self.entries, self.packed, *self.gradients(),
+            self.view, rates, number, self.units, self.pixels, self.settings.eps,
         )  # fmt: skip
 
     def score(self, params, target, losses) -> None:
         """Write the squared error of each unit."""
         self.step_kernels.score(
             params, target, losses, self.records, self.rects, self.counts, self.starts,
-            self.partial, self.entries, self.packed, self.state, self.hits, self.weights,
-            self.view, self.units, self.spans, self.settings.eps,
+            self.partial, self.entries, self.packed, self.view, self.units, self.pixels,
+            self.settings.eps,
         )  # fmt: skip
 
 

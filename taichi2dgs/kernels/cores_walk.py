@@ -249,9 +249,7 @@ def make(
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
-            loss = exchange(
-                image, row, ix, iy, stop_x, stop_y, slots, worker * rows, out, d_out
-            )
+            loss = exchange(image, row, ix, iy, stop_x, stop_y, slots, worker * rows, out, d_out)
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
                     d_out[c] = d_out[c] * scale

@@ -1,4 +1,4 @@
-"""One launch of the fit engine: bin, splat, loss, backward and Adam.
+"""One launch of the fit engine on a GPU: bin, splat, loss, backward and Adam.
 
 State that lives across launches, beside the arrays of `binning.py` and `splat.py`:
     params, first and second moments [N, 5 + C]; frozen [N], 1 where a Gaussian stays as it is;
@@ -18,9 +18,9 @@ from taichi2dgs.kernels.binning import GEOMETRY, array
 
 
 @functools.cache
-def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
+def make(channels: int, top_k: int, blend: str) -> SimpleNamespace:
     """Return the kernels `step` and `score` and the types of their arguments."""
-    f = splat.make(channels, top_k, blend, lanes, ti.f32)
+    f = splat.make(channels, top_k, blend, ti.f32)
     u = update.make(channels, ti.f32)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     view_type = binning.view_type(ti.f32)
@@ -37,16 +37,14 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
              target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1,
              starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
-             state: lists.state, hits: ints_1, weights: lists.weights, sums: lists.sums,
              grads: lists.grads, view: view_type, rates: update.ADAM, number: ti.i32, units: ti.i32,
-             spans: ti.i32, eps: ti.f32):  # fmt: skip
+             pixels: ti.i32, eps: ti.f32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
         f.fill(params, records, rects, counts, starts, entries, packed, view)
         f.clear(starts, packed, grads, view)
-        fit_walk(packed, starts, state, hits, weights, sums, grads, target, losses, view, units,
-                 spans, eps)  # fmt: skip
+        fit_walk(packed, starts, grads, target, losses, view, units, pixels, eps)
         for g in range(params.shape[0]):
             if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
@@ -64,16 +62,14 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     @ti.kernel
     def score(params: reals_2, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
               counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1,
-              packed: lists.packed, state: lists.state, hits: ints_1, weights: lists.weights,
-              view: view_type, units: ti.i32, spans: ti.i32, eps: ti.f32):  # fmt: skip
+              packed: lists.packed,
+              view: view_type, units: ti.i32, pixels: ti.i32, eps: ti.f32):  # fmt: skip
         """Write the squared error of the clamped render per unit, if the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
         f.fill(params, records, rects, counts, starts, entries, packed, view)
-        score_walk(packed, starts, state, hits, weights, None, None, target, losses, view, units,
-                   spans, eps)  # fmt: skip
+        score_walk(packed, starts, None, target, losses, view, units, pixels, eps)
 
     return SimpleNamespace(
-        step=step, score=score, view_type=view_type, rates_type=update.ADAM, lanes=lanes,
-        elements=f.elements, rows=f.rows,
+        step=step, score=score, view_type=view_type, rates_type=update.ADAM,
     )  # fmt: skip
