@@ -108,7 +108,7 @@ def test_counts_of_tiles_do_not_overflow_their_sum():
     ints = ti.types.ndarray(ti.i32, 1)
 
     @ti.kernel
-    def scan(counts: ints, starts: ints, partial: ints, view: view_type):
+    def scan(counts: ints, starts: ints, partial: ints, view: view_type):  # type: ignore
         bins.scan(counts, starts, partial, view)
 
     for tiles in (4, 49):
