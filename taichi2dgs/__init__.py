@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from taichi2dgs.limits import set_memory_limit
     from taichi2dgs.metrics import psnr
     from taichi2dgs.rendering import reference
+    from taichi2dgs.rendering.passes import free
     from taichi2dgs.rendering.render import render
     from taichi2dgs.runtime import current as backend
     from taichi2dgs.runtime import init
@@ -35,6 +36,7 @@ _HOMES = {
     "FitInterrupted": "taichi2dgs.fitting.options.FitInterrupted",
     "FitOptions": "taichi2dgs.fitting.options.FitOptions",
     "FitResult": "taichi2dgs.fitting.options.FitResult",
+    "free": "taichi2dgs.rendering.passes.free",
     "Gaussians": "taichi2dgs.gaussians.Gaussians",
     "init": "taichi2dgs.runtime.init",
     "load": "taichi2dgs.storage.t2d.load",
@@ -57,6 +59,7 @@ __all__ = [
     "backend",
     "encode",
     "fit",
+    "free",
     "init",
     "load",
     "psnr",

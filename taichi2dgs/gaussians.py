@@ -124,7 +124,13 @@ class Gaussians:
 
     def packed(self) -> Tensor:
         """Return x, y, two log-scales, theta and colour side by side. [N, 5 + C]"""
-        return torch.cat([self.xy, self.log_scale, self.theta[:, None], self.color], dim=1)
+        parts = (self.xy, self.log_scale, self.theta[:, None], self.color)
+        plain = all(type(part) is Tensor and part.device.type == "cpu" for part in parts)
+        if plain and not (torch.is_grad_enabled() and any(part.requires_grad for part in parts)):
+            # By NumPy: torch's threads would keep a core busy for a while after their work, which
+            # a render that follows needs.
+            return torch.from_numpy(np.concatenate([part.detach().numpy() for part in parts], 1))
+        return torch.cat(parts, dim=1)
 
     @classmethod
     def from_packed(

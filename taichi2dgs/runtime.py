@@ -113,6 +113,11 @@ def is_gpu() -> bool:
     return init() != "cpu"
 
 
+def threads() -> int:
+    """How many threads the CPU backend runs."""
+    return max(1, int(ti.lang.impl.current_cfg().cpu_max_num_threads))
+
+
 @contextlib.contextmanager
 def launching(since=None):
     """Hold the lock while kernels launch, in order with torch's current CUDA stream.

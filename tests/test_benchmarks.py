@@ -392,7 +392,7 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
         assert all(time > 0 for name in ("step", "render", "numpy") for time in row[f"{name}_ms"])
     if result["backend"] in ("cpu", "cuda"):
         times = large["stages_ms"]
-        assert 9 <= large["launches"] <= 20 and times["walk"] == max(times.values())
+        assert 6 <= large["launches"] <= 20 and times["walk"] == max(times.values())
     assert abs(result["torch"]["psnr"] - large["psnr"]) < 0.02  # both round to 0.01
     assert len(result["torch"]["step_ms"]) == 2
 
@@ -415,10 +415,11 @@ def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
 
 def test_stages_are_told_apart_by_the_order_of_loops(benchmarks):
     stages = benchmarks("common.stages")
-    loops = [name for name in stages.LOOPS if runtime.is_gpu() or name != "clear"]
+    loops = stages.GPU if runtime.is_gpu() else stages.CORES
     records = [("k_serial", 1.0)] + [("k_range_for", 10.0) for _ in loops] + [("k_serial", 1.0)]
     times = stages.stages_of(records)
-    assert times["project"] == 21 and times["walk"] == 10 and times["gather and Adam"] == 21
+    assert times["project"] == (21 if runtime.is_gpu() else 11)
+    assert times["walk"] == 10 and times["gather and Adam"] == 21
     with pytest.raises(ValueError, match="parallel loops; expected"):
         stages.stages_of(records[:-2])
 

@@ -159,7 +159,7 @@ def test_ctrl_c_at_any_place_leaves_a_measured_result(photograph, monkeypatch):
         reserve(self, capacity)
         asked.append(capacity)
         if len(asked) == 4:  # between one list and the next: the others are as short as before
-            self.hits = workspace.runtime.array("i32", (1,))
+            self.entries = workspace.runtime.array("i32", (1,))
             raise KeyboardInterrupt
 
     monkeypatch.setattr(workspace, "SPARE", 1.0)

@@ -40,6 +40,21 @@ def peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def cores_of(work: Callable[[], object], seconds: float, wait: Callable[[], object]) -> float:
+    """Return how many cores some work keeps busy: CPU time of this process over wall time.
+
+    Args:
+        work: called again and again.
+        seconds: for so long, at least.
+        wait: called at the end, until when the clocks run.
+    """
+    began, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        work()
+    wait()
+    return (time.process_time() - used) / (time.perf_counter() - began)
+
+
 def times_of(
     work: Callable[[], object], repeats: int = REPEATS, count: int = 1,
     wait: Callable[[], object] = lambda: None,

@@ -21,9 +21,10 @@ from taichi2dgs.fitting.fit import FitOptions
 
 BACKENDS = ("cpu", "cuda")
 STEPS = 5
-# The parallel loops of kernels/step.py in order; `clear` has one only where threads share sums.
-LOOPS = ("project", "project", "scan", "scan", "fill", "sort and pack", "clear", "walk",
-         "gather and Adam", "gather and Adam")  # fmt: skip
+# The parallel loops of a step in order: of kernels/cores.py, and of kernels/step.py.
+CORES = ("project", "scan", "fill", "walk", "gather and Adam", "gather and Adam")
+GPU = ("project", "project", "scan", "scan", "fill", "sort and pack", "clear", "walk",
+       "gather and Adam", "gather and Adam")  # fmt: skip
 
 
 def measure(states: list[Path], backend: str) -> list[dict] | None:
@@ -78,13 +79,14 @@ def stages_of(records: list[tuple[str, float]]) -> dict[str, float]:
         records: the name and the milliseconds of each launch.
 
     Raises:
-        ValueError: the kernel has other loops than `LOOPS` says.
+        ValueError: the kernel has other loops than `CORES` or `GPU` says.
     """
-    loops = LOOPS if runtime.is_gpu() else [name for name in LOOPS if name != "clear"]
+    loops = GPU if runtime.is_gpu() else CORES
     found = sum("serial" not in name for name, _ in records)
     if found != len(loops):
         raise ValueError(f"a step has {found} parallel loops; expected {len(loops)}: {loops}")
-    times, index = dict.fromkeys(loops, 0.0), 0
+    times: dict[str, float] = dict.fromkeys(loops, 0.0)
+    index = 0
     for name, milliseconds in records:
         times[loops[min(index, len(loops) - 1)]] += milliseconds
         index += "serial" not in name

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from taichi2dgs import limits, runtime
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.kernels import step as step_kernels
+from taichi2dgs.kernels import update
 from taichi2dgs.metrics import psnr_of_mse
+from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
-from taichi2dgs.rendering.workspace import Workspace, lanes
+
+_made: set[tuple] = set()  # kinds of fits that this process has compiled, or loaded
 
 
 class Engine:
@@ -28,22 +30,21 @@ class Engine:
         settings = options.settings
         view = View.of((height, width), None, None)
         with runtime.launching():
-            made = step_kernels.make.cache_info().misses
-            self.kernels = step_kernels.make(channels, settings.top_k, settings.blend, lanes())
-            if step_kernels.make.cache_info().misses > made:
+            key = (runtime.owner(), channels, settings.top_k, settings.blend)
+            if key not in _made:
                 runtime.log.info("compiling the fit of %d channels, or loading it", channels)
-            self.work = Workspace(self.kernels, n, channels, view, settings)
-            self.state = runtime.array("f32", (n, columns))
-            self.state.from_numpy(params.float().cpu().contiguous().numpy())
-            self.exp_avg = runtime.zeros("f32", (n, columns))
-            self.exp_avg_sq = runtime.zeros("f32", (n, columns))
+                _made.add(key)
+            self.work = kind()(n, channels, view, settings)
+            self.state = self.work.rows(params.float().cpu().contiguous().numpy())
+            self.exp_avg, self.exp_avg_sq = (
+                self.work.rows(np.zeros((n, columns), np.float32)) for _ in range(2)
+            )
             self.frozen = runtime.zeros("i32", (n,))
             if frozen is not None:
                 self.frozen.from_numpy(frozen.cpu().numpy().astype(np.int32))
             self.progress = runtime.zeros("i32", (2,))
             self.losses = runtime.zeros("f32", (self.work.units,))
-            self.target = runtime.array("f32", (height, width, channels))
-            self.target.from_numpy(target.float().cpu().contiguous().numpy())
+            self.target = self.work.target(target)
         self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
         self.score()
 
@@ -55,19 +56,17 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
-        w, o = self.work, self.options
+        o = self.options
         rate /= 1 - o.beta1 ** max(number, 1)
-        rates = self.kernels.rates_type(
+        rates = update.ADAM(
             xy=o.xy * rate, log_scale=o.log_scale * rate, theta=o.theta * rate,
             color=o.color * rate, beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
             correction2=1 / (1 - o.beta2 ** max(number, 1)),
         )  # fmt: skip
         with runtime.launching(self.work.owner):
-            self.kernels.step(
+            self.work.step(
                 self.state, self.exp_avg, self.exp_avg_sq, self.frozen, self.progress, self.target,
-                self.losses, w.records, w.rects, w.counts, w.starts, w.partial, w.entries,
-                w.packed, w.state, w.hits, w.weights, *w.gradients(), w.view, rates, number,
-                w.units, w.spans, o.settings.eps,
+                self.losses, rates, number,
             )  # fmt: skip
 
     def poll(self) -> bool:
@@ -96,14 +95,9 @@ class Engine:
 
     def score(self) -> None:
         """Measure the error of the parameters as they are."""
-        w = self.work
         while True:
             with runtime.launching(self.work.owner):
-                self.kernels.score(
-                    self.state, self.target, self.losses, w.records, w.rects, w.counts, w.starts,
-                    w.partial, w.entries, w.packed, w.state, w.hits, w.weights, w.view, w.units,
-                    w.spans, self.options.settings.eps,
-                )  # fmt: skip
+                self.work.score(self.state, self.target, self.losses)
             if self.poll():
                 return
 

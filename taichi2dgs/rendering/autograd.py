@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taichi2dgs import limits, runtime
+from taichi2dgs.rendering.passes import RenderPass
 from taichi2dgs.rendering.view import View
-from taichi2dgs.rendering.workspace import SHAPES, Launch
+from taichi2dgs.rendering.workspace import SHAPES
 from taichi2dgs.settings import RenderSettings
 
 
@@ -63,15 +64,15 @@ class _Render(torch.autograd.Function):
     def forward(ctx, params: Tensor, view: View, settings: RenderSettings, shape: str) -> Tensor:
         params = params.detach().contiguous()
         with runtime.launching():
-            launch = Launch(params, view, settings, shape)
-            out = launch.forward()
+            made = RenderPass(params, view, settings, shape)
+            out = made.forward()
         if ctx.needs_input_grad[0]:
-            ctx.launch = launch
+            ctx.made = made
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grad_outputs: Tensor):  # type: ignore[override]
         (d_out,) = grad_outputs
-        with runtime.launching(ctx.launch.work.owner):
-            return ctx.launch.backward(d_out.detach().contiguous()), None, None, None
+        with runtime.launching(ctx.made.work.owner):
+            return ctx.made.backward(d_out.detach().contiguous()), None, None, None
