@@ -10,14 +10,15 @@ from taichi2dgs import runtime
 from taichi2dgs.rendering.cores import CoresWorkspace
 from taichi2dgs.rendering.gpus import GpuWorkspace
 from taichi2dgs.rendering.view import View
-from taichi2dgs.rendering.workspace import SHAPES, TILE, Workspace
+from taichi2dgs.rendering.workspace import SHAPES, TILE
 from taichi2dgs.settings import RenderSettings
 
+AnyWorkspace = CoresWorkspace | GpuWorkspace
 IDLE_BYTES = 256 << 20  # what has only rendered is kept up to this size
 
 # Fresh memory would cost a loop of renders as much time as the kernels do. At most two are kept,
 # by whether they have served a backward pass: a loop that optimises may render in between.
-_idle: dict[bool, tuple[tuple, Workspace]] = {}
+_idle: dict[bool, tuple[tuple, AnyWorkspace]] = {}
 
 
 def free() -> None:
@@ -54,7 +55,7 @@ class RenderPass:
         self.work.make_room()
         self.work.fill(params)
 
-    def _workspace(self, *arguments) -> CoresWorkspace | GpuWorkspace:
+    def _workspace(self, *arguments) -> AnyWorkspace:
         """Return an idle workspace, if it is like this, or else a new one."""
         key = (runtime.owner(), *arguments)
         found = next((kept for kept, (held, _) in _idle.items() if held == key), False)
@@ -76,7 +77,7 @@ class RenderPass:
         return d_params
 
 
-def _leave(key: tuple, work: Workspace) -> None:
+def _leave(key: tuple, work: AnyWorkspace) -> None:
     """Keep a workspace for the next launch, in place of the one that was kept."""
     if work.differentiated or work.bytes() <= IDLE_BYTES:
         _idle[work.differentiated] = (key, work)
