@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from taichi2dgs.settings import number
+from taichi2dgs.settings import number, shown
+from taichi2dgs.tensors import check_dense, is_dense, kind_of
 
 if TYPE_CHECKING:
     from taichi2dgs.gaussians import Gaussians
@@ -25,11 +26,11 @@ def select(gaussians: Gaussians, region: Any) -> Gaussians:
             mask = torch.as_tensor(region, device=x.device)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
-                f"region={region!r}; expected booleans, {list(gaussians.size)}"
+                f"region={shown(region)}; expected booleans, {list(gaussians.size)}"
             ) from None
-        if mask.dtype != torch.bool or tuple(mask.shape) != gaussians.size:
+        if not is_dense(mask) or mask.dtype != torch.bool or tuple(mask.shape) != gaussians.size:
             raise ValueError(
-                f"region is {mask.dtype} {list(mask.shape)}; "
+                f"region is {kind_of(mask)}; "
                 f"expected booleans, {list(gaussians.size)}, or (top, left, height, width)"
             )
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
@@ -51,7 +52,9 @@ def transform(gaussians: Gaussians, matrix: Any, size: tuple[int, int] | None) -
     linear = affine[:, :2]
     determinant = float(linear.det().abs())
     if determinant == 0 or not math.isfinite(math.log(determinant)):
-        raise ValueError(f"matrix={affine.tolist()} squashes the plane; expected an invertible one")
+        raise ValueError(
+            f"matrix={shown(affine.tolist())} squashes the plane; expected an invertible one"
+        )
     cos, sin = gaussians.theta.double().cos(), gaussians.theta.double().sin()
     rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     log_scale = gaussians.log_scale.double()
@@ -112,13 +115,14 @@ def _matrix(
     try:
         values = torch.as_tensor(matrix, device=like.device, dtype=like.dtype)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(f"{name}={matrix!r}; expected rows of numbers") from None
+        raise ValueError(f"{name}={shown(matrix)}; expected rows of numbers") from None
+    check_dense(values, name)
     fits = values.ndim == 2 and values.shape[1] in columns and len(values) > 0
     if not fits or (rows is not None and len(values) not in rows):
         wanted = f"[{'C' if rows is None else rows[0]}, {' or '.join(map(str, columns))}]"
         raise ValueError(f"{name} has shape {list(values.shape)}; expected {wanted}")
     if not bool(torch.isfinite(values).all()):
-        raise ValueError(f"{name}={values.tolist()}; expected finite numbers")
+        raise ValueError(f"{name}={shown(values.tolist())}; expected finite numbers")
     return values
 
 
@@ -130,6 +134,6 @@ def _numbers(region: Any) -> list[float]:
         numbers = []
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise ValueError(
-            f"region={region!r}; expected (top, left, height, width) or a mask of its pixels"
+            f"region={shown(region)}; expected (top, left, height, width) or a mask of its pixels"
         )
     return numbers

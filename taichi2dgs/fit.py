@@ -13,9 +13,10 @@ from torch import Tensor
 
 from taichi2dgs import pictures
 from taichi2dgs.engine import Engine
-from taichi2dgs.gaussians import Gaussians, morton_order
+from taichi2dgs.gaussians import Gaussians, check_gaussians, morton_order
 from taichi2dgs.options import FitInterrupted, FitOptions, FitResult, Report
-from taichi2dgs.settings import number, whole
+from taichi2dgs.settings import number, shown, whole
+from taichi2dgs.tensors import is_dense, kind_of
 
 BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
 REPORTS = 20  # per fit, unless told
@@ -81,7 +82,7 @@ def check_budget(steps: int | None, seconds: float | None) -> tuple[int | None, 
     if steps is None and seconds is None:
         raise ValueError("steps and seconds are both None; expected a budget")
     if seconds is not None and not 0 <= number(seconds) < math.inf:
-        raise ValueError(f"seconds={seconds!r}; expected 0 or more")
+        raise ValueError(f"seconds={shown(seconds)}; expected 0 or more")
     return (
         None if steps is None else whole(steps, "steps", 0),
         None if seconds is None else number(seconds),
@@ -183,16 +184,15 @@ class _Run:
 
 def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: Any) -> FitOptions:
     """Return the options with the settings that hold, or raise ValueError."""
-    if not isinstance(gaussians, Gaussians):
-        raise ValueError(f"gaussians is a {type(gaussians).__name__}; expected Gaussians")
+    check_gaussians(gaussians)
     if not len(gaussians):
         raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
     if options is not None and not isinstance(options, FitOptions):
-        raise ValueError(f"options={options!r}; expected FitOptions, or None")
+        raise ValueError(f"options={shown(options)}; expected FitOptions, or None")
     if target_psnr is not None and math.isnan(number(target_psnr)):
-        raise ValueError(f"target_psnr={target_psnr!r}; expected a number of dB, or None")
+        raise ValueError(f"target_psnr={shown(target_psnr)}; expected a number of dB, or None")
     if on_report is not None and not callable(on_report):
-        raise ValueError(f"on_report={on_report!r}; expected a function, or None")
+        raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
     options = options or FitOptions()
     return replace(options, settings=options.settings or gaussians.settings)
 
@@ -213,9 +213,7 @@ def _checked_frozen(frozen: Tensor, gaussians: Gaussians) -> Tensor:
     try:
         mask = torch.as_tensor(frozen)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"frozen={frozen!r}; expected booleans, [{len(gaussians)}]") from None
-    if mask.shape != (len(gaussians),) or mask.dtype != torch.bool:
-        raise ValueError(
-            f"frozen is {mask.dtype} {list(mask.shape)}; expected torch.bool [{len(gaussians)}]"
-        )
+        raise ValueError(f"frozen={shown(frozen)}; expected booleans, [{len(gaussians)}]") from None
+    if not is_dense(mask) or mask.shape != (len(gaussians),) or mask.dtype != torch.bool:
+        raise ValueError(f"frozen is {kind_of(mask)}; expected torch.bool [{len(gaussians)}]")
     return mask.to(gaussians.xy.device)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taichi2dgs import footprint, limits, runtime
-from taichi2dgs.gaussians import Gaussians, checked_size
-from taichi2dgs.settings import RenderSettings, wholes
+from taichi2dgs.gaussians import Gaussians, check_gaussians, checked_size
+from taichi2dgs.settings import RenderSettings, shown, wholes
 
 SHAPES = ("scale-rotation", "cholesky")
 MAX_SIDE = 10**9  # pixels; beyond it, pixel numbers no longer fit the integers of the kernels
@@ -55,12 +55,12 @@ class View:
         box = wholes(crop, 4)
         if box is None:
             raise ValueError(
-                f"crop={crop!r}; expected (top, left, height, width), whole numbers of pixels"
+                f"crop={shown(crop)}; expected (top, left, height, width), whole numbers of pixels"
             )
         top, left, rows, columns = box
         inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
         if not inside or rows < 1 or columns < 1:
-            raise ValueError(f"crop={crop!r} does not lie in an image of {height}x{width}")
+            raise ValueError(f"crop={shown(crop)} does not lie in an image of {height}x{width}")
         return cls(left, top, columns, rows, pitch_x, pitch_y)
 
 
@@ -103,6 +103,7 @@ def render(
 
     Source: paper Eq. 1 to 3.
     """
+    check_gaussians(gaussians)
     settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend)
     view, params = View.of(gaussians.size, size, crop), gaussians.packed()
     if not antialias or view.spread == (0, 0):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from taichi2dgs import surroundings
+from taichi2dgs.settings import shown
 
 surroundings.prepare_import()
 ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
@@ -49,10 +50,10 @@ def init(backend: str | None = None) -> str:
         RuntimeError: the backend is not available, another one runs already, the script has started
             Taichi with options that cannot work, or this process was forked after Taichi started.
     """
-    chosen = backend or os.environ.get(VARIABLE) or "auto"
-    if chosen not in BACKENDS:
-        source = "backend" if backend else VARIABLE
-        raise ValueError(f"{source}={chosen!r} is unknown; expected one of {', '.join(BACKENDS)}")
+    chosen = os.environ.get(VARIABLE) or "auto" if backend is None else backend
+    if not isinstance(chosen, str) or chosen not in BACKENDS:
+        name = f"{VARIABLE if backend is None else 'backend'}={shown(chosen)}"
+        raise ValueError(f"{name} is unknown; expected one of {', '.join(BACKENDS)}")
     with lock:
         running = current()
         if running is None:
@@ -176,8 +177,7 @@ def _drop(since, handle) -> None:
     _dropped.append((since, handle))
     if program() is not None and lock.acquire(blocking=False):
         try:
-            on_cuda = ti.cfg.arch == ti.cuda
-            with surroundings.cuda_context() if on_cuda else contextlib.nullcontext():
+            with surroundings.cuda_context() if current() == "cuda" else contextlib.nullcontext():
                 _free_dropped()
         finally:
             lock.release()

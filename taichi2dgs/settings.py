@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_TOP_K = 64
 MIN_EPS = 1.2e-38  # float32 has smaller numbers, but not every device that divides by them
+LONGEST = 200  # characters of a value in a message
 BLENDS = ("normalized", "sum")
+
+
+def shown(value: object) -> str:
+    """Return how a value looks in a message: on one line, and not too long."""
+    try:
+        text = re.sub(r"\s*\n\s*", " ", repr(value))
+    except Exception:  # a whole number of thousands of digits, for one, has no text
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def whole(value: object, name: str, least: int, most: int | None = None) -> int:
@@ -30,7 +41,7 @@ def whole(value: object, name: str, least: int, most: int | None = None) -> int:
         number = None
     if number is None or number < least or (most is not None and number > most):
         wanted = f"of {least} or more" if most is None else f"in {least}..{most}"
-        raise ValueError(f"{name}={value!r}; expected a whole number {wanted}")
+        raise ValueError(f"{name}={shown(value)}; expected a whole number {wanted}")
     return number
 
 
@@ -51,7 +62,10 @@ def wholes(values: object, count: int) -> tuple[int, ...] | None:
 def number(value: object) -> float:
     """Return a number as a float; what is no number as NaN, which lies in no range."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of NumPy or torch
-        value = value.item()  # type: ignore[attr-defined]
+        try:
+            value = value.item()  # type: ignore[attr-defined]
+        except (TypeError, ValueError, RuntimeError):  # a meta tensor, for one, has none
+            return math.nan
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     try:
@@ -80,13 +94,13 @@ class RenderSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "top_k", whole(self.top_k, "top_k", 1, MAX_TOP_K))
         if not 0 < number(self.cutoff) <= 12:
-            raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
+            raise ValueError(f"cutoff={shown(self.cutoff)}; expected 0 < cutoff <= 12")
         if not MIN_EPS <= number(self.eps) < math.inf:
-            raise ValueError(f"eps={self.eps!r}; expected a number of at least {MIN_EPS}")
+            raise ValueError(f"eps={shown(self.eps)}; expected a number of at least {MIN_EPS}")
         for name in ("cutoff", "eps"):
             object.__setattr__(self, name, number(getattr(self, name)))
         if not isinstance(self.blend, str) or self.blend not in BLENDS:
-            raise ValueError(f"blend={self.blend!r}; expected one of {', '.join(BLENDS)}")
+            raise ValueError(f"blend={shown(self.blend)}; expected one of {', '.join(BLENDS)}")
 
     def but(self, **changes: Any) -> RenderSettings:
         """Return these settings with those changes that are not None."""

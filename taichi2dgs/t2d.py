@@ -17,7 +17,7 @@ from taichi2dgs import quantise, streams
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
 from taichi2dgs.paths import contents, one_line, writing
 from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
-from taichi2dgs.settings import BLENDS, RenderSettings, whole
+from taichi2dgs.settings import BLENDS, RenderSettings, shown, whole
 from taichi2dgs.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
@@ -146,7 +146,7 @@ def checked_precision(gaussians: Gaussians, quality: str) -> Precision | None:
         ValueError: the quality is unknown, or the Gaussians do not fit in a file.
     """
     if not isinstance(quality, str) or quality not in QUALITIES:
-        raise ValueError(f"quality={quality!r}; expected one of {', '.join(QUALITIES)}")
+        raise ValueError(f"quality={shown(quality)}; expected one of {', '.join(QUALITIES)}")
     height, width = gaussians.size
     if len(gaussians) > MAX_K or height * width > MAX_PIXELS:
         raise ValueError(

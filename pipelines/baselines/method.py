@@ -30,6 +30,7 @@ from taichi2dgs.files import as_image
 from taichi2dgs.fit import check_budget
 from taichi2dgs.options import FitInterrupted
 from taichi2dgs.render import View, render_packed
+from taichi2dgs.settings import shown
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
 KIND = "baselines"  # of configurations
@@ -89,10 +90,12 @@ class Method:
         for name, choices in known.items():
             sampling.checked_choice(getattr(self, name), name, choices)
         if not self.scale > 0:
-            raise ValueError(f"scale={self.scale!r}; expected more than 0")
+            raise ValueError(f"scale={shown(self.scale)}; expected more than 0")
         leaves = LEAVES - {"theta"} if self.parameters == "cholesky" else LEAVES
         if not self.fused and set(self.rates) != leaves:
-            raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
+            raise ValueError(
+                f"rates={shown(self.rates)}; expected one for each of {sorted(leaves)}"
+            )
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
         for kind, name in ((RenderSettings, "settings"), (Plateau, "plateau"),
@@ -143,9 +146,11 @@ def run(
         FitInterrupted: Ctrl-C came; see `taichi2dgs.fit`.
         ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
     """
-    check_budget(steps, seconds)
+    steps, seconds = check_budget(steps, seconds)
     if not isinstance(method, Method):
-        raise ValueError(f"method={method!r}; expected a Method, see baselines.load")
+        raise ValueError(f"method={shown(method)}; expected a Method, see baselines.load")
+    if on_report is not None and not callable(on_report):
+        raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
     image = as_image(image)
     k, seed = sampling.checked_count(k), sampling.checked_seed(seed)
     k = adaptive_count(image, k) if method.adaptive else k
