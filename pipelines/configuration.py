@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pipelines import fields
+from taichi2dgs.checks import shown
 from taichi2dgs.fitting.options import FitOptions
 
 Config = TypeVar("Config")
@@ -42,7 +44,9 @@ def load(name: str, kind: str = "") -> dict[str, Any]:
     Raises:
         ValueError: there is no such file, or it is not a YAML mapping; the message names it.
     """
-    path = Path(name) if Path(name).is_file() else shipped(kind).get(name)
+    if not isinstance(name, str | os.PathLike):
+        raise ValueError(f"name={shown(name)}; expected a path or the name of a configuration")
+    path = Path(name) if os.path.isfile(name) else shipped(kind).get(str(name))
     if path is None:
         raise ValueError(
             f"{name}: no such file or configuration; shipped: {', '.join(shipped(kind))}"

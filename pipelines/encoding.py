@@ -13,7 +13,7 @@ from nets.detail import gradient_magnitude
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
-from taichi2dgs.checks import number, whole
+from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.fit import fit
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
@@ -28,6 +28,7 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
+LARGEST_POWER = 100.0  # of e: a PSNR beyond all pictures, not a number beyond all floats
 TRIES = 5  # fits of one search, at most
 PSNR_WITHIN = 0.5  # dB of the target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # of a Gaussian in a file
@@ -84,14 +85,18 @@ class Encoding:
         if self.k is not None and not self._automatic:
             checked_count(self.k)
         if self.target_psnr is not None and not 0 < number(self.target_psnr) < math.inf:
-            raise ValueError(f"target_psnr={self.target_psnr!r}; expected a positive number of dB")
-        if self.target_bytes is not None and not 0 < number(self.target_bytes) < math.inf:
-            raise ValueError(f"target_bytes={self.target_bytes!r}; expected a positive number")
+            raise ValueError(
+                f"target_psnr={shown(self.target_psnr)}; expected a positive number of dB"
+            )
+        if self.target_bytes is not None and not 1 <= number(self.target_bytes) < math.inf:
+            raise ValueError(f"target_bytes={shown(self.target_bytes)}; expected a positive number")
         checked_start(self.start)
         if not isinstance(self.options, FitOptions):
-            raise ValueError(f"options={self.options!r}; expected FitOptions")
+            raise ValueError(f"options={shown(self.options)}; expected FitOptions")
         if not isinstance(self.quality, str) or self.quality not in QUALITIES:
-            raise ValueError(f"quality={self.quality!r}; expected one of {', '.join(QUALITIES)}")
+            raise ValueError(
+                f"quality={shown(self.quality)}; expected one of {', '.join(QUALITIES)}"
+            )
         if self.refine is not None:
             whole(self.refine, "refine", 0)
 
@@ -229,7 +234,8 @@ def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
         psnr: in dB.
     """
     detail = float(gradient_magnitude(image.permute(2, 0, 1)[None].float()).mean())
-    per_pixel = DENSITY * detail**POWER * math.exp((psnr - AUTO_PSNR) / SLOPE)
+    more = math.exp(min((psnr - AUTO_PSNR) / SLOPE, LARGEST_POWER))
+    per_pixel = DENSITY * detail**POWER * more
     return max(1, min(_most(image), round(per_pixel * image.shape[0] * image.shape[1])))
 
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import re
 
+LONGEST = 200  # characters of a value in a message
 MAX_SIDE = 2**31 - 1  # pixels, which kernels count in 32 bits
+
+
+def shown(value: object) -> str:
+    """Return how a value looks in a message: on one line, and not too long."""
+    try:
+        text = re.sub(r"\s*\n\s*", " ", repr(value))
+    except Exception:  # a whole number of thousands of digits, for one, has no text
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def whole(value: object, name: str, least: int, most: int | None = None) -> int:
@@ -26,7 +37,7 @@ def whole(value: object, name: str, least: int, most: int | None = None) -> int:
         number = None
     if number is None or number < least or (most is not None and number > most):
         wanted = f"of {least} or more" if most is None else f"in {least}..{most}"
-        raise ValueError(f"{name}={value!r}; expected a whole number {wanted}")
+        raise ValueError(f"{name}={shown(value)}; expected a whole number {wanted}")
     return number
 
 
@@ -47,7 +58,10 @@ def wholes(values: object, count: int) -> tuple[int, ...] | None:
 def number(value: object) -> float:
     """Return a number as a float; what is no number as NaN, which lies in no range."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of NumPy or torch
-        value = value.item()  # type: ignore[attr-defined]
+        try:
+            value = value.item()  # type: ignore[attr-defined]
+        except (TypeError, ValueError, RuntimeError):  # a meta tensor, for one, has none
+            return math.nan
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     try:
@@ -59,8 +73,10 @@ def number(value: object) -> float:
 def checked_size(size: object, name: str) -> tuple[int, int]:
     """Return (height, width) as two positive ints, or raise ValueError naming the argument."""
     extents = wholes(size, 2)
-    if extents is None or not all(1 <= extent <= MAX_SIDE for extent in extents):
+    if extents is None or min(extents) < 1:
         raise ValueError(
-            f"{name}={size!r}; expected two positive whole numbers of pixels, (height, width)"
+            f"{name}={shown(size)}; expected two positive whole numbers of pixels, (height, width)"
         )
+    if max(extents) > MAX_SIDE:
+        raise ValueError(f"{name}={shown(size)}; expected at most {MAX_SIDE} pixels a side")
     return extents[0], extents[1]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taichi2dgs.checks import number
+from taichi2dgs.checks import number, shown
+from taichi2dgs.tensors import check_dense, kind_of
 
 
 def rotation(theta: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def rows(index: Any, count: int, device: torch.device) -> Tensor:
         chosen = torch.arange(count, device=device)[key]
     if chosen is None or chosen.ndim != 1:
         shape = getattr(index, "shape", None)
-        what = f"={index!r}" if shape is None else f" has shape {list(shape)}"
+        what = f"={shown(index)}" if shape is None else f" has shape {list(shape)}"
         raise ValueError(
             f"index{what}; expected a slice, booleans [{count}], or indices below {count}"
         )
@@ -48,7 +49,7 @@ def mask(xy: Tensor, size: tuple[int, int], region: Any) -> Tensor:
             raise ValueError(f"region={region!r}; expected booleans, {list(size)}") from None
         if chosen.dtype != torch.bool or tuple(chosen.shape) != size:
             raise ValueError(
-                f"region is {chosen.dtype} {list(chosen.shape)}; "
+                f"region is {kind_of(chosen)}; "
                 f"expected booleans, {list(size)}, or (top, left, height, width)"
             )
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
@@ -70,7 +71,9 @@ def affine(
     linear = change[:, :2]
     determinant = float(linear.det().abs())
     if determinant == 0 or not math.isfinite(math.log(determinant)):
-        raise ValueError(f"matrix={change.tolist()} squashes the plane; expected an invertible one")
+        raise ValueError(
+            f"matrix={shown(change.tolist())} squashes the plane; expected an invertible one"
+        )
     scales = log_scale.double()
     middle = scales.mean(1, keepdim=True)  # taken out, so that no scale overflows
     m = linear @ rotation(theta.double()) * (scales - middle).exp()[:, None, :]
@@ -100,13 +103,14 @@ def _matrix(
     try:
         values = torch.as_tensor(matrix, device=like.device, dtype=like.dtype)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(f"{name}={matrix!r}; expected rows of numbers") from None
+        raise ValueError(f"{name}={shown(matrix)}; expected rows of numbers") from None
+    check_dense(values, name)
     fits = values.ndim == 2 and values.shape[1] in columns and len(values) > 0
     if not fits or (rows is not None and len(values) not in rows):
         wanted = f"[{'C' if rows is None else rows[0]}, {' or '.join(map(str, columns))}]"
         raise ValueError(f"{name} has shape {list(values.shape)}; expected {wanted}")
     if not bool(torch.isfinite(values).all()):
-        raise ValueError(f"{name}={values.tolist()}; expected finite numbers")
+        raise ValueError(f"{name}={shown(values.tolist())}; expected finite numbers")
     return values
 
 
@@ -118,6 +122,6 @@ def _numbers(region: Any) -> list[float]:
         numbers = []
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise ValueError(
-            f"region={region!r}; expected (top, left, height, width) or a mask of its pixels"
+            f"region={shown(region)}; expected (top, left, height, width) or a mask of its pixels"
         )
     return numbers

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import edit
-from taichi2dgs.checks import checked_size
+from taichi2dgs.checks import checked_size, shown
 from taichi2dgs.settings import DEFAULT, MAX_CHANNELS, Blend, Quality, RenderSettings
+from taichi2dgs.tensors import check_dense, is_dense, kind_of
 
 GEOMETRY = 5  # columns of packed parameters before those of colour
 
@@ -54,7 +55,7 @@ class Gaussians:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", checked_size(self.size, "size"))
-        n = self.xy.shape[0] if isinstance(self.xy, Tensor) and self.xy.ndim else "N"
+        n = self.xy.shape[0] if is_dense(self.xy) and self.xy.ndim else "N"
         expected = {"xy": (n, 2), "log_scale": (n, 2), "theta": (n,), "color": (n, None)}
         for name, shape in expected.items():
             _check_tensor(name, getattr(self, name), shape, self.xy)
@@ -62,7 +63,7 @@ class Gaussians:
         if not 1 <= channels <= MAX_CHANNELS:
             raise ValueError(f"color has {channels} channels; expected 1 to {MAX_CHANNELS}")
         if not isinstance(self.settings, RenderSettings):
-            raise ValueError(f"settings={self.settings!r}; expected RenderSettings")
+            raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings")
 
     def __len__(self) -> int:
         return self.xy.shape[0]
@@ -115,7 +116,7 @@ class Gaussians:
             parts = {name: t.to(device=device, dtype=dtype) for name, t in self._tensors()}
         except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises
             reason = str(error).strip().partition("\n")[0]
-            raise ValueError(f"device={device!r}, dtype={dtype!r}: {reason}") from error
+            raise ValueError(f"device={shown(device)}, dtype={shown(dtype)}: {reason}") from error
         return replace(self, **parts)
 
     def detach(self) -> Gaussians:
@@ -141,8 +142,7 @@ class Gaussians:
         Raises:
             ValueError: it is of another shape or type, or the size is none.
         """
-        if not isinstance(params, Tensor):
-            raise ValueError(f"params is a {type(params).__name__}; expected a torch tensor")
+        check_dense(params, "params")
         if params.ndim != 2 or params.shape[1] <= GEOMETRY:
             raise ValueError(f"params has shape {list(params.shape)}; expected [N, 5 + C]")
         parts = params.split([2, 2, 1, params.shape[1] - GEOMETRY], dim=1)
@@ -274,12 +274,14 @@ class Gaussians:
             yield name, getattr(self, name)
 
 
-def _check_tensor(name: str, tensor: object, shape: tuple, like: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name} is a {type(tensor).__name__}; expected a torch tensor")
-    if tensor.layout != torch.strided or tensor.is_meta:
-        kind = "meta" if tensor.is_meta else tensor.layout
-        raise ValueError(f"{name} is a {kind} tensor; expected a dense one with values")
+def check_gaussians(value: object) -> None:
+    """Raise ValueError unless these are Gaussians."""
+    if not isinstance(value, Gaussians):
+        raise ValueError(f"gaussians is {kind_of(value)}; expected Gaussians")
+
+
+def _check_tensor(name: str, tensor: Tensor, shape: tuple, like: Tensor) -> None:
+    check_dense(tensor, name)
     text = "[" + ", ".join("C" if extent is None else str(extent) for extent in shape) + "]"
     fits = len(shape) == tensor.ndim and all(
         want in (None, got) for want, got in zip(shape, tensor.shape, strict=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import os
 import re
 from pathlib import Path
 
+from taichi2dgs.checks import number, shown
 from taichi2dgs.kernels.binning import GEOMETRY, RECORD
 
 VARIABLE = "TAICHI2DGS_MEMORY"
@@ -162,9 +164,14 @@ def _installed() -> int:
 
 
 def _parsed(limit: object, name: str) -> int:
-    text = str(limit).strip().upper()
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMGT]?)(?:I?B)?", text)
-    size = int(float(match[1]) * 1024 ** UNITS[match[2]]) if match else 0
-    if isinstance(limit, bool) or size < 1:
-        raise ValueError(f"{name}={limit!r}; expected a number of bytes, or text such as '24G'")
-    return size
+    if isinstance(limit, str):
+        text = limit.strip().upper()
+        match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMGT]?)(?:I?B)?", text)
+        size = float(match[1]) * 1024 ** UNITS[match[2]] if match else 0.0
+    else:
+        size = number(limit)
+    if not 1 <= size < math.inf:
+        raise ValueError(
+            f"{name}={shown(limit)}; expected a number of bytes, or text such as '24G'"
+        )
+    return int(size)

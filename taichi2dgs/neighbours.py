@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import runtime
+from taichi2dgs.checks import whole
 from taichi2dgs.kernels import neighbours as kernels
+from taichi2dgs.tensors import check_dense
 
 POINTS_PER_CELL = 2
 
@@ -26,10 +28,10 @@ def neighbour_distances(xy: Tensor, count: int = 3) -> Tensor:
     Raises:
         ValueError: an argument is out of range.
     """
+    check_dense(xy, "xy")
     if xy.ndim != 2 or xy.shape[1] != 2 or not bool(torch.isfinite(xy).all()):
         raise ValueError(f"xy has shape {list(xy.shape)}; expected finite points, [N, 2]")
-    if not 1 <= count <= 16:
-        raise ValueError(f"count={count!r}; expected 1 to 16")
+    count = whole(count, "count", 1, 16)
     if not len(xy):
         return xy.new_empty(0, count)
     points = xy.detach().float().cpu()

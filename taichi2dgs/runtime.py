@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from taichi2dgs import surroundings
+from taichi2dgs.checks import shown
 from taichi2dgs.settings import BACKENDS
 
 surroundings.prepare_import()
@@ -52,10 +53,10 @@ def init(backend: str | None = None) -> str:
     >>> init() in BACKENDS
     True
     """
-    chosen = backend or os.environ.get(VARIABLE) or "auto"
-    if chosen not in BACKENDS:
-        source = "backend" if backend else VARIABLE
-        raise ValueError(f"{source}={chosen!r} is unknown; expected one of {', '.join(BACKENDS)}")
+    chosen = os.environ.get(VARIABLE) or "auto" if backend is None else backend
+    if not isinstance(chosen, str) or chosen not in BACKENDS:
+        name = f"{VARIABLE if backend is None else 'backend'}={shown(chosen)}"
+        raise ValueError(f"{name} is unknown; expected one of {', '.join(BACKENDS)}")
     with lock:
         running = current()
         if running is None:
@@ -189,8 +190,7 @@ def _drop(since, handle) -> None:
     _dropped.append((since, handle))
     if program() is not None and lock.acquire(blocking=False):
         try:
-            on_cuda = ti.cfg.arch == ti.cuda
-            with surroundings.cuda_context() if on_cuda else contextlib.nullcontext():
+            with surroundings.cuda_context() if current() == "cuda" else contextlib.nullcontext():
                 _free_dropped()
         finally:
             lock.release()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from taichi2dgs.checks import number, whole
+from taichi2dgs.checks import number, shown, whole
 
 MAX_CHANNELS = 16  # of a picture
 MAX_TOP_K = 64
@@ -41,13 +41,13 @@ class RenderSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "top_k", whole(self.top_k, "top_k", 1, MAX_TOP_K))
         if not 0 < number(self.cutoff) <= 12:
-            raise ValueError(f"cutoff={self.cutoff!r}; expected 0 < cutoff <= 12")
+            raise ValueError(f"cutoff={shown(self.cutoff)}; expected 0 < cutoff <= 12")
         if not MIN_EPS <= number(self.eps) < math.inf:
-            raise ValueError(f"eps={self.eps!r}; expected a number of at least {MIN_EPS}")
+            raise ValueError(f"eps={shown(self.eps)}; expected a number of at least {MIN_EPS}")
         for name in ("cutoff", "eps"):
             object.__setattr__(self, name, number(getattr(self, name)))
         if not isinstance(self.blend, str) or self.blend not in BLENDS:
-            raise ValueError(f"blend={self.blend!r}; expected one of {', '.join(BLENDS)}")
+            raise ValueError(f"blend={shown(self.blend)}; expected one of {', '.join(BLENDS)}")
 
     def but(self, **changes: Any) -> RenderSettings:
         """Return these settings with those changes that are not None."""

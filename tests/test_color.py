@@ -215,6 +215,15 @@ def test_hdr_pictures_have_their_reference_white_at_one(tmp_path, transfer, code
         assert low <= image.min() <= image.max() <= high
 
 
+@pytest.mark.parametrize("transfer, code, light", [(16, 130, 101.8), (18, 128, 51.1)])
+def test_hdr_pictures_are_measured_in_candelas(tmp_path, transfer, code, light):
+    """PQ has 100 cd/m^2 at 50.8 %; a half of HLG is 1000 (1 / 12) ** 1.2, or 50.7, of them."""
+    extra = chunk(b"cICP", bytes([9, transfer, 0, 1]))
+    (tmp_path / "a.png").write_bytes(png(1, 1, 8, 2, bytes([0, code, code, code]), [extra]))
+    wanted = 1.055 * (light / 203) ** (1 / 2.4) - 0.055
+    assert taichi2dgs.read_image(tmp_path / "a.png").sub(wanted).abs().max() < 0.01
+
+
 def test_avif_files_that_name_their_colours_by_numbers_are_converted(tmp_path):
     path = tmp_path / "a.avif"
     Image.new("RGB", (16, 16), PIXEL).save(path, quality=100, subsampling="4:4:4")

@@ -1,5 +1,6 @@
 """How many Gaussians: by detail, by PSNR, by bytes; large pictures; folders."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import environment
+from conftest import environment, scatter
 
 import pipelines
 import taichi2dgs
@@ -15,7 +16,7 @@ from nets import blockwise
 from nets.weights import load
 from pipelines import encoding
 from pipelines.encoding import Encoding, automatic_count
-from taichi2dgs import metrics
+from taichi2dgs import FitResult, metrics
 from taichi2dgs.storage import files, t2d
 
 
@@ -78,6 +79,31 @@ def test_search_needs_no_straight_line():
         found: list = []
         encoding._search(found, Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6)
         assert abs(found[-1].psnr - target) <= 0.5 and len(found) <= 4
+
+
+@pytest.mark.parametrize("slope", [2.0, 12.0])
+def test_search_learns_how_steep_the_line_is(slope):
+    found: list = []
+    start = 10 + 5 * math.log(5000)
+    attempt = lambda k: start + slope * math.log(k / 5000)  # noqa: E731
+    encoding._search(found, attempt, lambda v: v - start - 8, 5000, 5.0, (-0.5, 0.5), 10**7)
+    assert abs(found[-1] - start - 8) <= 0.5 and len(found) <= 4
+
+
+def test_of_files_that_keep_within_the_bytes_the_largest_is_taken(monkeypatch):
+    """Gaussians all alike take fewer bytes than the search expects, so it begins far below."""
+    sizes = []
+
+    def fit(self, image, k, on_report):
+        g = scatter(k, (64, 64))
+        alike = dataclasses.replace(g, **{n: 0 * t + 1 for n, t in g._tensors() if n != "xy"})
+        sizes.append(len(t2d.encode(alike)))
+        return FitResult(alike, [])
+
+    monkeypatch.setattr(Encoding, "_fit", fit)
+    made = Encoding(target_bytes=2000).run(torch.zeros(64, 64, 3))
+    within = [size for size in sizes if size <= 2000]
+    assert len(within) > 1 and len(t2d.encode(made.gaussians)) == max(within) > min(within)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_length_channels_and_conversion():
         ({"color": torch.zeros(5, 17)}, "color has 17 channels; expected 1 to 16"),
         ({"theta": torch.zeros(5, dtype=torch.float64)}, "theta is torch.float64"),
         ({"xy": torch.zeros(5, 2, dtype=torch.int64)}, "xy is torch.int64; expected float32"),
-        ({"xy": [[0.0, 0.0]]}, "xy is a list; expected a torch tensor"),
+        ({"xy": [[0.0, 0.0]]}, "xy is a list; expected a dense torch tensor"),
         ({"theta": torch.tensor([0, 0, torch.nan, 0, 0])}, "theta is not finite at Gaussian 2"),
         ({"log_scale": torch.full((5, 2), torch.inf)}, "log_scale is not finite at Gaussian 0"),
         ({"size": (0, 4)}, r"size=\(0, 4\); expected two positive"),

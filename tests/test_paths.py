@@ -177,6 +177,21 @@ def test_files_that_are_too_long_are_refused_before_they_are_read(tmp_path):
 
 
 @posix
+def test_pipes_that_are_too_long_are_refused_while_they_are_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for most in (10, 11):
+        writer = threading.Thread(target=pipe.write_bytes, args=(bytes(11),))
+        writer.start()
+        if most == 11:
+            assert paths.contents(pipe, most) == bytes(11)
+        else:
+            with pytest.raises(ValueError, match=r"pipe: 11 bytes; expected 10 at most"):
+                paths.contents(pipe, most)
+        writer.join()
+
+
+@posix
 def test_a_full_disk_is_found_before_anything_is_made(tmp_path, full_disk):
     with full_disk(), pytest.raises(files.WriteError, match=r"written \(File too large\)"):
         files.check_writable(tmp_path / "a.t2d")

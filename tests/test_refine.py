@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pipelines
-from taichi2dgs import FitInterrupted, fit
+from taichi2dgs import FitInterrupted, Gaussians, fit
 from taichi2dgs.fitting import refine
 from taichi2dgs.storage.quantise import Precision
 
@@ -43,6 +43,9 @@ def test_what_is_rounded_stays_while_the_rest_moves(fitted, monkeypatch):
         assert torch.equal(after[rows, :columns], before[rows, :columns])
         free = ~rows if columns is None else torch.ones_like(rows)
         assert bool((after[free, 5:] != before[free, 5:]).any())
+    end = Gaussians.from_packed(ends[-1], g.size, g.settings)
+    again = rounded(end, Precision.of(1.0, K, g.size), torch.ones(K, dtype=torch.bool), None)
+    assert torch.equal(again.packed()[:, :5], ends[-1][:, :5])  # which leaves nothing to round
 
 
 def test_ctrl_c_while_refining_is_no_half_rounded_result(fitted, monkeypatch):

@@ -81,7 +81,7 @@ def test_hilbert_curve_visits_neighbours(size):
      ((torch.ones(1, 4, 4), 1, "best"), "method='best'"),
      ((-torch.ones(1, 4, 4), 1), "below 0"), ((torch.full((1, 4, 4), torch.nan), 1), "not finite"),
      ((None, 1), "heatmaps is a NoneType"), ((np.ones((1, 4, 4)), 1), "heatmaps is a ndarray"),
-     ((torch.ones(1, 4, 4).to_sparse(), 1), r"of layout torch\.sparse"),
+     ((torch.ones(1, 4, 4).to_sparse(), 1), r"a torch\.sparse_coo tensor"),
      ((torch.ones(1, 4, 4), 1, ["top-k"]), "method=.*expected one of"),
      ((torch.ones(1, 4, 4), 1, None), "method=None"),
      ((torch.ones(1, 4, 4), 1, "top-k", None), "seed=None"),

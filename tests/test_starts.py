@@ -6,7 +6,7 @@ import torch
 from conftest import scatter
 
 import pipelines
-from pipelines.starts.place import MIN_SCALE, place
+from pipelines.starts import MIN_SCALE, place
 from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.order import morton_order
 
@@ -108,7 +108,7 @@ BATCH = torch.full((2, 3, 4, 5), 0.5)
      (BATCH, {"weights": "n" * 300, "init": "prior"}, "nnn"),
      (None, {}, "images is a NoneType"), ("photo.png", {}, "images is a str"),
      (BATCH.numpy(), {}, "images is a ndarray"), (BATCH[0], {}, r"\[3, 4, 5\]; expected"),
-     (BATCH.to_sparse(), {}, "of layout torch.sparse"), (BATCH[..., :0], {}, r"\[2, 3, 4, 0\]"),
+     (BATCH.to_sparse(), {}, "a torch.sparse_coo tensor"), (BATCH[..., :0], {}, r"\[2, 3, 4, 0\]"),
      (torch.zeros(1, 40, 30, 3), {}, r"\[1, 40, 30, 3\]; expected .* \[B, C, H, W\] with up to 16"),
      (BATCH * 255, {}, "images has values from 127.5 to 127.5"),
      (BATCH * 2.0000005, {}, r"to 1\.0000002\d*; expected"),

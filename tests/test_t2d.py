@@ -1,6 +1,7 @@
 """Gaussians on disk: what is kept, what damaged files do, and whether the document is enough."""
 
 import dataclasses
+import math
 import os
 import struct
 import sys
@@ -19,7 +20,7 @@ import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, RenderSettings, metrics
 from taichi2dgs.settings import QUALITIES
-from taichi2dgs.storage import quantise, t2d
+from taichi2dgs.storage import quantise, streams, t2d
 
 FUZZ = int(os.environ.get("TAICHI2DGS_FUZZ", 300))  # mutated files
 LOSSY = [name for name in QUALITIES if name != "lossless"]
@@ -220,6 +221,14 @@ def test_mutated_files_never_do_worse_than_a_valueerror():
         except ValueError:
             refusals += 1
     assert refusals > FUZZ // 2
+
+
+@pytest.mark.parametrize("deviation", [8, 64, 512])
+def test_numbers_take_little_more_than_their_entropy(deviation):
+    """Low bits are noise and are stored as they are: compressed with others, they cost a bit."""
+    numbers = np.random.default_rng(0).normal(0, deviation, 20_000).round().astype(np.int64)
+    entropy = math.log2(deviation * math.sqrt(2 * math.pi * math.e))
+    assert len(streams.write(numbers)) * 8 / len(numbers) < entropy + 0.1
 
 
 def test_many_equal_gaussians_take_few_bytes_but_not_too_few():

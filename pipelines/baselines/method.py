@@ -18,6 +18,7 @@ from pipelines.baselines.schedule import Growth, Plateau, Rates
 from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
 from pipelines.starts import sampling
 from taichi2dgs import metrics, runtime
+from taichi2dgs.checks import shown
 from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.fit import fit
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
@@ -85,10 +86,12 @@ class Method:
         for name, choices in known.items():
             sampling.checked_choice(getattr(self, name), name, choices)
         if not self.scale > 0:
-            raise ValueError(f"scale={self.scale!r}; expected more than 0")
+            raise ValueError(f"scale={shown(self.scale)}; expected more than 0")
         leaves = LEAVES - {"theta"} if self.parameters == "cholesky" else LEAVES
         if not self.fused and set(self.rates) != leaves:
-            raise ValueError(f"rates={self.rates!r}; expected one for each of {sorted(leaves)}")
+            raise ValueError(
+                f"rates={shown(self.rates)}; expected one for each of {sorted(leaves)}"
+            )
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
         for kind, name in ((RenderSettings, "settings"), (Plateau, "plateau"),
@@ -141,7 +144,9 @@ def run(
     """
     budget = Budget(steps, seconds)
     if not isinstance(method, Method):
-        raise ValueError(f"method={method!r}; expected a Method, see baselines.load")
+        raise ValueError(f"method={shown(method)}; expected a Method, see baselines.load")
+    if on_report is not None and not callable(on_report):
+        raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
     image = as_image(image)
     k, seed = sampling.checked_count(k), sampling.checked_seed(seed)
     k = adaptive_count(image, k) if method.adaptive else k

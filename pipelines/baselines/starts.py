@@ -138,6 +138,7 @@ def begin(
         seed: of everything random.
         sampler: of this library's own starts, see `sampling.sample`; None for their defaults.
     """
+    named.check_memory(k, image.shape[2])
     if start in PEERS:
         return PEERS[start](image, k, seed)
     batch = image.permute(2, 0, 1)[None]

@@ -18,9 +18,11 @@ from pipelines.defaults import START
 from pipelines.starts import prior, sampling
 from pipelines.starts.names import STARTS
 from taichi2dgs import limits
+from taichi2dgs.checks import shown
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import MAX_CHANNELS
 from taichi2dgs.storage.pictures import as_image
+from taichi2dgs.tensors import is_dense, kind_of
 
 # What a start takes at least, at its peak: measured with 3 million Gaussians of 3 and 16 channels,
 # of which the prior takes 250 and 401 bytes each.
@@ -106,10 +108,9 @@ def initialize_batch(
     start = checked_start(start, init)
     seed = sampling.checked_seed(seed)
     if weights is not None and not (isinstance(weights, str | os.PathLike) and str(weights)):
-        raise ValueError(f"weights={weights!r}; expected a folder, or None")
+        raise ValueError(f"weights={shown(weights)}; expected a folder, or None")
     counts = sampling.checked_counts(k, len(pictures))
-    each = GAUSSIAN_BYTES + CHANNEL_BYTES * pictures.shape[1]
-    limits.check(f"k={sum(counts)}", sum(counts) * each)
+    check_memory(sum(counts), pictures.shape[1])
     recipe = STARTS[start]
     learned = recipe.attributes or recipe.density == "network"
     if sampler is None:
@@ -131,15 +132,20 @@ def checked_start(start: str, init: str | None = None) -> str:
     return value
 
 
+def check_memory(k: int, channels: int) -> None:
+    """Raise ValueError if a start of k Gaussians needs more than the limit."""
+    limits.check(f"k={k}", k * (GAUSSIAN_BYTES + CHANNEL_BYTES * channels))
+
+
 def _checked_batch(images: object) -> Tensor:
     """Return images as float32 without their autograd history, or raise ValueError."""
     if (
-        not isinstance(images, Tensor) or images.layout != torch.strided or images.ndim != 4
-        or not images.is_floating_point() or not 0 < images.shape[1] <= MAX_CHANNELS
+        not is_dense(images) or images.ndim != 4 or not images.is_floating_point()
+        or not 0 < images.shape[1] <= MAX_CHANNELS
         or 0 in images.shape
     ):  # fmt: skip
         raise ValueError(
-            f"images is {sampling.kind_of(images)}; expected a tensor of floats in [0, 1], "
+            f"images is {kind_of(images)}; expected a tensor of floats in [0, 1], "
             f"[B, C, H, W] with up to {MAX_CHANNELS} channels"
         )
     pictures = images.detach().float()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nets.detail import blur
-from pipelines.starts import sampling
-from taichi2dgs.checks import checked_size
+from taichi2dgs.checks import checked_size, number, shown
+from taichi2dgs.tensors import is_dense, kind_of
 
 SIGMA = 1.0  # pixels
 
@@ -28,10 +28,10 @@ def project(xy: Tensor, size: tuple[int, int], sigma: float = SIGMA) -> Tensor:
 
     Source: paper Eq. 11.
     """
-    if not isinstance(xy, Tensor) or xy.ndim != 2 or xy.shape[1] != 2:
-        raise ValueError(f"xy is {sampling.kind_of(xy)}; expected a tensor, [N, 2]")
-    if not isinstance(sigma, int | float) or not 0 <= sigma < 100:
-        raise ValueError(f"sigma={sigma!r}; expected 0 <= sigma < 100 pixels")
+    if not is_dense(xy) or xy.ndim != 2 or xy.shape[1] != 2:
+        raise ValueError(f"xy is {kind_of(xy)}; expected a tensor, [N, 2]")
+    if not 0 <= number(sigma) < 100:
+        raise ValueError(f"sigma={shown(sigma)}; expected 0 <= sigma < 100 pixels")
     heat = count(xy, checked_size(size, "size"))
     if sigma:
         heat = blur(heat[None, None], heat.new_tensor([sigma]))[0, 0]

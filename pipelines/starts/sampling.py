@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs.checks import whole
+from taichi2dgs import limits
+from taichi2dgs.checks import shown, whole
+from taichi2dgs.tensors import is_dense, kind_of
 
 DEFAULT = "systematic"
 MAX_SEED = 2**63 - 1  # torch's generators take no more
@@ -35,17 +37,18 @@ def sample(
         when every pixel is taken. B x [k]
 
     Raises:
-        ValueError: an argument does not fit.
+        ValueError: an argument does not fit, or needs more memory than the limit.
 
     Source: paper Eq. 8.
     """
-    if not isinstance(heatmaps, Tensor) or heatmaps.layout != torch.strided:
+    if not is_dense(heatmaps) or heatmaps.is_complex():
         raise ValueError(f"heatmaps is {kind_of(heatmaps)}; expected a dense tensor, [B, H, W]")
     if heatmaps.ndim != 3 or 0 in heatmaps.shape:
         raise ValueError(f"heatmaps has shape {list(heatmaps.shape)}; expected [B, H, W]")
     checked_choice(method, "method", METHODS)
     seed = checked_seed(seed)
     counts = checked_counts(k, len(heatmaps))
+    limits.check(f"k={shown(sum(counts))}", sum(counts) * np.dtype(np.int64).itemsize)
     heat = heatmaps.detach().cpu().double().numpy()
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heatmaps has values below 0 or not finite; expected 0 or more")
@@ -85,16 +88,8 @@ def checked_seed(seed: object) -> int:
 def checked_choice(value: object, name: str, choices: Collection[str]) -> str:
     """Return one of some names, or raise ValueError naming the argument."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r}; expected one of {', '.join(choices)}")
+        raise ValueError(f"{name}={shown(value)}; expected one of {', '.join(choices)}")
     return value
-
-
-def kind_of(value: object) -> str:
-    """Say in a few words what came in place of a dense tensor."""
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    layout = "" if value.layout == torch.strided else f" of layout {value.layout}"
-    return f"{value.dtype} {list(value.shape)}{layout}"
 
 
 def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:
@@ -122,6 +117,8 @@ def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:
 def _draw(heat: np.ndarray, k: int, method: str, rng: np.random.Generator) -> np.ndarray:
     if heat.max() == 0:
         heat = np.ones_like(heat)
+    if not np.isfinite(heat.sum()):
+        heat = heat / heat.max()
     heat = heat / heat.sum()
     if method == "multinomial":
         return rng.choice(heat.size, k, p=heat.ravel())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from taichi2dgs.checks import number, whole
+from taichi2dgs.checks import number, shown, whole
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Budget:
             object.__setattr__(self, "steps", whole(self.steps, "steps", 0))
         if self.seconds is not None:
             if not 0 <= number(self.seconds) < math.inf:
-                raise ValueError(f"seconds={self.seconds!r}; expected 0 or more")
+                raise ValueError(f"seconds={shown(self.seconds)}; expected 0 or more")
             object.__setattr__(self, "seconds", number(self.seconds))
 
     def is_over(self, steps: int, seconds: float) -> bool:

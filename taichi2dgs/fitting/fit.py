@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taichi2dgs.checks import number
+from taichi2dgs.checks import number, shown
 from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
 from taichi2dgs.fitting.run import OnReport, Run
-from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.order import morton_order
 from taichi2dgs.storage import pictures
+from taichi2dgs.tensors import is_dense, kind_of
 
 
 def fit(
@@ -88,16 +89,15 @@ def fit(
 
 def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: Any) -> FitOptions:
     """Return the options with the settings that hold, or raise ValueError."""
-    if not isinstance(gaussians, Gaussians):
-        raise ValueError(f"gaussians is a {type(gaussians).__name__}; expected Gaussians")
+    check_gaussians(gaussians)
     if not len(gaussians):
         raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
     if options is not None and not isinstance(options, FitOptions):
-        raise ValueError(f"options={options!r}; expected FitOptions, or None")
+        raise ValueError(f"options={shown(options)}; expected FitOptions, or None")
     if target_psnr is not None and math.isnan(number(target_psnr)):
-        raise ValueError(f"target_psnr={target_psnr!r}; expected a number of dB, or None")
+        raise ValueError(f"target_psnr={shown(target_psnr)}; expected a number of dB, or None")
     if on_report is not None and not callable(on_report):
-        raise ValueError(f"on_report={on_report!r}; expected a function, or None")
+        raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
     options = options or FitOptions()
     return replace(options, settings=options.settings or gaussians.settings)
 
@@ -118,9 +118,7 @@ def _checked_frozen(frozen: Tensor, gaussians: Gaussians) -> Tensor:
     try:
         mask = torch.as_tensor(frozen)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"frozen={frozen!r}; expected booleans, [{len(gaussians)}]") from None
-    if mask.shape != (len(gaussians),) or mask.dtype != torch.bool:
-        raise ValueError(
-            f"frozen is {mask.dtype} {list(mask.shape)}; expected torch.bool [{len(gaussians)}]"
-        )
+        raise ValueError(f"frozen={shown(frozen)}; expected booleans, [{len(gaussians)}]") from None
+    if not is_dense(mask) or mask.shape != (len(gaussians),) or mask.dtype != torch.bool:
+        raise ValueError(f"frozen is {kind_of(mask)}; expected torch.bool [{len(gaussians)}]")
     return mask.to(gaussians.xy.device)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from taichi2dgs.checks import number, whole
+from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import RenderSettings
 
@@ -39,14 +39,16 @@ class FitOptions:
     def __post_init__(self) -> None:
         for name in ("xy", "log_scale", "theta", "color", "epsilon"):
             if not 0 <= number(getattr(self, name)) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected a number of 0 or more")
+                raise ValueError(
+                    f"{name}={shown(getattr(self, name))}; expected a number of 0 or more"
+                )
         for name in ("beta1", "beta2"):
             if not 0 <= number(getattr(self, name)) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}; expected 0 <= {name} < 1")
+                raise ValueError(f"{name}={shown(getattr(self, name))}; expected 0 <= {name} < 1")
         for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon"):
             object.__setattr__(self, name, number(getattr(self, name)))
         if self.settings is not None and not isinstance(self.settings, RenderSettings):
-            raise ValueError(f"settings={self.settings!r}; expected RenderSettings, or None")
+            raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings, or None")
         if self.report_every is not None:
             steps = whole(self.report_every, "report_every", 1)
             object.__setattr__(self, "report_every", steps)

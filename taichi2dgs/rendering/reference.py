@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from taichi2dgs import limits
 from taichi2dgs.edit import rotation
-from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.rendering.view import View
 from taichi2dgs.settings import RenderSettings
 
@@ -62,9 +63,15 @@ def render(
 
     Returns:
         The image. [H, W, C]
+
+    Raises:
+        ValueError: as `taichi2dgs.render`.
     """
+    check_gaussians(gaussians)
     settings = gaussians.settings.but(**changes)
     view = View.of(gaussians.size, size, crop)
+    pixel_bytes = gaussians.xy.element_size()
+    limits.check_render(view.height, view.width, gaussians.channels, len(gaussians), pixel_bytes)
     points = sample_points(view, gaussians.xy)
     parts = points.split(PIXELS_AT_ONCE)
     if antialias and view.spread != (0, 0):

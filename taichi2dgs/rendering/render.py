@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from taichi2dgs import limits
-from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.rendering import footprint
 from taichi2dgs.rendering.autograd import render_packed
 from taichi2dgs.rendering.view import View
@@ -62,6 +62,7 @@ def render(
     >>> bool((render(g, scale=2, crop=(4, 4, 8, 8)) == render(g, scale=2)[4:12, 4:12]).all())
     True
     """
+    check_gaussians(gaussians)
     settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend)
     view, params = View.of(gaussians.size, size, crop, scale), gaussians.packed()
     if not antialias or view.spread == (0, 0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taichi2dgs.checks import checked_size, number, wholes
+from taichi2dgs.checks import checked_size, number, shown, wholes
 from taichi2dgs.rendering import footprint
 
 MAX_PIXELS_A_SIDE = 10**9  # beyond it, pixel numbers no longer fit the integers of the kernels
@@ -51,21 +51,23 @@ class View:
         box = wholes(crop, 4)
         if box is None:
             raise ValueError(
-                f"crop={crop!r}; expected (top, left, height, width), whole numbers of pixels"
+                f"crop={shown(crop)}; expected (top, left, height, width), whole numbers of pixels"
             )
         top, left, rows, columns = box
         inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
         if not inside or rows < 1 or columns < 1:
-            raise ValueError(f"crop={crop!r} does not lie in an image of {height}x{width}")
+            raise ValueError(f"crop={shown(crop)} does not lie in an image of {height}x{width}")
         return cls(left, top, columns, rows, pitch_x, pitch_y)
 
 
 def _scaled(picture: tuple[int, int], size: object, scale: object) -> tuple[int, int]:
     """Return the size of a picture at so many times its own, at least one pixel."""
     if size is not None:
-        raise ValueError(f"size={size!r} and scale={scale!r} are given; expected one of them")
+        raise ValueError(
+            f"size={shown(size)} and scale={shown(scale)} are given; expected one of them"
+        )
     factor = number(scale)
     if not 0 < factor <= MAX_PIXELS_A_SIDE:
-        raise ValueError(f"scale={scale!r}; expected a positive number")
+        raise ValueError(f"scale={shown(scale)}; expected a positive number")
     height, width = (max(1, round(extent * factor)) for extent in picture)
     return height, width

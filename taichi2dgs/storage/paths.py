@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from taichi2dgs.checks import shown
+
 ROOM = 1 << 20  # bytes that must fit where a file is to be written
 
 
@@ -24,7 +26,7 @@ def named(path: Any) -> str:
     try:
         return os.fsdecode(path)
     except TypeError:
-        raise ValueError(f"path={path!r}; expected the path of a file") from None
+        raise ValueError(f"path={shown(path)}; expected the path of a file") from None
 
 
 def one_line(error: Exception) -> str:
@@ -73,11 +75,12 @@ def is_stream(path: Any) -> bool:
 @contextlib.contextmanager
 def writing(path: Any) -> Iterator[str]:
     """Do what `replacing` does, and raise WriteError where it raises OSError or ValueError."""
+    name = named(path)
     try:
-        with replacing(Path(named(path))) as temporary:
+        with replacing(Path(name)) as temporary:
             yield temporary
     except (OSError, ValueError) as error:
-        raise WriteError(f"{path}: cannot be written ({_reason(error)})") from error
+        raise WriteError(f"{name}: cannot be written ({_reason(error)})") from error
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

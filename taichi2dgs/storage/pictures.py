@@ -20,6 +20,7 @@ from taichi2dgs.settings import MAX_CHANNELS
 from taichi2dgs.storage import decoding
 from taichi2dgs.storage.decoding import FORMATS, MAX_PIXELS
 from taichi2dgs.storage.paths import contents, named, one_line
+from taichi2dgs.tensors import is_dense
 
 SAMPLES = ("astronaut",)
 READ = tuple(FORMATS)
@@ -147,8 +148,7 @@ def values(image: Any) -> Tensor:
 
 def _check_dense(image: Tensor) -> None:
     """Raise ValueError unless a tensor holds real numbers side by side."""
-    strange = image.is_nested or image.is_quantized or image.is_complex() or image.is_meta
-    if strange or image.layout != torch.strided:
+    if image.is_complex() or not is_dense(image):
         raise ValueError(
             f"image is a tensor of {image.dtype}, {image.layout}, on {image.device}; "
             "expected a dense one of real numbers"

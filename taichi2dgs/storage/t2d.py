@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from taichi2dgs.checks import shown
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import BLENDS, MAX_CHANNELS, QUALITIES, RenderSettings
 from taichi2dgs.storage import quantise, streams
@@ -113,7 +114,7 @@ def checked_precision(gaussians: Gaussians, quality: str) -> Precision | None:
         ValueError: the quality is unknown, or the Gaussians do not fit in a file.
     """
     if not isinstance(quality, str) or quality not in QUALITIES:
-        raise ValueError(f"quality={quality!r}; expected one of {', '.join(QUALITIES)}")
+        raise ValueError(f"quality={shown(quality)}; expected one of {', '.join(QUALITIES)}")
     height, width = gaussians.size
     if len(gaussians) > MAX_K or height * width > MAX_PIXELS:
         raise ValueError(
