@@ -6,7 +6,7 @@ import torch
 from conftest import scatter
 
 import pipelines
-from pipelines.starts import MIN_SCALE, place
+from pipelines.starts.place import MIN_SCALE, place
 from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.order import morton_order
 
