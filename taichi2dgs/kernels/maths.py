@@ -47,8 +47,8 @@ def make(real) -> SimpleNamespace:
         else:
             x = q * (-0.5 * LOG2_E)
             n = ti.floor(x + 0.5)
-            y = power_of_two(x - n)
-            y = ti.bit_cast(ti.bit_cast(y, ti.i32) + (ti.cast(n, ti.i32) << 23), ti.f32)
+            bits = ti.bit_cast(ti.cast(power_of_two(x - n), ti.f32), ti.i32)
+            y = ti.bit_cast(bits + (ti.cast(n, ti.i32) << 23), ti.f32)
         return y
 
     @ti.func
