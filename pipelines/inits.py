@@ -129,7 +129,7 @@ def initialize_batch(
 
 def check_memory(k: int, channels: int) -> None:
     """Raise ValueError if a start of k Gaussians needs more than the limit."""
-    limits.check(f"k={k}", k * (GAUSSIAN_BYTES + CHANNEL_BYTES * channels))
+    limits.check(f"k={shown(k)}", k * (GAUSSIAN_BYTES + CHANNEL_BYTES * channels))
 
 
 def _checked_batch(images: object) -> Tensor:

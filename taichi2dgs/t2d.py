@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taichi2dgs import quantise, streams
 from taichi2dgs.gaussians import MAX_CHANNELS, Gaussians
-from taichi2dgs.paths import contents, one_line, writing
+from taichi2dgs.paths import contents, named, one_line, writing
 from taichi2dgs.quantise import OCTAVES, Cells, Grid, Precision
 from taichi2dgs.settings import BLENDS, RenderSettings, shown, whole
 from taichi2dgs.streams import Reader
@@ -112,7 +112,7 @@ def read(path: str | os.PathLike[str]) -> Contents:
     try:
         return decode(data)
     except ValueError as error:
-        raise ValueError(f"{path}: not a file of Gaussians ({one_line(error)})") from error
+        raise ValueError(f"{named(path)}: not a file of Gaussians ({one_line(error)})") from error
 
 
 def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
