@@ -54,8 +54,6 @@ def encode_folder(
     for line in left_out(source, recursive):
         print(f"taichi2dgs: left out: {line}", file=sys.stderr)
     agree(out, encoding)
-    for _, target in todo[:1]:
-        _check_room(target)
     failed = encoded = code = 0
     stopped: ValueError | None = None
     bar = tqdm(total=len(mine), initial=len(mine) - len(todo), unit="picture", disable=quiet)

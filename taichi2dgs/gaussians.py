@@ -114,7 +114,13 @@ class Gaussians:
         """
         try:
             parts = {name: t.to(device=device, dtype=dtype) for name, t in self._tensors()}
-        except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises
+        except (
+            AssertionError,
+            ArithmeticError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # what torch raises
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"device={shown(device)}, dtype={shown(dtype)}: {reason}") from error
         return replace(self, **parts)

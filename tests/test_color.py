@@ -73,7 +73,14 @@ def of_srgb() -> list[bytes]:
     table = color.profile(np.array(color.PRIMARIES[1]), color.from_srgb)
     start, length = struct.unpack_from(">II", table, table.index(b"gTRC", 132) + 4)
     parametric = table[:start] + para.ljust(length, b"\0") + table[start + length :]
-    return [table, parametric, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()]
+    rounded = color.profile(np.array(color.PRIMARIES[1]), lambda v: nearly(color.from_srgb(v)))
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return [table, parametric, rounded, made]
+
+
+def nearly(light: np.ndarray) -> np.ndarray:
+    """Light that is off by as much as rounding may take it: less than a level of 8 bits."""
+    return light + 0.004 * light * (1 - light)
 
 
 @pytest.mark.parametrize("icc", of_srgb())
@@ -84,6 +91,7 @@ def test_profiles_of_srgb_change_no_bit(tmp_path, icc):
         Image.fromarray(pixels).save(tmp_path / "b.png")
         mine, plain = (taichi2dgs.read_image(tmp_path / f"{name}.png") for name in "ab")
         assert torch.equal(mine, plain)
+    assert color.of_codes(1, 13) is None and color.of_codes(12, 13) is not None
 
 
 def grey_profile(tone: bytes) -> bytes:

@@ -165,7 +165,8 @@ def exif(*entries: tuple[int, int, int, int]) -> bytes:
 
 TURN = (0x0112, 3, 1, 6)
 DAMAGED = [(0x011A, 5, 1, 9999), (0x010F, 2, 100, 5000), (0x0100, 2, 3, 0x6261),
-           (0x011A, 2, 4, 0x6261), (0x8769, 4, 1, 99999), (0x9999, 99, 1, 0)]  # fmt: skip
+           (0x011A, 2, 4, 0x6261), (0x8769, 4, 1, 99999), (0x9999, 99, 1, 0),
+           (0x0100, 5, 3, 9999)]  # fmt: skip
 
 
 @pytest.mark.parametrize("damaged", DAMAGED)
@@ -177,6 +178,19 @@ def test_orientation_is_kept_where_another_tag_is_damaged(tmp_path, kind, damage
     wide.save(out, kind, exif=exif(*sorted([TURN, damaged])))
     image = read(tmp_path, out.getvalue())
     assert image.shape == (32, 16, 3) and image[:8].max() < 0.1 and image[-8:].min() > 0.9
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation_is_found_in_both_orders_of_bytes(order):
+    """After a tag that makes Pillow give up, and in a number of 16 or of 32 bits."""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    for kind, value in ((3, struct.pack(order + "H2x", 6)), (4, struct.pack(order + "I", 6))):
+        table = struct.pack(order + "HHII", 0x0100, 5, 3, 9999)
+        table += struct.pack(order + "HHI", 0x0112, kind, 1) + value
+        data = head + struct.pack(order + "IH", 8, 2) + table + bytes(4)
+        picture = Image.new("L", (3, 2))
+        picture.info["exif"] = b"Exif\0\0" + data
+        assert pictures.as_image(picture).shape == (3, 2, 1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,5 +1,6 @@
 """Folders of pictures: what is taken, what is said of the rest, and what ends a run."""
 
+import contextlib
 import io
 import json
 import os
@@ -172,6 +173,29 @@ def test_a_disk_that_becomes_full_ends_the_run_at_the_first_fit_that_is_lost(
     assert (
         len(quick) == 3 and f"{out}: 2 encoded, 0 were there, 0 failed" in capsys.readouterr().out
     )
+
+
+def test_a_disk_that_becomes_full_between_fits_ends_the_run_before_the_next(
+    source, out, quick, full_disk, monkeypatch
+):
+    plain = folder.encode_file
+    with contextlib.ExitStack() as stack:
+
+        def filling(path, target, encoding):
+            result = plain(path, target, encoding)
+            if len(quick) == 2:
+                stack.enter_context(full_disk())
+            return result
+
+        monkeypatch.setattr(folder, "encode_file", filling)
+        with pytest.raises(files.WriteError, match=r"\.t2d: cannot be written"):
+            encode_folder(source, out, ENCODING, quiet=True)
+    assert len(quick) == 2
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone: cannot be read \(No such file"):
+        targets_of(tmp_path / "gone", tmp_path)
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(source, out, quick):

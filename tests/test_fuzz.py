@@ -112,7 +112,8 @@ UNFUSED = dataclasses.replace(baselines.load("image-gs-gradient"), ssim=0.0, pla
 CALLS = {
     "Gaussians": (Gaussians, parts(), ()),
     "from_packed": (
-        Gaussians.from_packed, {"params": torch.zeros(5, 8), "size": SIZE}, ("settings", "color"),
+        Gaussians.from_packed, {"params": torch.zeros(5, 8), "size": SIZE},
+        ("xy", "log_scale", "theta", "color"),
     ),
     "to": (scatter(5, SIZE).to, {"device": "cpu", "dtype": torch.float64}, ("xy",)),
     "save": (
@@ -227,7 +228,7 @@ def test_whatever_is_given_one_line_names_the_argument(name):
         except (ValueError, *ALSO.get(name, ())) as error:
             text = str(error)
             assert text and "\n" not in text and len(text) < LONGEST, f"{told}: {text!r}"
-            values = [str(v) for v in wrong.values() if isinstance(v, str | Path)]
+            values = [os.fsdecode(v) for v in wrong.values() if isinstance(v, str | bytes | Path)]
             known = [*right, *more, *values]
             assert any(word in text for word in known), f"{told}: no argument in {text!r}"
         except Exception as error:
@@ -243,7 +244,14 @@ def _shown(value: object) -> str:
 
 def test_every_public_name_is_tried():
     tried = {getattr(call, "__name__", "") for call, _, _ in CALLS.values()}
-    data = {"FitInterrupted", "FitResult", "STARTS", "Report", "backend", "reference"}  # take what we give
+    data = {
+        "FitInterrupted",
+        "FitResult",
+        "STARTS",
+        "Report",
+        "backend",
+        "reference",
+    }  # take what we give
     public = itertools.chain(taichi2dgs.__all__, pipelines.__all__)
     assert set(public) - data <= tried
     methods = {n for n, made in vars(Gaussians).items() if callable(made) and n[0] != "_"}

@@ -4,10 +4,11 @@ import math
 import os
 
 import pytest
+import torch
 
 from pipelines import cli
 from pipelines.training.attributes import AttributesConfig, AttributesStage
-from pipelines.training.loop import Processes
+from pipelines.training.loop import MAX_NORM, Processes, descend
 from pipelines.training.position import PositionConfig, PositionStage
 from taichi2dgs import runtime
 
@@ -87,3 +88,10 @@ def test_too_few_crops_for_the_processes_are_refused_at_once(tmp_path, kind, con
 def test_a_process_without_crops_to_validate_counts_nothing():
     assert Processes().mean([[1.0, 4.0], [3.0, 0.0]], 2) == [2, 2]
     assert all(math.isnan(mean) for mean in Processes().mean([], 2))
+
+
+def test_a_step_is_bounded_whatever_the_gradient():
+    net = torch.nn.Linear(3, 1, bias=False)
+    before = net.weight.detach().clone()
+    descend(1e6 * net(torch.ones(1, 3)).sum(), net, torch.optim.SGD(net.parameters(), lr=0.1))
+    assert float((net.weight.detach() - before).norm()) == pytest.approx(0.1 * MAX_NORM, rel=1e-3)

@@ -134,7 +134,7 @@ def checked_start(start: str, init: str | None = None) -> str:
 
 def check_memory(k: int, channels: int) -> None:
     """Raise ValueError if a start of k Gaussians needs more than the limit."""
-    limits.check(f"k={k}", k * (GAUSSIAN_BYTES + CHANNEL_BYTES * channels))
+    limits.check(f"k={shown(k)}", k * (GAUSSIAN_BYTES + CHANNEL_BYTES * channels))
 
 
 def _checked_batch(images: object) -> Tensor:

@@ -157,10 +157,11 @@ def _check_dense(image: Tensor) -> None:
 
 def format_of(path: str | os.PathLike[str]) -> str:
     """Return the format that a file's ending names, or raise ValueError naming the file."""
-    suffix = Path(named(path)).suffix
+    name = named(path)
+    suffix = Path(name).suffix
     if suffix.lower() not in WRITTEN:
         raise ValueError(
-            f"{path}: pictures cannot be written as {suffix or 'a file without an ending'}; "
+            f"{name}: pictures cannot be written as {suffix or 'a file without an ending'}; "
             f"expected {', '.join(WRITTEN)}"
         )
     return WRITTEN[suffix.lower()]

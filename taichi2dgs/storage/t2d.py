@@ -15,7 +15,7 @@ from taichi2dgs.checks import shown
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import BLENDS, MAX_CHANNELS, QUALITIES, RenderSettings
 from taichi2dgs.storage import quantise, streams
-from taichi2dgs.storage.paths import contents, one_line, writing
+from taichi2dgs.storage.paths import contents, named, one_line, writing
 from taichi2dgs.storage.quantise import OCTAVES, Cells, Grid, Precision
 from taichi2dgs.storage.streams import Reader
 
@@ -80,7 +80,7 @@ def read(path: str | os.PathLike[str]) -> Contents:
     try:
         return decode(data)
     except ValueError as error:
-        raise ValueError(f"{path}: not a file of Gaussians ({one_line(error)})") from error
+        raise ValueError(f"{named(path)}: not a file of Gaussians ({one_line(error)})") from error
 
 
 def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
