@@ -111,7 +111,7 @@ def test_photographs_of_any_size_encode_without_resizing(size, backend):
         pytest.skip("takes minutes on a software device")
     data = pytest.importorskip("skimage.data", reason="needs the extra 'demo' for a photograph")
     tiled = np.tile(data.astronaut(), (3, 4, 1))[: size[0], : size[1]]
-    gaussians = taichi2dgs.encode(tiled, k=2000, steps=2, init="prior")
+    gaussians = taichi2dgs.encode(tiled, k=2000, steps=2, start="prior")
     assert gaussians.size == size and len(gaussians) == 2000
 
 
@@ -123,10 +123,10 @@ def test_encode_takes_every_kind_of_picture(tmp_path, photographs):
     Image.fromarray(pixels.numpy()).save(path)
     kinds = [path, str(path), Image.open(path), pixels.numpy(), pixels, pixels.float() / 255,
              pixels.numpy() / 255.0]  # fmt: skip
-    packed = [taichi2dgs.encode(kind, k=100, steps=0, init="prior").packed() for kind in kinds]
+    packed = [taichi2dgs.encode(kind, k=100, steps=0, start="prior").packed() for kind in kinds]
     for other in packed[1:]:
         torch.testing.assert_close(packed[0], other)
-    assert taichi2dgs.encode(pixels.numpy()[..., 0], k=10, steps=1, init="prior").channels == 1
+    assert taichi2dgs.encode(pixels.numpy()[..., 0], k=10, steps=1, start="prior").channels == 1
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_encode_says_what_is_wrong_with_a_picture(image, message):
 def test_encode_starts_from_what_it_is_told_and_fits(photographs):
     image = photographs[1][:64, :64]
     start = pipelines.initialize(image, 800, "prior")
-    alone = taichi2dgs.encode(image, 800, steps=0, init="prior")
+    alone = taichi2dgs.encode(image, 800, steps=0, start="prior")
     assert torch.equal(alone.packed(), start.packed())
-    found = taichi2dgs.encode(image, 800, steps=30, init="prior")
+    found = taichi2dgs.encode(image, 800, steps=30, start="prior")
     assert metrics.psnr(found.render(), image) > metrics.psnr(start.render(), image) + 3
-    quick = taichi2dgs.encode(image, 800, seconds=0.3, init="gradient")
+    quick = taichi2dgs.encode(image, 800, seconds=0.3, start="gradient")
     assert metrics.psnr(quick.render(), image) > 25
 
 
