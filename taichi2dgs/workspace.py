@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from taichi2dgs import limits, runtime
@@ -22,7 +23,6 @@ from taichi2dgs.render import SHAPES, RenderSettings, View
 TILE = 16  # pixels; a result never depends on it
 GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
 SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
-
 IDLE_BYTES = 256 << 20  # what has only rendered is kept up to this size
 
 # Fresh memory would cost a loop of renders as much time as the kernels do. At most two are kept,
@@ -31,10 +31,7 @@ _idle: dict[bool, tuple[tuple, Workspace]] = {}
 
 
 def free() -> None:
-    """Give back the memory that renders keep for the next render like them.
-
-    That is at most what the last render needed, and the last one with gradients.
-    """
+    """Give back what the last render, and the last one with gradients, keep for the next one."""
     with runtime.lock:
         _idle.clear()
 
@@ -98,15 +95,14 @@ class Workspace:
         raise NotImplementedError
 
     def _make(self, n: int) -> None:
-        """Make what does not grow; `starts` is among it."""
+        """Make what does not grow; `starts` is among it. Then `_make_lists` makes what does."""
         raise NotImplementedError
 
     def _make_lists(self) -> None:
-        """Make what has `capacity` entries, without gradients."""
         raise NotImplementedError
 
     def gradients(self) -> tuple:
-        """The lists of gradients, allocated when a backward pass first asks for them."""
+        """The lists of gradients, made when a backward pass first asks for them."""
         raise NotImplementedError
 
     def list_bytes(self, capacity: int, differentiated: bool) -> int:
@@ -153,7 +149,7 @@ class Workspace:
 
     @property
     def differentiated(self) -> bool:
-        """Whether it has served a backward pass, so that a loop may ask for it again."""
+        """Whether it has served a backward pass."""
         return self._grads is not None
 
     def make_room(self) -> bool:
@@ -241,9 +237,7 @@ class GpuWorkspace(Workspace):
 
     def target(self, image: Tensor):
         """Return the target of `step` and `score` as the kernels read it."""
-        result = runtime.array("f32", tuple(image.shape))
-        result.from_numpy(image.float().cpu().contiguous().numpy())
-        return result
+        return self.rows(image.float().cpu().contiguous().numpy())
 
     def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:
         """Make one step of a fit; see `kernels/step.py`."""
@@ -291,14 +285,12 @@ class Launch:
 
     def forward(self) -> Tensor:
         """Return the render. [H, W, C]"""
-        out = self.params.new_empty(self.shape)
-        self.work.forward(out)
+        self.work.forward(out := self.params.new_empty(self.shape))
         return out
 
     def backward(self, d_out: Tensor) -> Tensor:
         """Return the gradient of the packed parameters. [N, 5 + C]"""
-        d_params = self.params.new_empty(self.params.shape)
-        self.work.backward(self.params, d_out, d_params)
+        self.work.backward(self.params, d_out, d_params := torch.empty_like(self.params))
         return d_params
 
 

@@ -172,7 +172,8 @@ try:
 except RuntimeError as error:
     print(error)
 """)
-    assert code == 0 and f"Taichi was started with {options.replace('runtime.ti.', '')}" in line, line
+    named = options.replace("runtime.ti.", "")
+    assert code == 0 and f"Taichi was started with {named}" in line, line
 
 
 @pytest.mark.parametrize("options", ["default_fp=runtime.ti.f64", "fast_math=True", "debug=True"])
