@@ -78,7 +78,7 @@ def draw_iterations(rows: list[dict]) -> Figure:
 
 
 def draw_seconds(rows: list[dict]) -> Figure:
-    """Mean PSNR against the seconds of a fit, likewise."""
+    """Mean PSNR against the seconds of a fit, method by method."""
     return draw(rows, ("dataset", "k"), lambda group: reached(group, "psnr_within"), "seconds")
 
 

@@ -67,23 +67,23 @@ def find(
     """
     named, checked = _named(data, out), _named(valid, out) if valid is not None else []
     marks = _look(dict.fromkeys(named + checked), quiet)
-    found, held = ([path for path in part if path in marks] for part in (named, checked))
-    for folder, part in ((data, found), (valid, held)):
+    found, validating = ([path for path in part if path in marks] for part in (named, checked))
+    for folder, part in ((data, found), (valid, validating)):
         if folder is not None and not part:
             raise ValueError(f"{folder}: no image there that can be read")
     if valid is None:
-        is_held = ["valid" in path.parent.name.lower() for path in found]
-        if not any(is_held) or all(is_held):
-            is_held = [index % HELD_OUT == 0 for index in range(len(found))]
-        held = [path for path, mine in zip(found, is_held, strict=True) if mine]
-    validate = {path.resolve() for path in held}
+        validates = ["valid" in path.parent.name.lower() for path in found]
+        if not any(validates) or all(validates):
+            validates = [index % HELD_OUT == 0 for index in range(len(found))]
+        validating = [path for path, mine in zip(found, validates, strict=True) if mine]
+    validate = {path.resolve() for path in validating}
     train = [path for path in found if path.resolve() not in validate]
     if not train:
         raise ValueError(
             f"--data {data}: none of {len(found)} images is left to train on; they all validate"
         )
-    lists = [[marks[path] for path in part] for part in (train, held)]
-    return Pictures(train, held, hashlib.sha256(repr(lists).encode()).hexdigest())
+    lists = [[marks[path] for path in part] for part in (train, validating)]
+    return Pictures(train, validating, hashlib.sha256(repr(lists).encode()).hexdigest())
 
 
 def _named(folder: str | Path, out: str | Path | None) -> list[Path]:

@@ -51,25 +51,25 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
     merge, order = merging(list(range(before)), list(range(before, before + GROUP)))
 
     @ti.func
-    def exchange(held: ti.template(), pairs: ti.template(), offset: ti.template()):
+    def exchange(nearest: ti.template(), pairs: ti.template(), offset: ti.template()):
         for a, b in ti.static(pairs):
-            low, high = held[offset + a], held[offset + b]
+            low, high = nearest[offset + a], nearest[offset + b]
             nearer = low < high
-            held[offset + a] = ti.select(nearer, low, high)
-            held[offset + b] = ti.select(nearer, high, low)
+            nearest[offset + a] = ti.select(nearer, low, high)
+            nearest[offset + b] = ti.select(nearer, high, low)
 
     @ti.func
-    def take(held: ti.template(), new: ti.template()):
-        """Take a group of new distances into the K that are held, from the smallest."""
+    def take(nearest: ti.template(), new: ti.template()):
+        """Take a group of new distances into the K nearest, from the smallest."""
         exchange(new, SORT, 0)
         for j in ti.static(range(GROUP)):
-            old, far = held[before + j], new[GROUP - 1 - j]
-            held[before + j] = ti.select(old < far, old, far)
-        exchange(held, BITONIC, before)
-        exchange(held, merge, 0)
-        ordered = [held[j] for j in ti.static(order)]
+            old, far = nearest[before + j], new[GROUP - 1 - j]
+            nearest[before + j] = ti.select(old < far, old, far)
+        exchange(nearest, BITONIC, before)
+        exchange(nearest, merge, 0)
+        ordered = [nearest[j] for j in ti.static(order)]
         for j in ti.static(range(top_k)):
-            held[j] = ordered[j]
+            nearest[j] = ordered[j]
 
     @ti.func
     def by_insertion(slots: array, base, weights: array, at, found):
@@ -79,10 +79,10 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
         for n in range(at, at + found):
             q = weights[n, 0]
             for k in range(base, base + top_k):
-                held = slots[k, 0]
-                nearer = q < held
-                slots[k, 0] = ti.select(nearer, q, held)
-                q = ti.select(nearer, held, q)
+                nearest = slots[k, 0]
+                nearer = q < nearest
+                slots[k, 0] = ti.select(nearer, q, nearest)
+                q = ti.select(nearer, nearest, q)
         return slots[base + top_k - 1, 0]
 
     return SimpleNamespace(

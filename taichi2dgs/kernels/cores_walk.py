@@ -92,12 +92,12 @@ def make(
             q = distance(own, lists[first + n], x, y)
             weights[at + n, 0] = ti.select(q >= 0, q, weights[at + n, 0])
         if ti.static(normalized and nearest.network):
-            held = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
+            distances = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
             for group in range(groups):
                 new = [weights[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
-                nearest.take(held, new)
+                nearest.take(distances, new)
                 lists[first - 1] = found  # with a store in it, the loop loads whole vectors
-            kth = held[top_k - 1]
+            kth = distances[top_k - 1]
         elif ti.static(normalized):
             kth = nearest.by_insertion(slots, worker * rows, weights, at, found)
         return kth
@@ -155,20 +155,20 @@ def make(
             w = weights[at + n, 0]
             u, v = whitened(own, e, x, y)
             # All is read before any is written.
-            held = [sums[e, j] for j in ti.static(range(columns))]
+            totals = [sums[e, j] for j in ti.static(range(columns))]
             h = -(w * d_mean)
             for c in ti.static(range(channels)):
                 d_color = w * d_out[c]
                 h += d_color * own[e][COLOR + c]
-                held[GEOMETRY + c] += d_color
+                totals[GEOMETRY + c] += d_color
             hu, hv = h * u, h * v
-            held[0] += hu
-            held[1] += hv
-            held[2] += hu * u
-            held[3] += hu * v
-            held[4] += hv * v
+            totals[0] += hu
+            totals[1] += hv
+            totals[2] += hu * u
+            totals[3] += hu * v
+            totals[4] += hv * v
             for j in ti.static(range(columns)):
-                sums[e, j] = held[j]
+                sums[e, j] = totals[j]
 
     @ti.func
     def finish(begin, end, lists: array, order, sums: array, grads: array):

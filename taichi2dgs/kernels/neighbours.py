@@ -38,9 +38,9 @@ def make(count: int):
                                     dx, dy = xy[j, 0] - xy[i, 0], xy[j, 1] - xy[i, 1]
                                     d = dx * dx + dy * dy
                                     for k in ti.static(range(count)):
-                                        held = best[k]
-                                        best[k] = ti.min(d, held)
-                                        d = ti.max(d, held)
+                                        kept = best[k]
+                                        best[k] = ti.min(d, kept)
+                                        d = ti.max(d, kept)
                         x += ti.max(2 * ring, 1) if inner else 1
                 ring += 1
             for k in ti.static(range(count)):

@@ -56,10 +56,10 @@ def make(channels: int, top_k: int, blend: str, real) -> SimpleNamespace:
                 q = distance(packed, e, x, y, cutoff)
                 if q < state[top_k - 1]:
                     for k in ti.static(range(top_k)):
-                        held = state[k]
-                        nearer = q < held
-                        state[k] = ti.select(nearer, q, held)
-                        q = ti.select(nearer, held, q)
+                        kept = state[k]
+                        nearer = q < kept
+                        state[k] = ti.select(nearer, q, kept)
+                        q = ti.select(nearer, kept, q)
 
     @ti.func
     def may_count(state: ti.template(), q):

@@ -90,9 +90,9 @@ class CoresWorkspace(Workspace):
         total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
         had_room = total <= self.capacity and longest < self.depth
         if not had_room:
-            held, spare = self.longest, workspace.SPARE if self.differentiated else 1
+            before, spare = self.longest, workspace.SPARE if self.differentiated else 1
             for more in (spare, 1):  # the spare part is not worth an error
-                self.longest = max(int(longest * more), held)
+                self.longest = max(int(longest * more), before)
                 wanted = max(int(total * more), self.capacity)
                 if self.allowed(wanted, self.differentiated):
                     break

@@ -58,9 +58,9 @@ class RenderPass:
     def _workspace(self, *arguments) -> AnyWorkspace:
         """Return an idle workspace, if it is like this, or else a new one."""
         key = (runtime.owner(), *arguments)
-        found = next((kept for kept, (held, _) in _idle.items() if held == key), False)
-        held = _idle.pop(found, None)  # if it does not fit, it is freed before its heir is made
-        work = held[1] if held and held[0] == key else kind()(*arguments)
+        found = next((kept for kept, (its_key, _) in _idle.items() if its_key == key), False)
+        idle = _idle.pop(found, None)  # if it does not fit, it is freed before its heir is made
+        work = idle[1] if idle and idle[0] == key else kind()(*arguments)
         weakref.finalize(self, _leave, key, work).atexit = False
         return work
 

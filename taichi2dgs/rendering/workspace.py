@@ -120,7 +120,7 @@ class Workspace:
 
     def bytes(self) -> int:
         """Bytes of all that it holds on the device."""
-        arrays = [held.arr for held in vars(self).values() if isinstance(held, runtime.ti.Ndarray)]
+        arrays = [one.arr for one in vars(self).values() if isinstance(one, runtime.ti.Ndarray)]
         return sum(array.nelement() * array.element_size() for array in arrays)
 
     @property

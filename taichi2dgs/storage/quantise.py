@@ -16,7 +16,7 @@ FAR = float(1 << 17)  # pixels outside the picture, to which centres farther awa
 LOG_SCALE = 16.0  # log-scales beyond it, of either sign, are taken there
 COLOR = 1024.0  # and colours beyond this
 OCTAVES = 3  # by how many powers of 2 the steps of centres differ from those of the usual size
-COLOR_OCTAVES = 2  # and those of colours, the other way round
+COLOR_OCTAVES = 2  # the same for colours, whose steps fall as Gaussians grow
 WEIGHT = 8  # bits below the point of weights of channels
 ONE = 16  # bits below the point of `Grid.octave`
 
