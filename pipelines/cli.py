@@ -1,4 +1,4 @@
-"""The command line: encode, render, train, info, doctor."""
+"""The command line: encode, render, train, info, view, doctor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets.weights import SHIPPED
-from pipelines import configuration, info
+from pipelines import configuration, info, viewing
 from pipelines.encoding import AUTO, REFINE, REFINED, SECONDS, Encoding, K
 from pipelines.folder import FAILURES, WHOLE, encode_folder
 from pipelines.inits import DEFAULT, INITS
@@ -277,6 +277,7 @@ def _parser() -> argparse.ArgumentParser:
             "--backend", metavar="NAME", help=f"{', '.join(runtime.BACKENDS)} (auto)"
         )
     info.add_parser(commands)
+    viewing.add_parser(commands)
     check = commands.add_parser("doctor", help="say what works on this machine")
     check.set_defaults(run=_doctor)
     return parser

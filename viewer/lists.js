@@ -7,7 +7,8 @@ const MOST_ENTRIES = 2 ** 24; // of all lists; cells grow until they are fewer
 const LONGEST = 2 ** 18; // of one list: a device must not be busy with one pixel for seconds
 const PAD = 1e-3; // pixels, far above the rounding of an extent
 const SLACK = 1 + 1e-5; // of squared distances, above the rounding of both
-const LEAST_CELL = 4; // pixels
+const LEAST_CELL = 2; // pixels
+const FINE = 100_000; // Gaussians, up to which there is memory for smaller cells
 const TEXELS = { 1: 2, 2: 2, 3: 3, 4: 3 }; // of four floats, of each Gaussian
 
 /** Texels that the Gaussians of a file take; of more than four channels the first three. */
@@ -49,7 +50,8 @@ export function records(columns) {
 /** The side of cells in which few Gaussians reach nearly all that is there, in pixels. */
 export function cellSide({ height, width, k }) {
   const spacing = Math.sqrt((height * width) / Math.max(k, 1));
-  return Math.max(LEAST_CELL, 2 ** Math.round(Math.log2(1.5 * spacing)));
+  const part = k <= FINE ? 0.75 : 1.5;
+  return Math.max(LEAST_CELL, 2 ** Math.round(Math.log2(part * spacing)));
 }
 
 /**
@@ -152,23 +154,34 @@ function eachCell({ x, y, xx, xy, yy, det }, i, cutoff, { side, across, down }, 
  * Leave out of each list, in place, what is farther from all of its cell than as many others as a
  * pixel blends are from any of it. No render changes by that.
  */
-function prune({ settings }, shapes, lists) {
+function prune({ settings, k }, shapes, lists) {
   const { side, across, cells, entries } = lists;
-  const farthest = new Float64Array(settings.topK);
+  const conics = new Float64Array(3 * k); // of squared distances: a dx^2 - 2 b dx dy + c dy^2
+  for (let i = 0; i < k; i++) {
+    conics[3 * i] = shapes.yy[i] / shapes.det[i];
+    conics[3 * i + 1] = shapes.xy[i] / shapes.det[i];
+    conics[3 * i + 2] = shapes.xx[i] / shapes.det[i];
+  }
+  const { topK, cutoff } = settings;
+  const farthest = new Float64Array(topK);
   let total = 0;
   for (let cell = 0; 2 * cell < cells.length; cell++) {
     const [first, count] = [cells[2 * cell], cells[2 * cell + 1]];
-    const column = cell % across;
-    const row = (cell - column) / across;
-    const box = [column * side, row * side, (column + 1) * side, (row + 1) * side];
+    const left = (cell % across) * side;
+    const top = Math.floor(cell / across) * side;
     farthest.fill(Infinity);
-    for (let at = first; at < first + count; at++) {
-      keepSmallest(farthest, mostDistant(shapes, entries[at], box));
+    for (let at = first; count > topK && at < first + count; at++) {
+      const i = entries[at];
+      const [dx, dy] = [left - shapes.x[i], top - shapes.y[i]];
+      keepSmallest(farthest, mostDistant(conics, 3 * i, dx, dy, side));
     }
-    const reach = farthest[settings.topK - 1] * SLACK;
+    const reach = farthest[topK - 1] * SLACK;
     cells[2 * cell] = total;
     for (let at = first; at < first + count; at++) {
-      if (leastDistant(shapes, entries[at], box) <= reach) entries[total++] = entries[at];
+      const i = entries[at];
+      const near = reach > cutoff * cutoff
+        || leastDistant(conics, 3 * i, left - shapes.x[i], top - shapes.y[i], side) <= reach;
+      if (near) entries[total++] = i;
     }
     cells[2 * cell + 1] = total - cells[2 * cell];
   }
@@ -182,31 +195,33 @@ function keepSmallest(sorted, value) {
   sorted[at] = value;
 }
 
-function squaredDistance({ xx, xy, yy, det }, i, dx, dy) {
-  return (yy[i] * dx * dx - 2 * xy[i] * dx * dy + xx[i] * dy * dy) / det[i];
+function squaredDistance(conics, at, dx, dy) {
+  return (conics[at] * dx - 2 * conics[at + 1] * dy) * dx + conics[at + 2] * dy * dy;
 }
 
-/** The greatest squared distance within a box: at a corner. */
-function mostDistant(shapes, i, [left, top, right, bottom]) {
-  const [x, y] = [shapes.x[i], shapes.y[i]];
+/** The greatest squared distance within a cell, whose corner is at (dx, dy): at a corner. */
+function mostDistant(conics, at, dx, dy, side) {
   return Math.max(
-    squaredDistance(shapes, i, left - x, top - y), squaredDistance(shapes, i, right - x, top - y),
-    squaredDistance(shapes, i, left - x, bottom - y),
-    squaredDistance(shapes, i, right - x, bottom - y),
+    squaredDistance(conics, at, dx, dy), squaredDistance(conics, at, dx + side, dy),
+    squaredDistance(conics, at, dx, dy + side), squaredDistance(conics, at, dx + side, dy + side),
   );
 }
 
-/** The least squared distance within a box: 0 inside, else on one of its edges. */
-function leastDistant(shapes, i, [left, top, right, bottom]) {
-  const [x0, x1] = [left - shapes.x[i], right - shapes.x[i]];
-  const [y0, y1] = [top - shapes.y[i], bottom - shapes.y[i]];
-  if (x0 <= 0 && x1 >= 0 && y0 <= 0 && y1 >= 0) return 0;
-  const { xx, xy, yy } = shapes;
-  const beside = (dx) => squaredDistance(
-    shapes, i, dx, Math.min(Math.max((xy[i] * dx) / xx[i], y0), y1));
-  const above = (dy) => squaredDistance(
-    shapes, i, Math.min(Math.max((xy[i] * dy) / yy[i], x0), x1), dy);
-  return Math.min(beside(x0), beside(x1), above(y0), above(y1));
+/** The least squared distance within a cell: 0 inside, else on an edge that faces the centre. */
+function leastDistant(conics, at, dx, dy, side) {
+  const [beside, above] = [dx > 0 || dx + side < 0, dy > 0 || dy + side < 0];
+  let least = beside || above ? Infinity : 0;
+  if (beside) {
+    const x = dx > 0 ? dx : dx + side;
+    const y = Math.min(Math.max((conics[at + 1] * x) / conics[at + 2], dy), dy + side);
+    least = squaredDistance(conics, at, x, y);
+  }
+  if (above) {
+    const y = dy > 0 ? dy : dy + side;
+    const x = Math.min(Math.max((conics[at + 1] * y) / conics[at], dx), dx + side);
+    least = Math.min(least, squaredDistance(conics, at, x, y));
+  }
+  return least;
 }
 
 /** Cut off lists that are too long, in place; returns how many entries were left out. */

@@ -37,7 +37,7 @@ function newWorker() {
   const source = document.getElementById("worker-source");
   if (!source) return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const url = URL.createObjectURL(new Blob([source.textContent], { type: "text/javascript" }));
-  return new Worker(url, { type: "module" });
+  return new Worker(url); // its source has no imports left
 }
 
 /** Whether a file's name or first bytes are those of Gaussians. */

@@ -28,7 +28,7 @@ class Page {
   }
 
   actions() {
-    const press = (id) => () => $(id).disabled || $(id).click();
+    const press = (id) => () => $(id).disabled || !this.model || $(id).click();
     const choose = (kind) => () => {
       const input = document.querySelector(`input[name=kind][value=${kind}]`);
       if (!input.disabled) input.click();
@@ -40,7 +40,7 @@ class Page {
     return {
       r: choose("left"), o: choose("right"), d: choose("difference"), v: press("divide"),
       e: press("ellipses"), c: press("centres"), s: press("save"), p: press("toggle"),
-      "?": press("help"), "[": more(-20), "]": more(20),
+      "?": () => $("keys").showModal(), "[": more(-20), "]": more(20),
       h: () => this.slide("density", Number($("density").value) ? 0 : 70),
     };
   }
@@ -161,7 +161,6 @@ class Page {
         .map((part) => parseInt(part, 16) / 255);
       this.stage.set({
         ground: rgb("--ground"), checks: [...rgb("--check-a"), ...rgb("--check-b")],
-        light: !dark.matches, strength: this.stage.show.strength,
       });
     };
     dark.addEventListener("change", apply);
@@ -249,9 +248,7 @@ class Page {
   update() {
     const [model, other] = this.sources;
     $("empty").hidden = Boolean(model);
-    $("controls").hidden = !model;
-    $("zoom").hidden = !model;
-    for (const id of ["compare", "save"]) $(id).disabled = !model;
+    for (const id of ["panel", "toggle", "zoom"]) $(id).hidden = !model;
     for (const input of document.querySelectorAll("input[name=kind]")) {
       input.disabled = input.value !== "left" && !other;
     }

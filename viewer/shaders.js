@@ -220,7 +220,7 @@ vec3 inkOf(vec4 color) {
   vec3 c = channels < 3 ? color.xxx : color.xyz;
   c = clamp(c, 0.0, 1.0);
   float bright = dot(c, vec3(0.299, 0.587, 0.114));
-  vec3 lifted = mix(c, vec3(1.0), 0.15 + 0.5 * (1.0 - bright) * (1.0 - bright));
+  vec3 lifted = mix(c, vec3(1.0), 0.1 + 0.4 * (1.0 - bright) * (1.0 - bright));
   vec3 against = bright > 0.55 ? 0.3 * c : mix(c, vec3(1.0), 0.7);
   return mix(against, lifted, lift);
 }
@@ -282,6 +282,8 @@ uniform vec3 checks[2];
 uniform float check;       // side of a check
 out vec4 result;
 
+const vec3 DARK = vec3(0.06, 0.055, 0.075);  // what a picture fades to
+
 vec3 heat(float v) {       // near to matplotlib's inferno
   vec3 a = vec3(0.0, 0.0, 0.02), b = vec3(0.35, 0.07, 0.43), c = vec3(0.74, 0.21, 0.33),
     d = vec3(0.97, 0.55, 0.04), e = vec3(0.99, 1.0, 0.64);
@@ -304,7 +306,7 @@ void main() {
     }
     ivec2 square = ivec2(spot / check);
     vec3 behind = checks[(square.x + square.y) & 1];
-    shown = mix(ground, color.rgb + (1.0 - color.a) * behind, strength);
+    shown = mix(DARK, color.rgb + (1.0 - color.a) * behind, strength);
     if (density > 0.0) shown = mix(shown, heat(texture(dense, at / denseSize).r), density);
   }
   vec4 mark = textureLod(marks, (spot * marksView.xy + marksView.zw) / frame, 0.0);

@@ -176,7 +176,7 @@ export class Stage {
     this.marked = key;
     const model = this.sources.find((source) => source?.settings);
     const kinds = ["ellipses", "centres"].filter((kind) => this.show[kind]);
-    const lift = this.show.strength < 0.6 && !this.show.light ? 1 : 0;
+    const lift = this.show.strength < 0.6 ? 1 : 0;
     this.marks.set(model, kinds, this.view, width, height, lift, this.ratio);
   }
 
