@@ -150,7 +150,7 @@ def standalone(shown: dict[str, bytes]) -> str:
 
 
 def bundle(name: str) -> str:
-    """Return a module and all that it imports as one script: each a function that returns its names.
+    """Return a module and all that it imports as one script, each as a function with its names.
 
     The modules keep to one form: `import { a, b } from "./c.js";` on lines of their own, and
     `export` before functions, classes and constants.
@@ -259,7 +259,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
     server_version, sys_version = "taichi2dgs", ""
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server looks for this name
+    def do_GET(self) -> None:
         hosts = [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]
         origin = self.headers.get("Origin")
         if self.headers.get("Host") not in hosts:  # another name that leads here
@@ -274,7 +274,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, status: int, kind: str = "text/plain", data: bytes = b"") -> None:
         self.send_response(status)
         for name, value in (
-            ("Content-Type", kind), ("Content-Length", str(len(data))), ("Cache-Control", "no-store"),
+            ("Content-Type", kind), ("Content-Length", str(len(data))),
+            ("Cache-Control", "no-store"),
             ("Content-Security-Policy", SERVED), ("X-Content-Type-Options", "nosniff"),
             ("Cross-Origin-Resource-Policy", "same-origin"), ("Referrer-Policy", "no-referrer"),
             ("X-Frame-Options", "DENY"),

@@ -1,10 +1,12 @@
 """The page in a real browser: what it draws against `render`, and what it asks of servers."""
 
+import base64
+import contextlib
 import dataclasses
 import http.client
 import shutil
 import socket
-import urllib.parse
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from taichi2dgs import Gaussians, RenderSettings, t2d, write_image
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
          "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]  # fmt: skip
-MOST, MEAN = 2.0, 0.2  # of differences between canvas and render, in parts of 255
+MOST, MEAN = 2, 0.02  # of differences between canvas and render in 8 bits; 1 and 0.001 observed
 PIXELS = """async ([zoom, box]) => {
     const out = new Uint8Array(4 * box[2] * box[3]);
     await page.stage.render(page.model, zoom, box, (pixels, [x, y, width, height]) => {
@@ -56,6 +58,14 @@ def tab(browser):
     assert not errors, errors
 
 
+def until(tab, expression: str) -> None:
+    """Wait for something in the page, whose policy lets no other script do so."""
+    give_up = time.monotonic() + 30
+    while not tab.evaluate(expression):
+        assert time.monotonic() < give_up, expression
+        time.sleep(0.05)
+
+
 def show(tab, shown: dict[str, bytes], folder: Path) -> None:
     """Open the page with files in it, and wait until they are read."""
     path = folder / "page.html"
@@ -67,16 +77,14 @@ def show(tab, shown: dict[str, bytes], folder: Path) -> None:
 
 def drawn(tab, zoom: float, box: tuple[int, int, int, int]) -> np.ndarray:
     """What the page draws of a box (top, left, height, width) at a zoom. [H, W, 4]"""
-    import base64
-
     top, left, height, width = box
     octets = base64.b64decode(tab.evaluate(PIXELS, [zoom, [left, top, width, height]]))
     return np.frombuffer(octets, np.uint8).reshape(height, width, 4).astype(np.float64)
 
 
 def expected(image: torch.Tensor) -> np.ndarray:
-    """A render as the page shows it: clamped, in 255 parts, grey as RGB. [H, W, 4]"""
-    whole = 255 * image.clamp(0, 1).double().numpy()
+    """A render as the page shows it: in 8 bits, grey as RGB. [H, W, 4]"""
+    whole = (255 * image.clamp(0, 1)).round().double().numpy()
     channels = whole.shape[2]
     color = whole[..., :3] if channels > 2 else whole[..., :1].repeat(3, 2)
     opaque = np.full_like(whole[..., :1], 255.0)
@@ -86,8 +94,8 @@ def expected(image: torch.Tensor) -> np.ndarray:
 def check_equal(tab, g: Gaussians) -> None:
     """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter."""
     height, width = g.size
-    views = {1: (0, 0, height, width), 3: (height, width, 90, 120), 0.25: (0, 0, height // 4, width // 4)}
-    for zoom, box in views.items():
+    views = (1, (0, 0, height, width)), (3, (50, 60, 90, 120)), (1 / 4, (0, 0, 24, 32))
+    for zoom, box in views:
         size = (round(height * zoom), round(width * zoom))
         difference = np.abs(drawn(tab, zoom, box) - expected(g.render(size, box)))
         assert difference.max() <= MOST and difference.mean() <= MEAN, (zoom, difference.max())
@@ -98,7 +106,8 @@ def photo_like(channels: int = 3, n: int = 1_500, size: tuple[int, int] = (96, 1
     g = scatter(n, size, channels=channels, log_scale=(0.0, 1.8), seed=channels)
     if channels in (2, 4):
         color = g.color.clamp(0, 1)
-        g = dataclasses.replace(g, color=torch.cat([color[:, :-1] * color[:, -1:], color[:, -1:]], 1))
+        color[:, :-1] *= color[:, -1:]
+        g = dataclasses.replace(g, color=color)
     return g
 
 
@@ -134,7 +143,9 @@ def test_the_first_gaussians_alone_are_drawn(tab, tmp_path):
     tab.evaluate("page.model.first = 900")
     first = Gaussians.from_packed(g.packed()[:900], g.size)
     difference = np.abs(drawn(tab, 1, (0, 0, *g.size)) - expected(first.render()))
-    assert np.mean(difference > MOST) < 1e-3 and difference.mean() <= MEAN  # holes: see `photo_like`
+    assert (
+        np.mean(difference > MOST) < 1e-3 and difference.mean() <= MEAN
+    )  # holes: see `photo_like`
 
 
 def test_more_than_16_gaussians_a_pixel_are_said_to_be_drawn_as_16(tab, tmp_path):
@@ -151,13 +162,13 @@ def test_the_page_tells_the_numbers_and_the_psnr_against_an_original(tab, tmp_pa
     (tmp_path / "g.t2d").write_bytes(data)
     shown = viewing.contents([str(tmp_path / "g.t2d"), str(tmp_path / "photo.png")])
     show(tab, shown, tmp_path)
-    tab.wait_for_function("/dB/.test(document.querySelector('#numbers').innerText)")
+    until(tab, "/dB/.test(document.querySelector('#numbers').innerText)")
     error = 255 * (image - t2d.decode(data).gaussians.render().clamp(0, 1))
     psnr = 10 * np.log10(255**2 / float(error.square().mean()))
     numbers = tab.inner_text("#numbers").split("\n")
     assert abs(float(numbers[numbers.index("PSNR") + 1].split()[0]) - psnr) < 0.15
     assert numbers[numbers.index("Gaussians") + 1] == "1,500"
-    assert numbers[numbers.index("Size") + 1] == "128 × 96"
+    assert numbers[numbers.index("Size") + 1].split()[::2] == ["128", "96"]
 
 
 def test_keys_pointer_and_controls_change_what_is_seen(tab, tmp_path):
@@ -195,10 +206,10 @@ def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tab, tmp_path):
     for name, data in (("bad.t2d", whole[:-9]), ("no.t2d", b"no"), ("photo.png", b"\x89PNG")):
         (tmp_path / name).write_bytes(data)
         tab.set_input_files("#files", tmp_path / name)
-        tab.wait_for_function(f"document.querySelector('#message').innerText.includes('{name}')")
+        until(tab, f"document.querySelector('#message').innerText.includes('{name}')")
     (tmp_path / "good.t2d").write_bytes(whole)
     tab.set_input_files("#files", tmp_path / "good.t2d")
-    tab.wait_for_function("document.querySelector('#name').innerText === 'good.t2d'")
+    until(tab, "document.querySelector('#name').innerText === 'good.t2d'")
     assert tab.inner_text("#message") == ""
 
 
@@ -233,11 +244,12 @@ def test_the_server_gives_nothing_to_who_does_not_know_its_address():
     with viewing.serving({"g.t2d": b"content"}) as server:
         own = f"/{server.token}/"
         port = server.server.server_port
-        assert ask(server, own) == ask(server, own + "files/g.t2d") == ask(server, own + "page.js") == 200
-        for path in ("/", "/page.js", f"/{server.token[:-1]}/", "//" + own, "/é".encode().decode("latin-1")):
-            assert ask(server, urllib.parse.quote(path, safe="/é"[:1])) == 404
-        for path in ("../cli.py", "..%2fcli.py", "%2e%2e/cli.py", "/etc/passwd", "files/", "files/../g.t2d",
-                     "files/g.t2d%00", "package.json"):  # fmt: skip
+        for path in ("", "files/g.t2d", "page.js"):
+            assert ask(server, own + path) == 200
+        for path in ("/", "/page.js", f"/{server.token[:-1]}/", "/%ff/", "/" + "x" * 9_000):
+            assert ask(server, path) == 404
+        for path in ("../cli.py", "..%2fcli.py", "%2e%2e/cli.py", "/etc/passwd", "files/",
+                     "files/../g.t2d", "files/g.t2d%00", "package.json"):  # fmt: skip
             assert ask(server, own + path) == 404
         assert ask(server, own, {"Host": f"evil.example:{port}"}) == 403
         assert ask(server, own, {"Origin": "http://evil.example"}) == 403
@@ -254,28 +266,19 @@ def test_the_server_outlives_a_thousand_connections(monkeypatch):
         for number in range(1000):
             client = socket.socket()
             client.settimeout(5)
-            try:
+            with contextlib.suppress(OSError):  # turned away
                 client.connect(address)
                 client.sendall(b"GET /" + b"x" * (number % 50))  # and never the rest
-            except OSError:
-                client.close()
-                continue
             held.append(client)
             if len(held) > 100:
                 held.pop(0).close()
         for client in held:
             client.close()
-        for _ in range(40):
-            try:
-                if ask(server, f"/{server.token}/files/g.t2d") == 200:
-                    break
-            except OSError:
-                pass
-            import time
-
-            time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer any more")
+        give_up, status = time.monotonic() + 10, 0
+        while status != 200 and time.monotonic() < give_up:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status = ask(server, f"/{server.token}/files/g.t2d")
+        assert status == 200
 
 
 def test_the_command_writes_a_page_and_names_what_is_wrong(tmp_path, capsys):

@@ -17,7 +17,9 @@ from taichi2dgs import Gaussians, RenderSettings, t2d
 
 SCRIPT = Path(__file__).parent / "read_t2d.mjs"
 NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js (node) to run the page's reader")
+pytestmark = pytest.mark.skipif(
+    NODE is None, reason="needs Node.js (node) to run the page's reader"
+)
 MUTATED = 2_000
 SLOWEST = 5_000  # milliseconds that a file of a few hundred Gaussians may take on a busy machine
 
