@@ -16,11 +16,10 @@ import urllib.parse
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from taichi2dgs import files, paths, pictures, t2d
 
-# Beside this file when installed, else, in a checkout, beside this package.
-PLACES = (Path(__file__).parent / "viewer", Path(__file__).parents[1] / "viewer")
 START, WORKER = "page.js", "worker.js"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
 BINARY = "application/octet-stream"
@@ -28,7 +27,7 @@ HOST = "127.0.0.1"
 CLIENTS = 32  # connections that are served at once; more are turned away
 PATIENCE = 5.0  # seconds that a client may take for its request
 IMPORT = re.compile(r'^import \{([^}]+)\} from "\./([\w.]+)";\n', re.MULTILINE)
-EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
 # What the page may do: nothing but show what came with it.
 POLICY = (
     "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
@@ -119,8 +118,9 @@ def contents(names: list[str]) -> dict[str, bytes]:
 
 
 def folder() -> Path:
-    """Return where the page's files are."""
-    return next((place for place in PLACES if (place / "index.html").is_file()), PLACES[0])
+    """Return where the page's files are: in this package, or, in a checkout, beside it."""
+    places = [above / "viewer" for above in Path(__file__).parents]
+    return next(place for place in places if (place / "index.html").is_file())
 
 
 def standalone(shown: dict[str, bytes]) -> str:
@@ -256,17 +256,17 @@ class _Server(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = PATIENCE  # of a connection
-    server: _Server
     server_version, sys_version = "taichi2dgs", ""
 
     def do_GET(self) -> None:
-        hosts = [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]
+        server = cast(_Server, self.server)
+        hosts = [f"{name}:{server.server_port}" for name in (HOST, "localhost")]
         origin = self.headers.get("Origin")
         if self.headers.get("Host") not in hosts:  # another name that leads here
             return self._send(403)
         if origin is not None and origin not in [f"http://{host}" for host in hosts]:
             return self._send(403)
-        found = self.server.site.answer(urllib.parse.urlsplit(self.path).path)
+        found = server.site.answer(urllib.parse.urlsplit(self.path).path)
         return self._send(404) if found is None else self._send(200, *found)
 
     do_HEAD = do_GET  # noqa: N815
@@ -285,5 +285,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """The terminal shows the address, not each request."""

@@ -2,7 +2,8 @@
 // each after its length. Prints what each holds, or the sentence that says what is wrong.
 
 import { readFileSync } from "node:fs";
-import { FormatError, crc32, read } from "../viewer/t2d.js";
+import { FormatError } from "../viewer/body.js";
+import { crc32, read } from "../viewer/t2d.js";
 
 const data = readFileSync(process.argv[2]);
 const results = [];

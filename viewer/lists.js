@@ -249,7 +249,27 @@ export function density({ columns, k, height, width }, most = 256) {
     if (column < 0 || row < 0 || column >= across || row >= down) continue;
     counts[row * across + column]++;
   }
-  const values = counts.map(Math.log1p);
+  const values = smoothed(smoothed(counts, across, down), across, down).map(Math.log1p);
   const highest = values.reduce((a, b) => Math.max(a, b), 1e-9);
-  return { side, across, down, values: Uint8Array.from(values, (v) => Math.round((255 * v) / highest)) };
+  return {
+    side, across, down, values: Uint8Array.from(values, (v) => Math.round((255 * v) / highest)),
+  };
+}
+
+/** Each value as the mean of the 3 x 3 around it. */
+function smoothed(values, across, down) {
+  const out = new Float32Array(values.length);
+  for (let row = 0; row < down; row++) {
+    for (let column = 0; column < across; column++) {
+      let [sum, count] = [0, 0];
+      for (let y = Math.max(0, row - 1); y <= Math.min(down - 1, row + 1); y++) {
+        for (let x = Math.max(0, column - 1); x <= Math.min(across - 1, column + 1); x++) {
+          sum += values[y * across + x];
+          count++;
+        }
+      }
+      out[row * across + column] = sum / count;
+    }
+  }
+  return out;
 }

@@ -2,7 +2,8 @@
 
 import { Program, byteTexture, columnBits, cover, listTexture, pictureTexture } from "./gpu.js";
 import { drawn, texelsOf } from "./lists.js";
-import { COVER, MARK, MARK_CORNERS, PICTURE, splat } from "./shaders.js";
+import { MARK, MARK_CORNERS } from "./overlays.js";
+import { COVER, PICTURE, splat } from "./shaders.js";
 
 export const EXACT = 16; // Gaussians that a pixel blends, at most
 const OVERHEAD = 8; // of a pixel, in Gaussians

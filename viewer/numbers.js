@@ -14,7 +14,7 @@ export function factsOf(file) {
   }
   facts.Channels = { 1: "1, grey", 2: "2, grey and opacity", 3: "3, RGB", 4: "4, RGB and opacity" }[
     channels] ?? String(channels);
-  facts.Blend = settings.blend === "sum" ? "sum" : `normalised, top ${settings.topK}`;
+  facts.Blend = settings.blend === "sum" ? "sum" : `nearest ${settings.topK}`;
   return facts;
 }
 

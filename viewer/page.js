@@ -1,5 +1,6 @@
 // The page: opens files, and ties what is on it to the stage.
 
+import { $, followControls, followFiles, followTheme, slide } from "./controls.js";
 import { followDivider, followKeys, followPointers } from "./gestures.js";
 import { Model, Picture } from "./model.js";
 import { factsOf, plain, psnr } from "./numbers.js";
@@ -8,7 +9,6 @@ import { Stage } from "./stage.js";
 
 const DIMMED = 25; // percent of the picture below ellipses
 const MOST_BYTES = 2 ** 31;
-const $ = (id) => document.getElementById(id);
 
 class Page {
   constructor() {
@@ -21,9 +21,9 @@ class Page {
     });
     followPointers(this.stage);
     followKeys(this.stage, this.actions());
-    this.followControls();
-    this.followFiles();
-    this.followTheme();
+    followControls(this);
+    followFiles(this);
+    followTheme(this.stage);
     this.update();
   }
 
@@ -41,57 +41,8 @@ class Page {
       r: choose("left"), o: choose("right"), d: choose("difference"), v: press("divide"),
       e: press("ellipses"), c: press("centres"), s: press("save"), p: press("toggle"),
       "?": () => $("keys").showModal(), "[": more(-20), "]": more(20),
-      h: () => this.slide("density", Number($("density").value) ? 0 : 70),
+      h: () => slide("density", Number($("density").value) ? 0 : 70),
     };
-  }
-
-  followControls() {
-    const { stage } = this;
-    const percent = (id, name) => $(id).addEventListener("input", () => {
-      $(`${id}-now`).textContent = `${$(id).value} %`;
-      stage.set({ [name]: Number($(id).value) / 100 });
-    });
-    percent("strength", "strength");
-    percent("marks", "marksStrength");
-    percent("density", "density");
-    for (const kind of ["ellipses", "centres"]) {
-      $(kind).addEventListener("change", () => {
-        stage.set({ [kind]: $(kind).checked });
-        this.dim();
-      });
-    }
-    $("gain").addEventListener("input", () => {
-      $("gain-now").textContent = $("gain").value;
-      stage.set({ gain: Number($("gain").value) });
-    });
-    $("first").addEventListener("input", () => this.showFirst());
-    $("divide").addEventListener("change", () => this.divide());
-    for (const input of document.querySelectorAll("input[name=kind]")) {
-      input.addEventListener("change", () => {
-        if (input.value !== "left") $("divide").checked = false;
-        $("gain-row").hidden = input.value !== "difference";
-        stage.set({ kind: input.value });
-        this.divide();
-      });
-    }
-    $("zoom-in").addEventListener("click", () => stage.zoomTo(stage.view.zoom * 1.5));
-    $("zoom-out").addEventListener("click", () => stage.zoomTo(stage.view.zoom / 1.5));
-    $("zoom-fit").addEventListener("click", () => stage.fit());
-    $("zoom-one").addEventListener("click", () => stage.zoomTo(1));
-    $("save").addEventListener("click", () => this.save());
-    $("help").addEventListener("click", () => $("keys").showModal());
-    $("toggle").addEventListener("click", () => {
-      const wide = document.body.classList.toggle("wide");
-      $("toggle").setAttribute("aria-expanded", String(!wide));
-    });
-    $("message").addEventListener("click", () => this.say(null));
-    new ResizeObserver(() => stage.changed()).observe($("canvas"));
-    if (window.innerWidth <= 720) $("toggle").click();
-  }
-
-  slide(id, value) {
-    $(id).value = value;
-    $(id).dispatchEvent(new Event("input"));
   }
 
   /** Ellipses are seen on a dark picture; it comes back with the last of them. */
@@ -99,10 +50,10 @@ class Page {
     const marked = $("ellipses").checked;
     if (marked && this.bright === undefined) {
       this.bright = Number($("strength").value);
-      this.slide("strength", Math.min(this.bright, DIMMED));
+      slide("strength", Math.min(this.bright, DIMMED));
     } else if (!marked && this.bright !== undefined) {
       if (Number($("strength").value) === Math.min(this.bright, DIMMED)) {
-        this.slide("strength", this.bright);
+        slide("strength", this.bright);
       }
       this.bright = undefined;
     }
@@ -129,42 +80,6 @@ class Page {
     $("first-now").textContent = plain(model.first);
     this.stage.redraw();
     this.measure();
-  }
-
-  followFiles() {
-    let side = 0;
-    const choose = (to) => () => {
-      side = to;
-      $("files").click();
-    };
-    $("open").addEventListener("click", choose(0));
-    $("open-first").addEventListener("click", choose(0));
-    $("compare").addEventListener("click", choose(1));
-    $("files").addEventListener("change", () => {
-      const files = [...$("files").files];
-      $("files").value = "";
-      this.open(files, side);
-    });
-    const over = (event) => {
-      event.preventDefault();
-      $("stage").classList.toggle("over", event.type === "dragover");
-    };
-    for (const kind of ["dragover", "dragleave", "drop"]) window.addEventListener(kind, over);
-    window.addEventListener("drop", (event) => this.open([...event.dataTransfer.files], 0));
-  }
-
-  followTheme() {
-    const dark = window.matchMedia("(prefers-color-scheme: dark)");
-    const apply = () => {
-      const style = getComputedStyle(document.documentElement);
-      const rgb = (name) => style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi)
-        .map((part) => parseInt(part, 16) / 255);
-      this.stage.set({
-        ground: rgb("--ground"), checks: [...rgb("--check-a"), ...rgb("--check-b")],
-      });
-    };
-    dark.addEventListener("change", apply);
-    apply();
   }
 
   get model() {
@@ -227,7 +142,7 @@ class Page {
     this.replace(side, source);
     if (side === 0) {
       if (this.sources[1] && !sameSize(source, this.sources[1])) this.replace(1, null);
-      this.slide("first", $("first").max);
+      slide("first", $("first").max);
       this.stage.resize();
       this.stage.fit();
     }

@@ -1,8 +1,9 @@
 // The canvas: two sources side by side, marks and a heatmap over them, at any zoom.
 
 import { Frame, Program, byteTexture, contextOf, cover } from "./gpu.js";
+import { COMPOSE } from "./overlays.js";
 import { Marks, Painter } from "./painter.js";
-import { COMPOSE, COVER } from "./shaders.js";
+import { COVER } from "./shaders.js";
 
 export const MOST_ZOOM = 64;
 const SLICE = 60; // milliseconds of drawing between two looks at what else there is to do

@@ -1,7 +1,8 @@
 // Reads a file and makes its lists, so that the page stays awake. One worker for each file.
 
+import { FormatError } from "./body.js";
 import { density, makeLists, records } from "./lists.js";
-import { FormatError, read } from "./t2d.js";
+import { read } from "./t2d.js";
 
 let file = null;
 
