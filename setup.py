@@ -13,6 +13,7 @@ readme = re.sub(r"(!\[[^]]*\])\((?!http)", rf"\1({url}/raw/main/", readme)  # pi
 readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where it is alone
 bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "matplotlib>=3.8"]
 test = ["pytest>=8", "hypothesis>=6.100", *bench]
+view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it needs nothing
 docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
 
 setup(
@@ -47,10 +48,12 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=["taichi2dgs", "taichi2dgs.kernels", "taichi2dgs.rendering", "taichi2dgs.fitting",
               "taichi2dgs.storage", "nets", "pipelines", "pipelines.commands", "pipelines.starts",
-              "pipelines.training", "pipelines.baselines", "pipelines.configs"],
-    package_dir={"pipelines.configs": "configs"},
+              "pipelines.training", "pipelines.baselines", "pipelines.configs",
+              "pipelines.viewer"],
+    package_dir={"pipelines.configs": "configs", "pipelines.viewer": "viewer"},
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
-                  "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"]},
+                  "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"],
+                  "pipelines.viewer": ["*.html", "*.css", "*.js"]},
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
                       "pillow>=10.1", "tqdm>=4.60", "pyyaml>=6"],
     extras_require={
@@ -58,9 +61,10 @@ setup(
         "test": test,
         "bench": bench,
         "docs": docs,
+        "view": view,
         "cudaless": ["nvidia-cuda-nvcc>=13", "nvidia-cuda-cuobjdump>=13",
                      "nvidia-cuda-nvdisasm>=13"],  # assemble kernels; see tests/cudaless
-        "dev": [*test, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],
+        "dev": [*test, *view, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["taichi2dgs=pipelines.cli:main"]},
 )  # fmt: skip

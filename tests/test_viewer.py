@@ -1,0 +1,299 @@
+"""The page in a real browser: what it draws against `render`, and what it asks of servers."""
+
+import base64
+import contextlib
+import dataclasses
+import http.client
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import scatter
+
+from pipelines import cli, viewing
+from taichi2dgs import Gaussians, RenderSettings, write_image
+from taichi2dgs.storage import t2d
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
+         "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]  # fmt: skip
+MOST, MEAN = 2, 0.02  # of differences between canvas and render in 8 bits; 1 and 0.001 observed
+PIXELS = """async ([zoom, box]) => {
+    const out = new Uint8Array(4 * box[2] * box[3]);
+    await page.stage.render(page.model, zoom, box, (pixels, [x, y, width, height]) => {
+        for (let row = 0; row < height; row++) {
+            const part = pixels.subarray(4 * row * width, 4 * (row + 1) * width);
+            out.set(part, 4 * ((y + row) * box[2] + x));
+        }
+    });
+    let text = "";
+    for (const octet of out) text += String.fromCharCode(octet);
+    return btoa(text);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium that draws in software."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright (extra view)")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium or Chrome")
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """A new tab of it, in which any error of the page fails the test."""
+    opened = browser.new_page(viewport={"width": 900, "height": 640})
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    opened.close()
+    assert not errors, errors
+
+
+def until(tab, expression: str) -> None:
+    """Wait for something in the page, whose policy lets no other script do so."""
+    give_up = time.monotonic() + 30
+    while not tab.evaluate(expression):
+        assert time.monotonic() < give_up, expression
+        time.sleep(0.05)
+
+
+def show(tab, shown: dict[str, bytes], folder: Path) -> None:
+    """Open the page with files in it, and wait until they are read."""
+    path = folder / "page.html"
+    path.write_text(viewing.standalone(shown), encoding="utf-8")
+    tab.goto(path.as_uri())
+    tab.evaluate("page.started")
+    assert tab.inner_text("#message") == ""
+
+
+def drawn(tab, zoom: float, box: tuple[int, int, int, int]) -> np.ndarray:
+    """What the page draws of a box (top, left, height, width) at a zoom. [H, W, 4]"""
+    top, left, height, width = box
+    octets = base64.b64decode(tab.evaluate(PIXELS, [zoom, [left, top, width, height]]))
+    return np.frombuffer(octets, np.uint8).reshape(height, width, 4).astype(np.float64)
+
+
+def expected(image: torch.Tensor) -> np.ndarray:
+    """A render as the page shows it: in 8 bits, grey as RGB. [H, W, 4]"""
+    whole = (255 * image.clamp(0, 1)).round().double().numpy()
+    channels = whole.shape[2]
+    color = whole[..., :3] if channels > 2 else whole[..., :1].repeat(3, 2)
+    opaque = np.full_like(whole[..., :1], 255.0)
+    return np.concatenate([color, opaque if channels % 2 else whole[..., -1:]], axis=2)
+
+
+def check_equal(tab, g: Gaussians) -> None:
+    """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter."""
+    height, width = g.size
+    views = (1, (0, 0, height, width)), (3, (50, 60, 90, 120)), (1 / 4, (0, 0, 24, 32))
+    for zoom, box in views:
+        size = (round(height * zoom), round(width * zoom))
+        difference = np.abs(drawn(tab, zoom, box) - expected(g.render(size, box)))
+        assert difference.max() <= MOST and difference.mean() <= MEAN, (zoom, difference.max())
+
+
+def photo_like(channels: int = 3, n: int = 1_500, size: tuple[int, int] = (96, 128)) -> Gaussians:
+    """Gaussians that leave no holes: at the edge of a lone support a rounding decides."""
+    g = scatter(n, size, channels=channels, log_scale=(0.0, 1.8), seed=channels)
+    if channels in (2, 4):
+        color = g.color.clamp(0, 1)
+        color[:, :-1] *= color[:, -1:]
+        g = dataclasses.replace(g, color=color)
+    return g
+
+
+@pytest.mark.parametrize("quality", t2d.QUALITIES)
+def test_the_canvas_is_what_render_makes(tab, tmp_path, quality):
+    data = t2d.encode(photo_like(), quality)
+    show(tab, {"g.t2d": data}, tmp_path)
+    check_equal(tab, t2d.decode(data).gaussians)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_grey_and_opacity_are_drawn(tab, tmp_path, channels):
+    data = t2d.encode(photo_like(channels))
+    show(tab, {"g.t2d": data}, tmp_path)
+    check_equal(tab, t2d.decode(data).gaussians)
+
+
+@pytest.mark.parametrize(
+    "settings", [RenderSettings(blend="sum"), RenderSettings(1), RenderSettings(16, 3.0, 1e-2)]
+)
+def test_every_blend_is_drawn(tab, tmp_path, settings):
+    g = dataclasses.replace(photo_like(n=800), settings=settings)
+    if settings.blend == "sum":
+        g = dataclasses.replace(g, color=g.color * 0.05)
+    data = t2d.encode(g, "lossless")
+    show(tab, {"g.t2d": data}, tmp_path)
+    check_equal(tab, g)
+
+
+def test_the_first_gaussians_alone_are_drawn(tab, tmp_path):
+    g = photo_like(n=2_000)
+    show(tab, {"g.t2d": t2d.encode(g, "lossless")}, tmp_path)
+    tab.evaluate("page.model.first = 900")
+    first = Gaussians.from_packed(g.packed()[:900], g.size)
+    difference = np.abs(drawn(tab, 1, (0, 0, *g.size)) - expected(first.render()))
+    assert (
+        np.mean(difference > MOST) < 1e-3 and difference.mean() <= MEAN
+    )  # holes: see `photo_like`
+
+
+def test_more_than_16_gaussians_a_pixel_are_said_to_be_drawn_as_16(tab, tmp_path):
+    g = dataclasses.replace(photo_like(n=50), settings=RenderSettings(32))
+    show(tab, {"g.t2d": t2d.encode(g)}, tmp_path)
+    assert "16 Gaussians here; the file says up to 32" in tab.inner_text("#notes")
+
+
+def test_the_page_tells_the_numbers_and_the_psnr_against_an_original(tab, tmp_path):
+    g = photo_like()
+    data = t2d.encode(g)
+    image = (t2d.decode(data).gaussians.render().clamp(0, 1) + 0.05).clamp(0, 1)
+    write_image(tmp_path / "photo.png", image)
+    (tmp_path / "g.t2d").write_bytes(data)
+    shown = viewing.contents([str(tmp_path / "g.t2d"), str(tmp_path / "photo.png")])
+    show(tab, shown, tmp_path)
+    until(tab, "/dB/.test(document.querySelector('#numbers').innerText)")
+    error = 255 * (image - t2d.decode(data).gaussians.render().clamp(0, 1))
+    psnr = 10 * np.log10(255**2 / float(error.square().mean()))
+    numbers = tab.inner_text("#numbers").split("\n")
+    assert abs(float(numbers[numbers.index("PSNR") + 1].split()[0]) - psnr) < 0.15
+    assert numbers[numbers.index("Gaussians") + 1] == "1,500"
+    assert numbers[numbers.index("Size") + 1].split()[::2] == ["128", "96"]
+
+
+def test_keys_pointer_and_controls_change_what_is_seen(tab, tmp_path):
+    g = photo_like()
+    (tmp_path / "g.t2d").write_bytes(t2d.encode(g))
+    write_image(tmp_path / "photo.png", g.render())
+    names = [str(tmp_path / "g.t2d"), str(tmp_path / "photo.png")]
+    show(tab, viewing.contents(names), tmp_path)
+    seen = {tab.screenshot()}
+
+    def look() -> None:
+        tab.evaluate("page.stage.settled()")
+        picture = tab.screenshot()
+        assert picture not in seen
+        seen.add(picture)
+
+    for key in ("1", "+", "ArrowLeft", "e", "c", "h", "v", "d", "["):
+        tab.keyboard.press(key)
+        look()
+    tab.mouse.move(300, 300)
+    tab.mouse.wheel(0, -300)
+    look()
+    tab.evaluate("page.stage.zoomTo(1000)")
+    assert tab.evaluate("page.stage.view.zoom") == 64
+    tab.keyboard.press("0")
+    look()
+    with tab.expect_download() as download:
+        tab.keyboard.press("s")
+    assert download.value.suggested_filename == "g.png"
+
+
+def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tab, tmp_path):
+    whole = t2d.encode(photo_like(n=50))
+    show(tab, {"g.t2d": whole}, tmp_path)
+    for name, data in (("bad.t2d", whole[:-9]), ("no.t2d", b"no"), ("photo.png", b"\x89PNG")):
+        (tmp_path / name).write_bytes(data)
+        tab.set_input_files("#files", tmp_path / name)
+        until(tab, f"document.querySelector('#message').innerText.includes('{name}')")
+    (tmp_path / "good.t2d").write_bytes(whole)
+    tab.set_input_files("#files", tmp_path / "good.t2d")
+    until(tab, "document.querySelector('#name').innerText === 'good.t2d'")
+    assert tab.inner_text("#message") == ""
+
+
+def test_the_page_as_one_file_asks_no_server_for_anything(browser, tmp_path):
+    context = browser.new_context(offline=True)
+    opened, asked = context.new_page(), []
+    opened.on("request", lambda request: asked.append(request.url))
+    show(opened, {"g.t2d": t2d.encode(photo_like(n=50))}, tmp_path)
+    opened.evaluate("page.stage.settled()")
+    context.close()
+    far = [url for url in asked if not url.startswith(("file:", "blob:", "data:"))]
+    assert asked and not far
+
+
+def test_the_server_shows_a_file(tab, tmp_path):
+    with viewing.serving({"a b#?é.t2d": t2d.encode(photo_like(n=50))}) as server:
+        tab.goto(server.url)
+        tab.evaluate("page.started")
+        assert tab.inner_text("#message") == "" and tab.inner_text("#name") == "a b#?é.t2d"
+
+
+def ask(server, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> int:
+    """The status of an answer of a server."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server.server_port, timeout=10)
+    connection.request(method, path, headers=headers or {})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_the_server_gives_nothing_to_who_does_not_know_its_address():
+    with viewing.serving({"g.t2d": b"content"}) as server:
+        own = f"/{server.token}/"
+        port = server.server.server_port
+        for path in ("", "files/g.t2d", "page.js"):
+            assert ask(server, own + path) == 200
+        for path in ("/", "/page.js", f"/{server.token[:-1]}/", "/%ff/", "/" + "x" * 9_000):
+            assert ask(server, path) == 404
+        for path in ("../cli.py", "..%2fcli.py", "%2e%2e/cli.py", "/etc/passwd", "files/",
+                     "files/../g.t2d", "files/g.t2d%00", "package.json"):  # fmt: skip
+            assert ask(server, own + path) == 404
+        assert ask(server, own, {"Host": f"evil.example:{port}"}) == 403
+        assert ask(server, own, {"Origin": "http://evil.example"}) == 403
+        assert ask(server, own, {"Origin": f"http://127.0.0.1:{port}"}) == 200
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "NONSENSE"):
+            assert ask(server, own, method=method) == 501
+        assert server.server.server_address[0] == "127.0.0.1"
+
+
+def test_the_server_outlives_a_thousand_connections(monkeypatch):
+    monkeypatch.setattr(viewing._Handler, "timeout", 0.5)
+    with viewing.serving({"g.t2d": b"content"}) as server:
+        address, held = server.server.server_address, []
+        for number in range(1000):
+            client = socket.socket()
+            client.settimeout(5)
+            with contextlib.suppress(OSError):  # turned away
+                client.connect(address)
+                client.sendall(b"GET /" + b"x" * (number % 50))  # and never the rest
+            held.append(client)
+            if len(held) > 100:
+                held.pop(0).close()
+        for client in held:
+            client.close()
+        give_up, status = time.monotonic() + 10, 0
+        while status != 200 and time.monotonic() < give_up:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status = ask(server, f"/{server.token}/files/g.t2d")
+        assert status == 200
+
+
+def test_the_command_writes_a_page_and_names_what_is_wrong(tmp_path, capsys):
+    g = photo_like(n=50)
+    g.save(tmp_path / "g.t2d")
+    write_image(tmp_path / "other.png", g.render()[:40])
+    path = str(tmp_path / "g.t2d")
+    assert cli.main(["view", path, "--html", str(tmp_path / "out.html")]) == 0
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "Content-Security-Policy" in page and "http://127" not in page
+    for arguments, message in (
+        ([path, str(tmp_path / "other.png")], "40x128; expected 96x128"),
+        ([str(tmp_path / "no.t2d")], "no such file"), ([str(tmp_path / "other.png")], "not a file"),
+        ([path, "--html", "out.txt"], "ends in .html"), ([path, "--port", "70000"], "port=70000"),
+    ):  # fmt: skip
+        assert cli.main(["view", *arguments]) == 2
+        assert message in capsys.readouterr().err

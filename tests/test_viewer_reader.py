@@ -1,0 +1,174 @@
+"""The page's reader of .t2d files, in Node: the same numbers as Python's, and the same refusals."""
+
+import dataclasses
+import json
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import scatter
+
+from taichi2dgs import Gaussians, RenderSettings
+from taichi2dgs.storage import t2d
+
+SCRIPT = Path(__file__).parent / "read_t2d.mjs"
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(
+    NODE is None, reason="needs Node.js (node) to run the page's reader"
+)
+MUTATED = 2_000
+SLOWEST = 5_000  # milliseconds that a file of a few hundred Gaussians may take on a busy machine
+
+
+def read_by_node(tmp_path: Path, files: list[bytes]) -> list[dict]:
+    """What the page's reader says of files."""
+    path = tmp_path / "files"
+    path.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in files))
+    done = subprocess.run(
+        [str(NODE), str(SCRIPT), str(path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def checksums(gaussians: Gaussians) -> list[int]:
+    """CRC-32 of each column of parameters, which is equal only if every bit is."""
+    return [zlib.crc32(column.tobytes()) for column in gaussians.packed().numpy().T]
+
+
+def check_equal(found: dict, data: bytes) -> None:
+    contents = t2d.decode(data)
+    g, settings = contents.gaussians, contents.gaussians.settings
+    assert "error" not in found, found
+    assert (found["height"], found["width"]) == g.size and found["k"] == len(g)
+    assert found["channels"] == g.channels and found["preset"] == contents.quality
+    assert tuple(found["settings"].values()) == dataclasses.astuple(settings)
+    assert found["columns"] == checksums(g) and found["bytes"] == len(data)
+
+
+def extremes() -> Gaussians:
+    """Gaussians of every kind that a file can hold: far, huge, tiny, long, round, bright."""
+    g = scatter(600, (70, 90), channels=3, log_scale=(-6, 6), margin=3, seed=1)
+    params = g.packed()
+    params[:50, 3] = params[:50, 2]
+    params[50:60, :2] *= 1e4
+    params[60:70, 5:] *= 900
+    params[70:80, 2] = 15.0
+    params[80:90] = params[90:100]
+    return Gaussians.from_packed(params, g.size, RenderSettings(64, 12.0, 1e-9, "sum"))
+
+
+def test_every_preset_and_number_of_channels_is_read_number_for_number(tmp_path):
+    some = [scatter(700, (60, 45), channels=channels) for channels in (1, 2, 3, 4, 16)]
+    files = [t2d.encode(g, quality) for quality in t2d.QUALITIES for g in [*some, extremes()]]
+    files += [t2d.encode(scatter(0, (5, 6))), t2d.encode(scatter(1, (5, 6)), "small")]
+    for found, data in zip(read_by_node(tmp_path, files), files, strict=True):
+        check_equal(found, data)
+
+
+def test_every_coder_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    k, used = 5_000, set()
+    kinds = {
+        "noise": rng.random((k, 8)),
+        "periods": np.tile(rng.random((50, 8)), (k // 50, 1)),
+        "equal": np.ones((k, 8)),
+        "walks": np.cumsum(rng.normal(size=(k, 8)) * 0.01, 0),
+    }
+    files = []
+    for kind in kinds.values():
+        g = Gaussians.from_packed(torch.tensor(kind, dtype=torch.float32), (40, 50))
+        files += [t2d.encode(g, quality) for quality in ("lossless", "high")]
+        used |= {data[46 + 1] for data in files[-2:-1]}  # the coder of the first stream
+    for found, data in zip(read_by_node(tmp_path, files), files, strict=True):
+        check_equal(found, data)
+    assert len(used) > 1
+
+
+def deflated(octets: bytes, strategy: int, level: int) -> bytes:
+    coder = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+    return coder.compress(octets) + coder.flush()
+
+
+@pytest.mark.parametrize("level", [0, 9])
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_RLE])
+def test_all_of_deflate_is_read_not_only_what_this_library_writes(tmp_path, level, strategy):
+    k, rng = 3_000, np.random.default_rng(0)
+    whole = (np.cumsum(rng.integers(-3, 4, (k, 6)), 0) & 255).astype(np.uint8)
+    body = b""
+    for column in whole.T:
+        coded = deflated(column.tobytes(), strategy, level)
+        body += struct.pack("<iBBBI", 1 << 29, 0, 2, 1, len(coded)) + coded
+    header = t2d.encode(scatter(1, (9, 8), channels=1), "lossless")[: t2d.HEADER.size]
+    data = header[:20] + struct.pack("<I", k) + header[24:] + body
+    data += struct.pack("<I", zlib.crc32(data))
+    check_equal(read_by_node(tmp_path, [data])[0], data)
+
+
+def resealed(data: bytes) -> bytes:
+    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
+
+
+def test_bad_files_are_named_in_one_sentence(tmp_path):
+    data = t2d.encode(scatter(9, (12, 34)))
+    changes = {(10, b"\x09"): "header", (11, b"\0"): "header", (11, b"\x11"): "header",
+               (12, b"\xff\xff\xff\xff"): "header", (16, b"\0\0\0\0"): "header",
+               (20, b"\xff\xff\xff\x00"): "header", (24, b"\0"): "header", (24, b"A"): "header",
+               (25, b"\x02"): "header", (26, b"\xff" * 8): "header", (34, bytes(8)): "header",
+               (8, b"\x09"): "version 9", (42, b"\xff" * 16): "out of range"}  # fmt: skip
+    files = [resealed(data[:at] + put + data[at + len(put) :]) for at, put in changes]
+    expected = [*changes.values(), "begin", "checksum", "begin"]
+    files += [b"no", data + b"more", b""]
+    for found, word in zip(read_by_node(tmp_path, files), expected, strict=True):
+        assert word in found["error"] and "\n" not in found["error"]
+
+
+def mutated(count: int) -> list[bytes]:
+    """Files that were changed at random; half of them have a right checksum nevertheless."""
+    random = np.random.default_rng(0)
+    whole = [t2d.encode(scatter(200, (40, 50)), q) for q in ("high", "lossless")]
+    files = []
+    for number in range(count):
+        data = bytearray(whole[number % 2])
+        for _ in range(random.integers(1, 6)):
+            kind, at = random.integers(4), int(random.integers(len(data)))
+            if kind == 0:
+                data[at] ^= 1 << int(random.integers(8))
+            elif kind == 1:
+                data[at] = int(random.integers(256))
+            elif kind == 2 and len(data) > 60:
+                del data[at : at + int(random.integers(1, 20))]
+            else:
+                data[at:at] = random.bytes(int(random.integers(1, 20)))
+        files.append(resealed(bytes(data)) if number % 4 < 2 else bytes(data))
+    return files
+
+
+def test_mutated_files_are_refused_or_read_as_python_does_and_never_hang(tmp_path):
+    """Python's LZMA looks at what follows the last byte of a plane, too, and may refuse that."""
+    files, refusals, looked_beyond = mutated(MUTATED), 0, 0
+    for found, data in zip(read_by_node(tmp_path, files), files, strict=True):
+        assert found["ms"] < SLOWEST
+        try:
+            t2d.decode(data)
+        except ValueError as error:
+            refusals += 1
+            if "error" not in found:
+                assert "Corrupt input data" in str(error)
+                looked_beyond += 1
+        else:
+            check_equal(found, data)
+    assert MUTATED // 2 < refusals < MUTATED and looked_beyond < MUTATED // 200
+
+
+def test_a_small_file_cannot_ask_for_much_time_or_memory(tmp_path):
+    """A body of zeros, as long as the padding rule asks for, with the most Gaussians."""
+    header = t2d.encode(scatter(1, (9, 8), channels=16))[: t2d.HEADER.size]
+    data = header[:20] + struct.pack("<I", t2d.MAX_K) + header[24:] + bytes(t2d.MAX_K // 64)
+    found = read_by_node(tmp_path, [data + struct.pack("<I", zlib.crc32(data))])[0]
+    assert "error" in found and found["ms"] < SLOWEST

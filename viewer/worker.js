@@ -1,0 +1,32 @@
+// Reads a file and makes its lists, so that the page stays awake. One worker for each file.
+
+import { FormatError } from "./body.js";
+import { density, makeLists, records } from "./lists.js";
+import { read } from "./t2d.js";
+
+let file = null;
+
+const commands = {
+  open({ data }) {
+    file = read(new Uint8Array(data));
+    const { columns, ...facts } = file;
+    return { ...facts, records: records(columns), density: density(file) };
+  },
+  lists({ level, pruned }) {
+    return makeLists(file, level, pruned);
+  },
+};
+
+self.onmessage = ({ data: { number, command, ...rest } }) => {
+  try {
+    const result = commands[command](rest);
+    const buffers = Object.values({ ...result, ...result.density })
+      .filter(ArrayBuffer.isView).map((view) => view.buffer);
+    self.postMessage({ number, result }, buffers);
+  } catch (error) {
+    const known = error instanceof FormatError;
+    const message = error instanceof RangeError ? "too large for this device's memory"
+      : error.message;
+    self.postMessage({ number, error: known ? message : `cannot be shown (${message})` });
+  }
+};
