@@ -13,15 +13,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import measure
 import numpy as np
-import table
+from common import measure, table
 from tqdm import tqdm
 
 import taichi2dgs
 from nets.detail import gradient_magnitude
 from pipelines.encoding import AUTO_PSNR, Encoding
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, least first
 

@@ -24,18 +24,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import curves
-import hero
-import prior_figures
-import regions
+from common import curves, hero, prior_figures, regions
+from common.measure import RESULTS, script
+from common.panels import save
 from matplotlib.figure import Figure
-from measure import RESULTS, script
-from panels import save
 from torch import Tensor
 
 import taichi2dgs
 from pipelines import baselines
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 OF_PICTURES = ("prior", "density", "errors", "regions")
 HERO = "hero"

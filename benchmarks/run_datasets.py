@@ -12,13 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import measure
-import table
 import torch.nn.functional as F  # noqa: N812
+from common import measure, table
 from torch import Tensor
 
 import taichi2dgs
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 
 @measure.script

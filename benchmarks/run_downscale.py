@@ -10,16 +10,16 @@ import statistics
 import sys
 from pathlib import Path
 
-import costs
-import kodak
-import measure
 import torch
+from common import costs, kodak, measure
 from torch import Tensor
 from tqdm import tqdm
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, files, metrics, runtime
+from taichi2dgs import metrics, runtime
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.storage import files
 
 PITCHES = ((4 / 3, 4 / 3), (2, 2), (4, 4), (8, 8), (1, 4))  # picture pixels per output pixel, y, x
 

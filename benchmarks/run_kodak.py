@@ -14,12 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import kodak
-import measure
-import table
+from common import kodak, measure, table
 
 import taichi2dgs
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 
 @measure.script

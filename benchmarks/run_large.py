@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import measure
 import torch
-from costs import peak_mib
+from common import measure
+from common.costs import peak_mib
 from torch import Tensor
 
 import taichi2dgs
@@ -27,11 +27,11 @@ def main() -> None:
     image = mosaic(measure.find_pictures(options.data, None), height, width, options.side)
     print(f"{height}x{width}, image in memory: peak {peak_mib() / 1024:.2f} GiB", flush=True)
     seconds = time.perf_counter()
-    result = Encoding(k=options.k, steps=options.steps, init=options.init).run(image)
+    result = Encoding(k=options.k, steps=options.steps, start=options.start).run(image)
     seconds = time.perf_counter() - seconds
     last = result.history[-1]
     print(
-        f"{options.k} Gaussians, {options.init}: {last.step} steps in {last.seconds:.0f} s, "
+        f"{options.k} Gaussians, {options.start}: {last.step} steps in {last.seconds:.0f} s, "
         f"{seconds:.0f} s in all, {last.psnr:.2f} dB, peak {peak_mib() / 1024:.2f} GiB"
     )
 
@@ -62,7 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=512, help="of a photograph's square (512)")
     parser.add_argument("--k", type=int, default=400_000, help="Gaussians (400000)")
     parser.add_argument("--steps", type=int, default=60, help="of the fit (60)")
-    parser.add_argument("--init", default="prior", help="start (prior)")
+    parser.add_argument("--start", default="prior", help="start (prior)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
     return parser.parse_args()
 

@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
-import kodak
-import measure
 import numpy as np
-import table
 import torch
+from common import kodak, measure, table
 from torch import Tensor
 from tqdm import tqdm
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import files, metrics, t2d
-from taichi2dgs.refine import refine
+from taichi2dgs import metrics
+from taichi2dgs.fitting.refine import refined
+from taichi2dgs.settings import QUALITIES
+from taichi2dgs.storage import files, t2d
 
 CODECS = {"JPEG": ".jpg", "WebP": ".webp", "AVIF": ".avif"}
 KEYS = ("image", "k", "preset", "refine")
@@ -78,7 +78,7 @@ def measure_one(name: str, image: Tensor, k: int, options: argparse.Namespace) -
     for preset in options.presets:
         for steps in sorted({0, options.refine}) if preset != "lossless" else [0]:
             precision = t2d.checked_precision(fitted, preset)
-            better = refine(fitted, image, precision, steps) if precision and steps else fitted
+            better = refined(fitted, image, precision, steps) if precision and steps else fitted
             data = t2d.encode(better, preset)
             psnr = metrics.psnr(t2d.decode(data).gaussians.render(), image, rounded=True)
             rows.append({
@@ -191,8 +191,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of pictures (Kodak, downloaded)")
     parser.add_argument("--crop", type=int, help="side of the centre crop (full frames)")
     parser.add_argument("--k", type=int, nargs="+", default=[10_000], help="Gaussians (10000)")
-    parser.add_argument("--presets", nargs="+", default=list(t2d.QUALITIES), help="(all)",
-                        choices=list(t2d.QUALITIES))  # fmt: skip
+    parser.add_argument("--presets", nargs="+", default=list(QUALITIES), help="(all)",
+                        choices=list(QUALITIES))  # fmt: skip
     parser.add_argument("--steps", type=int, default=200, help="iterations of the fit (200)")
     parser.add_argument("--refine", type=int, default=0, help="also save after so many steps (0)")
     parser.add_argument("--images", type=int, help="how many pictures, from the first (all)")

@@ -20,21 +20,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import costs
-import measure
-import stages
-import table
 import torch
 import torch.nn.functional as F  # noqa: N812
+from common import costs, measure, stages, table
+from common.torch_step import TorchFit
 from torch import Tensor
-from torch_step import TorchFit
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import files, runtime
-from taichi2dgs.engine import Engine
-from taichi2dgs.fit import FitOptions
-from taichi2dgs.gaussians import Gaussians, morton_order
+from taichi2dgs import runtime
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.fit import FitOptions
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.order import morton_order
+from taichi2dgs.storage import files
 
 SIZES = ((256, 256), (512, 512), (1024, 1024), (2048, 2048))
 LARGE = (2160, 3840)  # too, where the backend is one of FAST
@@ -114,7 +113,8 @@ def measure_size(image: Tensor, options: argparse.Namespace, state: Path) -> dic
         "gaussians": len(gaussians),
         "entries": engine.work.required(),
         "psnr": round(engine.psnr(), 2),
-        "step_ms": repeated(step, options, engine.look),
+        "step_ms": repeated(step, options, engine.poll),
+        "cores": round(costs.cores_of(step, SECONDS, engine.poll), 2),
         **render_times(gaussians, options),
         "state_bytes": state_bytes(engine),
         "peak_mib": round(costs.peak_mib(), 1),
@@ -139,9 +139,9 @@ def repeated(work, options: argparse.Namespace, wait) -> list[float]:
 
 def state_bytes(engine: Engine) -> int:
     """Bytes of all arrays that a fit keeps on the device."""
-    held = [*vars(engine).values(), *vars(engine.work).values()]
-    arrays = [one.arr for one in held if isinstance(one, runtime.ti.Ndarray)]
-    return sum(array.nelement() * array.element_size() for array in arrays)
+    arrays = [one.arr for one in vars(engine).values() if isinstance(one, runtime.ti.Ndarray)]
+    own = sum(array.nelement() * array.element_size() for array in arrays)
+    return own + engine.work.bytes()
 
 
 def measure_torch(state: dict, options: argparse.Namespace) -> dict[str, Any]:
@@ -169,7 +169,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         f"{result['pictures']}: medians over repeats, with their spread. A step is an iteration\n"
         "of the fit: binning, selection, blending, loss, gradients and Adam. Peaks of memory are\n"
         "of the whole process, with start and fit; per pixel, above what it held before the first\n"
-        "size. Compiling is not counted.",
+        "size. Compiling is not counted. Cores are those that a step keeps busy: CPU time over\n"
+        "wall time.",
         f"{table.about_run(result)}\n- both networks at 512x512: {spread(result['networks_ms'])} ms"
         f"\n- start, compiling included, before anything was measured: "
         f"{result['warm_up_seconds']:.1f} s, {result['base_mib']:,} MiB",
@@ -186,14 +187,14 @@ def as_markdown(result: dict[str, Any]) -> str:
         torch_alone = result["torch"]
         parts.append(
             f"The same step at {YARDSTICK[0]}x{YARDSTICK[1]} in torch alone "
-            f"(`benchmarks/torch_step.py`, {torch_alone['device']}):\n"
+            f"(`benchmarks/common/torch_step.py`, {torch_alone['device']}):\n"
             f"{spread(torch_alone['step_ms'])} ms, {torch_alone['times']:.1f} times as long; "
             f"{torch_alone['psnr']:.2f} dB."
         )
     return "\n\n".join(parts) + "\n"
 
 
-SPEED = ["size", "Gaussians", "PSNR", "ms a step", "steps/s", "ns a pixel", "renders/s",
+SPEED = ["size", "Gaussians", "PSNR", "ms a step", "cores", "steps/s", "ns a pixel", "renders/s",
          "to NumPy/s", "launches a step"]  # fmt: skip
 MEMORY = ["size", "tile entries", "state MiB", "bytes a pixel", "peak MiB", "bytes a pixel"]
 
@@ -204,6 +205,7 @@ def speed_line(row: dict) -> list[str]:
     )
     return [
         name_of(row), f"{row['gaussians']:,}", f"{row['psnr']:.2f}", spread(row["step_ms"]),
+        f"{row.get('cores', 0):.2f}",
         f"{1000 / step:,.1f}", f"{1e6 * step / pixels(row):.0f}", f"{1000 / render:,.1f}",
         f"{1000 / numpy:,.1f}", str(row.get("launches", "-")),
     ]  # fmt: skip

@@ -18,13 +18,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import measure
 import yaml
+from common import measure
 from tqdm import tqdm
 
 import taichi2dgs
 from pipelines import baselines
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs/baselines"
 JUDGED = (100, 200, 500, 1000)  # iterations whose mean PSNRs are averaged, where a fit has them

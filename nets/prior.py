@@ -70,6 +70,8 @@ class AttributeNet(nn.Module):
     Args:
         width: channels of the U-Net's first level.
         patch: see `UNet`.
+
+    Source: paper 3.5, Eq. 12, Eq. 13, Eq. 14, Eq. 15 and Eq. 16.
     """
 
     def __init__(self, width: int = 32, patch: int = 2) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import yaml
 
 from pipelines import fields
-from taichi2dgs import FitOptions
-from taichi2dgs.settings import shown
+from taichi2dgs.checks import shown
+from taichi2dgs.fitting.options import FitOptions
 
 Config = TypeVar("Config")
 

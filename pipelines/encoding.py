@@ -10,16 +10,19 @@ from pathlib import Path
 from torch import Tensor
 
 from nets.detail import gradient_magnitude
-from pipelines.inits import DEFAULT, INITS, initialize
-from pipelines.sampling import checked_count
-from taichi2dgs import FitInterrupted, FitOptions, FitResult, Gaussians, Report, t2d
-from taichi2dgs.fit import check_budget, fit
-from taichi2dgs.settings import number, shown, whole
+from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
+from pipelines.starts.named import checked_start, initialize
+from pipelines.starts.sampling import checked_count
+from taichi2dgs.checks import number, shown, whole
+from taichi2dgs.fitting.budget import Budget
+from taichi2dgs.fitting.fit import fit
+from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
+from taichi2dgs.fitting.refine import encode_refined
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.settings import QUALITIES
+from taichi2dgs.storage import t2d
 
-K = 50_000  # unless told
-SECONDS = 10.0  # likewise
-OPTIONS = FitOptions()  # likewise
-AUTO = "auto"
+OPTIONS = FitOptions()
 AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # Of 12 training photographs, fitted for 60 steps: Gaussians per pixel that reach AUTO_PSNR are
 # DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
@@ -30,8 +33,6 @@ TRIES = 5  # fits of one search, at most
 PSNR_WITHIN = 0.5  # dB of the target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # of a Gaussian in a file
 FILLED = (0.955, 0.98, 0.995)  # of the bytes: least, aimed at, most; refining adds a little
-REFINED = ("medium", "small")  # qualities that are refined unless told
-REFINE = 200  # steps, of these
 
 OnReport = Callable[[int, Report], object]
 
@@ -46,11 +47,11 @@ class Encoding:
         target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
         target_bytes: find the largest number whose file takes no more than this.
         quality: of the file; see `Gaussians.save`.
-        refine: steps that make up for what rounding costs, likewise; None is 200 where the quality
+        refine: steps that make up for what rounding costs; None is 200 where the quality
             is medium or small, and 0 elsewhere.
         steps: of a fit.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
-        init: see `pipelines.initialize`.
+        start: see `pipelines.initialize`.
         seed: of the start.
         weights: folder of the networks' weights; the shipped ones if None.
         options: of the fit.
@@ -62,11 +63,11 @@ class Encoding:
     k: int | str | None = None
     target_psnr: float | None = None
     target_bytes: int | None = None
-    quality: str = "high"
+    quality: str = QUALITY
     refine: int | None = None
     steps: int | None = None
     seconds: float | None = None
-    init: str = DEFAULT
+    start: str = START
     seed: int = 0
     weights: str | Path | None = None
     options: FitOptions = OPTIONS
@@ -74,9 +75,9 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             object.__setattr__(self, "seconds", SECONDS)
-        steps, seconds = check_budget(self.steps, self.seconds)
-        object.__setattr__(self, "steps", steps)
-        object.__setattr__(self, "seconds", seconds)
+        budget = Budget(self.steps, self.seconds)
+        object.__setattr__(self, "steps", budget.steps)
+        object.__setattr__(self, "seconds", budget.seconds)
         whole(self.seed, "seed", 0)
         names = [n for n in ("k", "target_psnr", "target_bytes") if getattr(self, n) is not None]
         if len(names) > 1:
@@ -89,16 +90,15 @@ class Encoding:
             )
         if self.target_bytes is not None and not 1 <= number(self.target_bytes) < math.inf:
             raise ValueError(f"target_bytes={shown(self.target_bytes)}; expected a positive number")
-        if not isinstance(self.init, str) or self.init not in INITS:
-            raise ValueError(f"init={shown(self.init)}; expected one of {', '.join(INITS)}")
+        checked_start(self.start)
         if not isinstance(self.options, FitOptions):
             raise ValueError(f"options={shown(self.options)}; expected FitOptions")
-        if not isinstance(self.quality, str) or self.quality not in t2d.QUALITIES:
+        if not isinstance(self.quality, str) or self.quality not in QUALITIES:
             raise ValueError(
-                f"quality={shown(self.quality)}; expected one of {', '.join(t2d.QUALITIES)}"
+                f"quality={shown(self.quality)}; expected one of {', '.join(QUALITIES)}"
             )
         if self.refine is not None:
-            t2d.check_refine(self.refine)
+            whole(self.refine, "refine", 0)
 
     def run(self, image: Tensor, on_report: OnReport | None = None) -> FitResult:
         """Encode one picture. With a target that is a search: mostly two fits, at most five.
@@ -144,13 +144,13 @@ class Encoding:
             path: of the file.
             gaussians: of the picture.
             image: the picture. [H, W, C]
-            on_stage: see `taichi2dgs.refine.refine`.
+            on_stage: see `taichi2dgs.fitting.refine.refined`.
 
         Raises:
             ValueError: the file cannot be written.
             KeyboardInterrupt: Ctrl-C came while refining; there is no file.
         """
-        data = t2d.encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
+        data = encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
         if self.target_bytes is not None and len(data) > self.target_bytes:
             self.save_unrefined(path, gaussians)  # they were chosen to keep within
         else:
@@ -168,7 +168,7 @@ class Encoding:
         t2d.write(path, data)
 
     def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
-        start = initialize(image, k, self.init, self.seed, weights=self.weights)
+        start = initialize(image, k, self.start, self.seed, weights=self.weights)
         return fit(
             image, start, steps=self.steps, seconds=self.seconds, options=self.options,
             on_report=None if on_report is None else lambda report: on_report(k, report),

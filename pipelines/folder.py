@@ -12,19 +12,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipelines.defaults import FAILURES, WHOLE
 from pipelines.encoding import Encoding
-from taichi2dgs import files, pictures
-from taichi2dgs.fit import FitResult
+from taichi2dgs.fitting.options import FitResult
+from taichi2dgs.storage import files, pictures
 
-FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)
-WHOLE = (1, 1)
 RECORD = ".taichi2dgs.json"  # of the settings, in a folder of .t2d files
 NAMED = 5  # files or folders in one message
 
 
 def encode_folder(
     source: Path, out: Path, encoding: Encoding, shard: tuple[int, int] = WHOLE,
-    quiet: bool = False, recursive: bool = False,
+    quiet: bool | None = False, recursive: bool = False,
 ) -> int:  # fmt: skip
     """Encode every picture of a folder that has no .t2d file yet.
 
@@ -38,7 +37,7 @@ def encode_folder(
         out: folder of .t2d files, made if it is not there; SUB/NAME.png becomes SUB/NAME.t2d.
         encoding: how.
         shard: (i, n): of the pictures in order of their names, every n-th from the i-th.
-        quiet: no progress bar.
+        quiet: no progress bar; None shows one on a terminal only.
         recursive: take the pictures of subfolders, too.
 
     Returns:

@@ -6,20 +6,78 @@ colour is linear in the render and not clamped; images are float32 [H, W, C] in 
 channels the last is the opacity, by which the others are multiplied, in images and in Gaussians.
 """
 
-from taichi2dgs.runtime import init  # isort: skip  (before anything that imports Taichi)
-from taichi2dgs import reference
-from taichi2dgs.encode import encode
-from taichi2dgs.files import read_image, write_image
-from taichi2dgs.fit import fit
-from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.limits import set_memory_limit
-from taichi2dgs.options import FitInterrupted, FitOptions, FitResult, Report
-from taichi2dgs.render import render
-from taichi2dgs.settings import RenderSettings
-from taichi2dgs.t2d import load
+from __future__ import annotations
+
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taichi2dgs.encoding import encode
+    from taichi2dgs.fitting.fit import fit
+    from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
+    from taichi2dgs.gaussians import Gaussians
+    from taichi2dgs.limits import set_memory_limit
+    from taichi2dgs.metrics import psnr
+    from taichi2dgs.rendering import reference
+    from taichi2dgs.rendering.passes import free
+    from taichi2dgs.rendering.render import render
+    from taichi2dgs.runtime import current as backend
+    from taichi2dgs.runtime import init
+    from taichi2dgs.settings import RenderSettings
+    from taichi2dgs.storage.files import write_image
+    from taichi2dgs.storage.pictures import read_image
+    from taichi2dgs.storage.t2d import load
 
 __version__ = "0.1.0"
+_HOMES = {
+    "backend": "taichi2dgs.runtime.current",
+    "encode": "taichi2dgs.encoding.encode",
+    "fit": "taichi2dgs.fitting.fit.fit",
+    "FitInterrupted": "taichi2dgs.fitting.options.FitInterrupted",
+    "FitOptions": "taichi2dgs.fitting.options.FitOptions",
+    "FitResult": "taichi2dgs.fitting.options.FitResult",
+    "free": "taichi2dgs.rendering.passes.free",
+    "Gaussians": "taichi2dgs.gaussians.Gaussians",
+    "init": "taichi2dgs.runtime.init",
+    "load": "taichi2dgs.storage.t2d.load",
+    "psnr": "taichi2dgs.metrics.psnr",
+    "read_image": "taichi2dgs.storage.pictures.read_image",
+    "reference": "taichi2dgs.rendering.reference",
+    "render": "taichi2dgs.rendering.render.render",
+    "RenderSettings": "taichi2dgs.settings.RenderSettings",
+    "Report": "taichi2dgs.fitting.options.Report",
+    "set_memory_limit": "taichi2dgs.limits.set_memory_limit",
+    "write_image": "taichi2dgs.storage.files.write_image",
+}
 __all__ = [
-    "FitInterrupted", "FitOptions", "FitResult", "Gaussians", "RenderSettings", "Report", "encode",
-    "fit", "init", "load", "read_image", "reference", "render", "set_memory_limit", "write_image",
-]  # fmt: skip
+    "FitInterrupted",
+    "FitOptions",
+    "FitResult",
+    "Gaussians",
+    "RenderSettings",
+    "Report",
+    "backend",
+    "encode",
+    "fit",
+    "free",
+    "init",
+    "load",
+    "psnr",
+    "read_image",
+    "reference",
+    "render",
+    "set_memory_limit",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and no more: the command line answers `--help` before torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = pkgutil.resolve_name(_HOMES[name])
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

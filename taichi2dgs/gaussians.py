@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from taichi2dgs import edit
-from taichi2dgs.settings import DEFAULT, RenderSettings, shown, wholes
+from taichi2dgs.checks import checked_size, shown
+from taichi2dgs.settings import DEFAULT, MAX_CHANNELS, Blend, Quality, RenderSettings
 from taichi2dgs.tensors import check_dense, is_dense, kind_of
 
-MAX_CHANNELS = 16
 GEOMETRY = 5  # columns of packed parameters before those of colour
-MAX_SIDE = 2**31 - 1  # pixels, which kernels count in 32 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,17 @@ class Gaussians:
         settings: how they are meant to blend.
 
     All four tensors have the same float type (float32 or float64) and device.
-    Covariance: R(theta) diag(exp(2 log_scale)) R(theta)^T (paper Eq. 2).
+    `len(g)` is N, and `g[mask]`, `g[:100]` or `g[indices]` are some of them, in that order.
 
     Raises:
         ValueError: a shape, type, device, size or value is not as stated.
+
+    >>> g = Gaussians(torch.tensor([[8.0, 8.0]]), torch.ones(1, 2), torch.zeros(1),
+    ...               torch.tensor([[1.0, 0.5, 0.0]]), (16, 16))
+    >>> g
+    Gaussians(1; 16x16; 3 channels; cpu)
+    >>> g.render().shape
+    torch.Size([16, 16, 3])
     """
 
     xy: Tensor
@@ -61,10 +68,43 @@ class Gaussians:
     def __len__(self) -> int:
         return self.xy.shape[0]
 
+    def __repr__(self) -> str:
+        channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+        height, width = self.size
+        return f"Gaussians({len(self):,}; {height}x{width}; {channels}; {self.xy.device})"
+
+    def __getitem__(self, index: Any) -> Gaussians:
+        """Return some of the Gaussians: those of a slice, of booleans [N] or of indices.
+
+        Raises:
+            ValueError: it is none of these, or an index is out of range.
+        """
+        return self._map(lambda tensor: tensor[edit.rows(index, len(self), tensor.device)])
+
     @property
     def channels(self) -> int:
         """Number of colour channels C."""
         return self.color.shape[1]
+
+    def replace(self, **changes: Any) -> Gaussians:
+        """Return the same Gaussians with some fields changed: `g.replace(color=new)`.
+
+        Raises:
+            ValueError: there is no such field, or a value is not as stated for it.
+        """
+        unknown = sorted(set(changes) - set(self.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(self.__dataclass_fields__)
+            raise ValueError(f"{unknown[0]}: Gaussians have no such field; expected {known}")
+        return replace(self, **changes)
+
+    def covariance(self) -> Tensor:
+        """Return R(theta) diag(exp(2 log_scale)) R(theta)^T, in pixels squared. [N, 2, 2]
+
+        Source: paper Eq. 2.
+        """
+        rotation = edit.rotation(self.theta)
+        return rotation @ torch.diag_embed((2 * self.log_scale).exp()) @ rotation.mT
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
         """Return the same Gaussians on another device, or of another float type.
@@ -91,7 +131,13 @@ class Gaussians:
 
     def packed(self) -> Tensor:
         """Return x, y, two log-scales, theta and colour side by side. [N, 5 + C]"""
-        return torch.cat([self.xy, self.log_scale, self.theta[:, None], self.color], dim=1)
+        parts = (self.xy, self.log_scale, self.theta[:, None], self.color)
+        plain = all(type(part) is Tensor and part.device.type == "cpu" for part in parts)
+        if plain and not (torch.is_grad_enabled() and any(part.requires_grad for part in parts)):
+            # By NumPy: torch's threads would keep a core busy for a while after their work, which
+            # a render that follows needs.
+            return torch.from_numpy(np.concatenate([part.detach().numpy() for part in parts], 1))
+        return torch.cat(parts, dim=1)
 
     @classmethod
     def from_packed(
@@ -109,16 +155,30 @@ class Gaussians:
         xy, log_scale, theta, color = (part.contiguous() for part in parts)
         return cls(xy, log_scale, theta[:, 0], color, size, settings)
 
-    def render(self, size=None, crop=None, **settings) -> Tensor:
+    def render(
+        self,
+        size: tuple[int, int] | None = None,
+        crop: tuple[int, int, int, int] | None = None,
+        *,
+        scale: float | None = None,
+        antialias: bool = True,
+        top_k: int | None = None,
+        cutoff: float | None = None,
+        eps: float | None = None,
+        blend: Blend | None = None,
+    ) -> Tensor:
         """Render to an image; see `taichi2dgs.render`. [H, W, C]"""
-        from taichi2dgs.render import render
+        from taichi2dgs.rendering.render import render
 
-        return render(self, size, crop, **settings)
+        return render(
+            self, size, crop, scale=scale, antialias=antialias, top_k=top_k, cutoff=cutoff,
+            eps=eps, blend=blend,
+        )  # fmt: skip
 
     def save(
         self,
         path: str | os.PathLike[str],
-        quality: str = "high",
+        quality: Quality = "high",
         *,
         image: Tensor | np.ndarray | None = None,
         refine: int = 0,
@@ -137,9 +197,10 @@ class Gaussians:
             ValueError: an argument does not fit, or the file cannot be written; the message names
                 it.
         """
-        from taichi2dgs import t2d
+        from taichi2dgs.fitting.refine import encode_refined
+        from taichi2dgs.storage import t2d
 
-        t2d.save(path, self, quality, image, refine)
+        t2d.write(path, encode_refined(self, quality, image, refine))
 
     def select(self, region) -> Gaussians:
         """Return those Gaussians whose centres lie in a part of the picture.
@@ -151,7 +212,7 @@ class Gaussians:
         Raises:
             ValueError: it is neither.
         """
-        return edit.select(self, region)
+        return self[edit.mask(self.xy, self.size, region)]
 
     def transform(self, matrix, size: tuple[int, int] | None = None) -> Gaussians:
         """Return the Gaussians moved by an affine map: centres and covariances, exactly.
@@ -163,7 +224,9 @@ class Gaussians:
         Raises:
             ValueError: the matrix is malformed or has no inverse.
         """
-        return edit.transform(self, matrix, size)
+        xy, log_scale, theta = edit.affine(self.xy, self.log_scale, self.theta, matrix)
+        size = self.size if size is None else size
+        return replace(self, xy=xy, log_scale=log_scale, theta=theta, size=size)
 
     def concat(self, *others: Gaussians) -> Gaussians:
         """Return these Gaussians and others as one picture; where they overlap, they blend.
@@ -171,7 +234,12 @@ class Gaussians:
         Raises:
             ValueError: channels, size, settings, type or device differ.
         """
-        return edit.concat([self, *others])
+        for index, other in enumerate(others):
+            self._check_like(other, f"others[{index}]")
+        parts = (self, *others)
+        return replace(self, **{
+            name: torch.cat([getattr(part, name) for part in parts]) for name, _ in self._tensors()
+        })  # fmt: skip
 
     def recolor(self, matrix) -> Gaussians:
         """Return the Gaussians with new colours, linear in the old ones.
@@ -186,7 +254,23 @@ class Gaussians:
         Raises:
             ValueError: the matrix is malformed.
         """
-        return edit.recolor(self, matrix)
+        return replace(self, color=edit.recolored(self.color, matrix))
+
+    def _check_like(self, other: object, name: str) -> None:
+        """Raise ValueError unless another can be one picture with these."""
+        if not isinstance(other, Gaussians):
+            raise ValueError(f"{name} is a {type(other).__name__}; expected Gaussians")
+        for field in ("channels", "size", "settings"):
+            if getattr(other, field) != getattr(self, field):
+                raise ValueError(
+                    f"{name} has {field} {getattr(other, field)}; "
+                    f"expected {getattr(self, field)}, as the first"
+                )
+        if (other.xy.dtype, other.xy.device) != (self.xy.dtype, self.xy.device):
+            raise ValueError(
+                f"{name} is {other.xy.dtype} on {other.xy.device}; "
+                f"expected {self.xy.dtype} on {self.xy.device}, as the first"
+            )
 
     def _map(self, change) -> Gaussians:
         return replace(self, **{name: change(tensor) for name, tensor in self._tensors()})
@@ -194,39 +278,6 @@ class Gaussians:
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name in ("xy", "log_scale", "theta", "color"):
             yield name, getattr(self, name)
-
-
-def morton_order(xy: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the order of centres along a Z-shaped curve: neighbours in space become neighbours.
-
-    Equal codes keep their order, so that duplicates still break ties the same way.
-
-    Args:
-        xy: centres in pixels. [N, 2]
-        size: (height, width) that bounds them; those outside are taken to the border.
-
-    Returns:
-        Indices, on the device of xy. [N]
-    """
-    bits = max(size).bit_length() + 1  # cells of half a pixel
-    code = torch.zeros(len(xy), dtype=torch.int64, device=xy.device)
-    for axis, extent in enumerate((size[1], size[0])):
-        cell = (xy[:, axis].detach().clamp(0, extent) * 2).long()
-        for bit in range(bits):
-            code |= ((cell >> bit) & 1) << (2 * bit + axis)
-    return code.argsort(stable=True)
-
-
-def checked_size(size: object, name: str) -> tuple[int, int]:
-    """Return (height, width) as two positive ints, or raise ValueError naming the argument."""
-    extents = wholes(size, 2)
-    if extents is None or min(extents) < 1:
-        raise ValueError(
-            f"{name}={shown(size)}; expected two positive whole numbers of pixels, (height, width)"
-        )
-    if max(extents) > MAX_SIDE:
-        raise ValueError(f"{name}={shown(size)}; expected at most {MAX_SIDE} pixels a side")
-    return extents[0], extents[1]
 
 
 def check_gaussians(value: object) -> None:

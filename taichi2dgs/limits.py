@@ -15,8 +15,8 @@ import os
 import re
 from pathlib import Path
 
+from taichi2dgs.checks import number, shown
 from taichi2dgs.kernels.binning import GEOMETRY, RECORD
-from taichi2dgs.settings import number, shown
 
 VARIABLE = "TAICHI2DGS_MEMORY"
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}  # powers of 1024
@@ -37,6 +37,11 @@ def set_memory_limit(limit: int | str | None) -> None:
 
     Raises:
         ValueError: it is not a positive number of bytes.
+
+    >>> set_memory_limit("24G")
+    >>> memory_limit() == 24 * 1024**3
+    True
+    >>> set_memory_limit(None)
     """
     global _chosen
     _chosen = None if limit is None else _parsed(limit, "limit")

@@ -19,6 +19,10 @@ def psnr(image: Tensor, reference: Tensor, *, rounded: bool = False) -> float:
 
     Raises:
         ValueError: the shapes or devices differ, or either is no tensor of floats.
+
+    >>> import torch
+    >>> round(psnr(torch.full((4, 4, 3), 0.6), torch.full((4, 4, 3), 0.5)), 2)
+    20.0
     """
     for name, given in (("image", image), ("reference", reference)):
         if not is_dense(given) or not given.is_floating_point():

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import runtime
+from taichi2dgs.checks import whole
 from taichi2dgs.kernels import neighbours as kernels
-from taichi2dgs.settings import whole
 from taichi2dgs.tensors import check_dense
 
 POINTS_PER_CELL = 2

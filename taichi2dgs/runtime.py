@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from taichi2dgs import surroundings
-from taichi2dgs.settings import shown
+from taichi2dgs.checks import shown
+from taichi2dgs.settings import BACKENDS
 
 surroundings.prepare_import()
 ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
 
-BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
 VARIABLE = "TAICHI2DGS_BACKEND"
 
@@ -49,6 +49,9 @@ def init(backend: str | None = None) -> str:
         ValueError: the name is unknown.
         RuntimeError: the backend is not available, another one runs already, the script has started
             Taichi with options that cannot work, or this process was forked after Taichi started.
+
+    >>> init() in BACKENDS
+    True
     """
     chosen = os.environ.get(VARIABLE) or "auto" if backend is None else backend
     if not isinstance(chosen, str) or chosen not in BACKENDS:
@@ -84,7 +87,12 @@ def _check_options() -> None:
 
 
 def current() -> str | None:
-    """Name of the running backend, whoever started it, or None."""
+    """Return the name of the running backend, whoever started it, or None.
+
+    >>> name = init()
+    >>> current() == name
+    True
+    """
     if program() is None:
         return None
     arch = ti.cfg.arch
@@ -104,6 +112,11 @@ def device() -> torch.device:
 def is_gpu() -> bool:
     """Whether one thread should treat one pixel, rather than one core a whole tile."""
     return init() != "cpu"
+
+
+def threads() -> int:
+    """How many threads the CPU backend runs."""
+    return max(1, int(ti.lang.impl.current_cfg().cpu_max_num_threads))
 
 
 @contextlib.contextmanager

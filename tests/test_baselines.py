@@ -14,8 +14,11 @@ import taichi2dgs
 from pipelines import baselines, configuration
 from pipelines.baselines import parameters, schedule, starts
 from pipelines.baselines.adan import Adan
-from taichi2dgs import RenderSettings, files, metrics, reference
-from taichi2dgs.render import View, render_packed
+from taichi2dgs import RenderSettings, metrics
+from taichi2dgs.rendering import reference
+from taichi2dgs.rendering.autograd import render_packed
+from taichi2dgs.rendering.view import View
+from taichi2dgs.storage import files
 
 SIZE = (33, 41)
 GOLDENS = Path(__file__).parent / "expected/baselines.json"  # python tests/test_baselines.py

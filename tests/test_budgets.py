@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import pipelines
-from taichi2dgs import FitInterrupted, FitOptions, metrics, workspace
+from taichi2dgs import FitInterrupted, FitOptions, metrics
 from taichi2dgs import fit as fit_function
-from taichi2dgs.engine import Engine
-from taichi2dgs.workspace import Workspace
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.rendering import workspace
+from taichi2dgs.rendering.workspace import Workspace
 
 
 def test_seconds_are_kept_and_the_schedule_ends(photograph):
@@ -53,6 +54,18 @@ def test_what_reaches_its_target_is_returned_as_it_came(photograph):
         result = fit_function(photograph, start, target_psnr=20, **budget)
         assert [report.step for report in result.history] == [0]
         assert torch.equal(result.gaussians.packed(), start.packed())
+
+
+def test_a_report_reads_the_gaussians_while_it_is_called(photograph):
+    image = photograph[:16, :24].contiguous()
+    start = pipelines.initialize(image, 30, "random")
+    seen = []
+    result = fit_function(image, start, steps=8, on_report=lambda r: seen.append((r, r.gaussians)))
+    assert torch.equal(seen[0][1].packed(), start.packed())
+    assert torch.equal(seen[-1][1].packed(), result.gaussians.packed())
+    assert result.psnr == result.history[-1].psnr and seen[0][0] == result.history[0]
+    with pytest.raises(ValueError, match="ask within on_report"):
+        _ = result.history[0].gaussians
 
 
 @pytest.mark.parametrize("budget", [{"steps": 400}, {"seconds": 30}, {"steps": 400, "seconds": 30}])
@@ -146,7 +159,7 @@ def test_ctrl_c_at_any_place_leaves_a_measured_result(photograph, monkeypatch):
         reserve(self, capacity)
         asked.append(capacity)
         if len(asked) == 4:  # between one list and the next: the others are as short as before
-            self.hits = workspace.runtime.array("i32", (1,))
+            self.entries = workspace.runtime.array("i32", (1,))
             raise KeyboardInterrupt
 
     monkeypatch.setattr(workspace, "SPARE", 1.0)

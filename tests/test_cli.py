@@ -1,5 +1,8 @@
 """The command line, as a stranger would use it: in a process of its own."""
 
+import contextlib
+import io
+import json
 import os
 import re
 import signal
@@ -13,7 +16,12 @@ from conftest import environment
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import files, metrics
+from pipelines import cli
+from pipelines.encoding import Encoding
+from pipelines.progress import FitBar
+from taichi2dgs import metrics
+from taichi2dgs.fitting.options import Report
+from taichi2dgs.storage import files
 
 
 def taichi2dgs_command(*arguments: object, cwd) -> subprocess.CompletedProcess:
@@ -35,7 +43,7 @@ def test_encode_then_render(tmp_path, picture, backend):
         r"photo\.t2d: 400 Gaussians, PSNR ([\d.]+) dB, 30 iterations, [\d.]+ s, backend (\w+)", last
     )
     assert match and match[2] == backend
-    assert "PSNR" in done.stderr and "100%" in done.stderr
+    assert done.stderr == ""  # bars are for terminals
     shown = taichi2dgs_command("render", "photo.t2d", "-o", "out.png", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     image, original = files.read_image(tmp_path / "out.png"), files.read_image(picture)
@@ -119,41 +127,42 @@ def test_malformed_size_is_a_usage_error(tmp_path):
     assert done.returncode == 2 and "expected HxW, such as 1080x1920" in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_saves_what_is_there(tmp_path, picture):
-    command = [sys.executable, "-m", "pipelines.cli", "encode", picture, "-k", "200",
-               "--seconds", "60"]  # fmt: skip
+def interrupted(word: str, *arguments: object, cwd) -> tuple[int, str, str]:
+    """Run a command on a terminal, press Ctrl-C a second after its bar shows a word, and return
+    exit code, output and what the terminal showed."""
+    shown, terminal = os.openpty()
     process = subprocess.Popen(
-        list(map(str, command)), cwd=tmp_path, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)], cwd=cwd, text=True,
+        env=environment(), stdout=subprocess.PIPE, stderr=terminal,
     )  # fmt: skip
-    seen = ""
-    while "step" not in seen:  # the fit has begun
-        seen += process.stderr.read(1)
+    os.close(terminal)
+    text = ""
+    while word not in text:
+        text += os.read(shown, 4096).decode()
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted; what was there is saved" in err
-    assert out.startswith("photo.t2d: 200 Gaussians, PSNR")
+    out, _ = process.communicate(timeout=60)
+    with contextlib.suppress(OSError):  # how a terminal ends whose processes have
+        while more := os.read(shown, 4096):
+            text += more.decode()
+    os.close(shown)
+    return process.returncode, out, text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals")
+def test_ctrl_c_saves_what_is_there(tmp_path, picture):
+    command = ("encode", picture, "-k", 200, "--seconds", 60)
+    code, out, shown = interrupted("step", *command, cwd=tmp_path)
+    assert code == 130 and "interrupted; what was there is saved" in shown
+    assert out.startswith("photo.t2d: 200 Gaussians, PSNR") and "PSNR" in shown
     assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals")
 def test_ctrl_c_while_refining_saves_the_fit(tmp_path, picture):
-    command = [sys.executable, "-m", "pipelines.cli", "encode", picture, "-k", "200", "--steps",
-               "5", "--refine", "100000"]  # fmt: skip
-    process = subprocess.Popen(
-        list(map(str, command)), cwd=tmp_path, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    seen = ""
-    while "refine:" not in seen:
-        seen += process.stderr.read(1)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted; what was there is saved" in err
+    command = ("encode", picture, "-k", 200, "--steps", 5, "--refine", 100000)
+    code, _, shown = interrupted("refine:", *command, cwd=tmp_path)
+    assert code == 130 and "interrupted; what was there is saved" in shown and "100%" in shown
     assert len(taichi2dgs.load(tmp_path / "photo.t2d")) == 200
 
 
@@ -178,3 +187,43 @@ def test_doctor_lists_every_backend(tmp_path):
     for word in ("python", "taichi", "torch", "cuda", "vulkan", "metal", "opengl"):
         assert f"\n{word} " in "\n" + done.stdout
     assert re.search(r"cpu +ok +starts and counts right", done.stdout)
+
+
+def test_help_and_version_come_before_torch_is_imported(tmp_path):
+    script = (
+        "import sys\nfrom pipelines import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(bool({'torch', 'taichi', 'numpy'} & set(sys.modules)))"
+    )
+    for words in (["--version"], ["--help"], ["encode", "--help"], ["train", "--help"]):
+        done = subprocess.run([sys.executable, "-c", script, *words], env=environment(),
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0 and "taichi2dgs" in done.stdout, done.stderr
+
+
+def test_the_package_is_a_command_too(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "taichi2dgs", "--version"], text=True,
+                          capture_output=True, env=environment())  # fmt: skip
+    assert done.stdout == f"taichi2dgs {taichi2dgs.__version__}\n"
+
+
+def test_info_has_numbers_for_programs(tmp_path, capsys):
+    g = pipelines.initialize(torch.rand(8, 9, 1), 20, "random")
+    g.save(tmp_path / "a.t2d")
+    assert cli.main(["info", "--json", str(tmp_path / "a.t2d")]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["gaussians"] == 20 and (known["height"], known["width"]) == (8, 9)
+    assert known["bytes"] == (tmp_path / "a.t2d").stat().st_size and known["channels"] == 1
+    assert set(known["steps"]) == {"centres", "log-size", "stretch", "colours"}
+
+
+def test_a_bar_on_a_terminal_counts_what_runs_out_first(monkeypatch):
+    encoding = Encoding(k=10, steps=200, seconds=10.0)
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with FitBar(encoding, hidden=False) as bar:
+        assert "compiling" in shown.getvalue()
+        bar.show(10, Report(50, 5.0, 30.0))
+        assert bar.bar.n == 0.5 * bar.bar.total
+        bar.bar.refresh()
+    assert "encode, 10 Gaussians  50%" in shown.getvalue() and "PSNR 30.00 dB" in shown.getvalue()

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from test_decoding import chunk, png
 
 import taichi2dgs
-from taichi2dgs import color, pictures
+from taichi2dgs.storage import color, pictures
 
 # From light in the space to light in sRGB, as published for D65 (Lindbloom; CSS Color 4).
 P3 = [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 import taichi2dgs
-from taichi2dgs import pictures
+from taichi2dgs.storage import pictures
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -9,8 +9,9 @@ from conftest import environment
 
 import pipelines
 from nets import weights
-from pipelines import baselines, projection
+from pipelines import baselines
 from pipelines.baselines import parameters, starts
+from pipelines.starts import named, projection
 from taichi2dgs import Gaussians
 
 
@@ -37,13 +38,13 @@ def expected(picture) -> dict[str, list[torch.Tensor]]:
     """The starts as they are without another default."""
     return {
         init: [g.packed() for g in pipelines.initialize_batch(picture, [30, 90], init)]
-        for init in pipelines.INITS
+        for init in pipelines.STARTS
     }
 
 
-@pytest.mark.parametrize("init", sorted(pipelines.INITS))
+@pytest.mark.parametrize("init", sorted(pipelines.STARTS))
 def test_starts_do_not_depend_on_torchs_defaults(picture, expected, other_default, init):
-    pipelines.inits._loaded.cache_clear()
+    named._loaded.cache_clear()
     for one, before in zip(
         pipelines.initialize_batch(picture, [30, 90], init), expected[init], strict=True
     ):
@@ -51,7 +52,7 @@ def test_starts_do_not_depend_on_torchs_defaults(picture, expected, other_defaul
 
 
 def test_a_network_loaded_under_another_default_stays_right(picture, expected):
-    pipelines.inits._loaded.cache_clear()
+    named._loaded.cache_clear()
     torch.set_default_dtype(torch.float64)
     try:
         pipelines.initialize_batch(picture, 9)
@@ -80,7 +81,7 @@ def test_methods_do_not_depend_on_torchs_defaults(picture, other_default, name):
 
 
 def test_the_first_prior_start_leaves_torchs_random_numbers_alone(picture):
-    pipelines.inits._loaded.cache_clear()
+    named._loaded.cache_clear()
     before = torch.get_rng_state()
     pipelines.initialize_batch(picture, 9, "prior")
     assert torch.equal(torch.get_rng_state(), before)

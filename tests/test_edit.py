@@ -9,7 +9,8 @@ from conftest import scatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taichi2dgs import Gaussians, reference
+from taichi2dgs import Gaussians
+from taichi2dgs.rendering import reference
 
 numbers = st.floats(-3, 3, allow_subnormal=False)
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

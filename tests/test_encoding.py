@@ -10,11 +10,14 @@ import pytest
 import torch
 from conftest import environment, scatter
 
+import pipelines
 import taichi2dgs
+from nets import blockwise
 from nets.weights import load
-from pipelines import blocks, encoding
+from pipelines import encoding
 from pipelines.encoding import Encoding, automatic_count
-from taichi2dgs import FitResult, files, metrics, t2d
+from taichi2dgs import FitResult, metrics
+from taichi2dgs.storage import files, t2d
 
 
 def test_automatic_count_grows_with_detail_and_area(photograph):
@@ -123,7 +126,7 @@ def test_of_files_that_keep_within_the_bytes_the_largest_is_taken(monkeypatch):
         ({"k": [5]}, r"k=\[5\]"),
         ({"target_psnr": "38"}, "target_psnr='38'; expected a positive number of dB"),
         ({"target_bytes": 10**400}, "target_bytes="),
-        ({"init": ["prior"]}, "init="),
+        ({"start": ["prior"]}, "start="),
         ({"quality": ["high"]}, "quality="),
     ],
 )
@@ -144,15 +147,15 @@ def test_bad_arguments_are_named(photograph, arguments, message):
 )
 def test_what_is_no_picture_is_named(image, message):
     with pytest.raises(ValueError, match=message):
-        taichi2dgs.encode(image, 5, steps=0, init="random")
+        taichi2dgs.encode(image, 5, steps=0, start="random")
 
 
 def test_numbers_of_numpy_are_numbers(photograph):
     g = taichi2dgs.encode(
         photograph[:20, :30].numpy(), np.int64(30), steps=np.uint8(2), seconds=np.float32(9),
-        seed=np.int32(3), init="random",
+        seed=np.int32(3), start="random",
     )  # fmt: skip
-    same = taichi2dgs.encode(photograph[:20, :30], 30, steps=2, seconds=9, seed=3, init="random")
+    same = taichi2dgs.encode(photograph[:20, :30], 30, steps=2, seconds=9, seed=3, start="random")
     assert len(g) == 30 and torch.equal(g.xy.round(), same.xy.round())
 
 
@@ -166,7 +169,7 @@ def test_blocks_give_what_the_whole_gives(name):
     k = torch.tensor([20_000])
     with torch.no_grad():
         whole = unet(maps, k)
-        parts = blocks.Blockwise(unet, at_once=4 * 96**2)(maps, k)
+        parts = blockwise.Blockwise(unet, at_once=4 * 96**2)(maps, k)
     assert (parts - whole).abs().max() < 1e-4 * whole.abs().max()
 
 
@@ -218,3 +221,15 @@ def test_bad_folders_are_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: no pictures there" in encode_folder(tmp_path / "empty").stderr
     assert "expected I/N with 1 <= I <= N" in encode_folder(folder, "--shard", "4/3").stderr
+
+
+def test_encode_reports_and_takes_the_older_name_of_a_start(photograph, capsys):
+    image, steps = photograph[:16, :24].contiguous(), []
+    g = taichi2dgs.encode(image, 30, steps=4, start="random", progress=True,
+                          on_report=lambda report: steps.append(report.step))  # fmt: skip
+    assert steps[0] == 0 and steps[-1] == 4
+    assert "encode, 30 Gaussians" in capsys.readouterr().err
+    older = taichi2dgs.encode(image, 30, steps=4, init="random")
+    assert torch.equal(older.packed(), g.packed()) and capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="init='best'"):
+        pipelines.initialize(image, 30, init="best")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -11,17 +11,11 @@ from PIL import Image
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import (
-    FitOptions,
-    Gaussians,
-    RenderSettings,
-    metrics,
-    reference,
-    workspace,
-)
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
 from taichi2dgs import fit as fit_function
-from taichi2dgs.engine import Engine
-from taichi2dgs.workspace import Workspace
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.rendering import reference, workspace
+from taichi2dgs.rendering.workspace import Workspace
 
 
 def adam_by_torch(image, gaussians, steps, options):
@@ -150,7 +144,7 @@ def test_report_means_the_state_after_that_many_steps(photograph):
     by_hand = []
     for step in range(1, 5):
         run.step(step, 1.0)
-        run.look()
+        run.poll()
         by_hand.append(run.psnr())  # of the parameters before this step
     run.score()
     assert by_hand[0] == pytest.approx(metrics.psnr(start.render(), photograph), abs=1e-3)
@@ -164,13 +158,13 @@ def test_a_step_out_of_turn_changes_nothing(photograph):
     start = pipelines.initialize(photograph, 100, "gradient")
     run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
     run.step(1, 1.0)
-    run.look()
+    run.poll()
     before = run.params
     run.step(3, 1.0)
-    run.look()
+    run.poll()
     assert run.done == 1 and torch.equal(run.params, before)
     run.step(2, 1.0)
-    run.look()
+    run.poll()
     assert run.done == 2 and not torch.equal(run.params, before)
 
 

@@ -16,10 +16,11 @@ import taichi2dgs
 from pipelines import cli, folder
 from pipelines.encoding import Encoding
 from pipelines.folder import encode_folder, targets_of
-from taichi2dgs import Report, files, pictures, t2d
-from taichi2dgs.fit import FitResult
+from taichi2dgs import Report
+from taichi2dgs.fitting.fit import FitResult
+from taichi2dgs.storage import files, pictures, t2d
 
-ENCODING = Encoding(k=9, steps=1, init="random")
+ENCODING = Encoding(k=9, steps=1, start="random")
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_files_of_other_settings_are_not_taken_for_finished_ones(source, out, qu
     encode_folder(source, out, ENCODING, quiet=True)
     made = len(quick)
     name, value = next(iter(change.items()))
-    other = Encoding(**({"k": 9, "steps": 1, "init": "random"} | change))
+    other = Encoding(**({"k": 9, "steps": 1, "start": "random"} | change))
     said = f"{out}: its files were made with {name}={getattr(ENCODING, name)!r}, not {value!r}; exp"
     with pytest.raises(ValueError) as raised:
         encode_folder(source, out, other, quiet=True)

@@ -6,8 +6,9 @@ import torch.nn.functional as F  # noqa: N812
 from conftest import scatter
 from test_render import compare_renders, special_gaussians
 
-from taichi2dgs import footprint, metrics, reference
-from taichi2dgs.render import View
+from taichi2dgs import metrics
+from taichi2dgs.rendering import footprint, reference
+from taichi2dgs.rendering.view import View
 
 # At 6 standard deviations a support ends at 1.5e-8 of the peak: no pixel hangs on rounding there.
 CUTOFF = 6.0

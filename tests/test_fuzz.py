@@ -20,8 +20,10 @@ from PIL import Image
 import pipelines
 import taichi2dgs
 from pipelines import baselines
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics, reference
+from pipelines.starts import projection, sampling
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
 from taichi2dgs.neighbours import neighbour_distances
+from taichi2dgs.rendering import reference
 
 COUNT = int(os.environ.get("TAICHI2DGS_FUZZ", 40))
 SIZE = (9, 12)
@@ -104,7 +106,7 @@ def parts(**changes: object) -> dict[str, object]:
     return {f.name: getattr(g, f.name) for f in dataclasses.fields(g)} | changes
 
 
-GRADIENT = {"k": 4, "init": "gradient", "steps": 1}
+GRADIENT = {"k": 4, "start": "gradient", "steps": 1}
 UNFUSED = dataclasses.replace(baselines.load("image-gs-gradient"), ssim=0.0, plateau=None)
 # A call, its arguments as they should be, and names that messages may use for some of them.
 CALLS = {
@@ -125,6 +127,9 @@ CALLS = {
     ),
     "concat": (lambda other: scatter(5, SIZE).concat(other), {"other": scatter(3, SIZE)}, ()),
     "recolor": (scatter(5, SIZE).recolor, {"matrix": torch.eye(3)}, ("color",)),
+    "replace": (scatter(5, SIZE).replace, parts(), ()),
+    "rows": (scatter(5, SIZE).__getitem__, {"index": torch.tensor([0, 3])}, ()),
+    "free": (taichi2dgs.free, {}, ()),
     "RenderSettings": (
         RenderSettings, {"top_k": 3, "cutoff": 3.0, "eps": 1e-3, "blend": "sum"}, (),
     ),
@@ -139,6 +144,9 @@ CALLS = {
         {"gaussians": scatter(5, SIZE), "size": (4, 5), "crop": (0, 0, 2, 2), "top_k": 3,
          "cutoff": 3.0, "eps": 1e-3, "blend": "sum"}, (),
     ),
+    "render at a scale": (
+        taichi2dgs.render, {"gaussians": scatter(5, SIZE), "scale": 0.5}, ("size",),
+    ),
     "reference.render": (
         reference.render,
         {"gaussians": scatter(5, SIZE), "size": (4, 5), "crop": (0, 0, 2, 2), "top_k": 3,
@@ -150,19 +158,19 @@ CALLS = {
          "target_psnr": 90.0, "frozen": torch.zeros(5, dtype=torch.bool), "on_report": print,
          "options": FitOptions()}, (),
     ),
-    "encode": (taichi2dgs.encode, {"image": PICTURE, "seed": 0, **GRADIENT}, ("init",)),
+    "encode": (taichi2dgs.encode, {"image": PICTURE, "seed": 0, **GRADIENT}, ("start",)),
     "encode to a PSNR": (
-        taichi2dgs.encode, {"image": PICTURE, "target_psnr": 20.0, "init": "gradient", "steps": 0},
+        taichi2dgs.encode, {"image": PICTURE, "target_psnr": 20.0, "start": "gradient", "steps": 0},
         (),
     ),
     "encode to bytes": (
         taichi2dgs.encode,
-        {"image": PICTURE, "target_bytes": 300, "quality": "small", "init": "gradient",
+        {"image": PICTURE, "target_bytes": 300, "quality": "small", "start": "gradient",
          "steps": 0}, (),
     ),
     "initialize": (
         pipelines.initialize,
-        {"image": PICTURE, "k": 4, "init": "gradient", "seed": 1, "sampler": "top-k",
+        {"image": PICTURE, "k": 4, "start": "gradient", "seed": 1, "sampler": "top-k",
          "weights": None}, (),
     ),
     "initialize with weights": (
@@ -170,15 +178,15 @@ CALLS = {
     ),
     "initialize_batch": (
         pipelines.initialize_batch,
-        {"images": PICTURE.permute(2, 0, 1)[None], "k": [4], "init": "gradient", "seed": 1,
+        {"images": PICTURE.permute(2, 0, 1)[None], "k": [4], "start": "gradient", "seed": 1,
          "sampler": "distinct"}, (),
     ),
     "sample": (
-        pipelines.sampling.sample,
+        sampling.sample,
         {"heatmaps": PICTURE.permute(2, 0, 1), "k": [1, 2, 200], "method": "systematic",
          "seed": 0}, (),
     ),
-    "project": (pipelines.projection.project, {"xy": torch.rand(5, 2), "size": SIZE}, ()),
+    "project": (projection.project, {"xy": torch.rand(5, 2), "size": SIZE}, ()),
     "baselines.load": (baselines.load, {"name": "ours"}, ()),
     "baselines.run": (
         baselines.run,
@@ -236,8 +244,8 @@ def _shown(value: object) -> str:
 
 def test_every_public_name_is_tried():
     tried = {getattr(call, "__name__", "") for call, _, _ in CALLS.values()}
-    data = {"FitInterrupted", "FitResult", "INITS", "Report", "reference"}  # take what we give
+    data = {"FitInterrupted", "FitResult", "STARTS", "Report", "backend", "reference"}  # take what we give
     public = itertools.chain(taichi2dgs.__all__, pipelines.__all__)
     assert set(public) - data <= tried
     methods = {n for n, made in vars(Gaussians).items() if callable(made) and n[0] != "_"}
-    assert methods - {"detach", "packed", "render", "channels"} <= tried | {"concat"}
+    assert methods - {"detach", "packed", "render", "channels", "covariance"} <= tried | {"concat"}

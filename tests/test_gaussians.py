@@ -9,7 +9,7 @@ import torch
 from conftest import scatter
 
 from taichi2dgs import Gaussians, RenderSettings, metrics
-from taichi2dgs.settings import whole
+from taichi2dgs.checks import whole
 
 
 def test_length_channels_and_conversion():
@@ -116,3 +116,68 @@ def test_a_whole_number_is_one_whatever_made_it(value):
 def test_what_is_no_whole_number_in_range_is_named(value):
     with pytest.raises(ValueError, match=r"^k=.*; expected a whole number in 1\.\.9$"):
         whole(value, "k", 1, 9)
+
+
+def some(n: int = 5, channels: int = 3) -> Gaussians:
+    generator = torch.Generator().manual_seed(n)
+    numbers = torch.rand(n, 5 + channels, generator=generator)
+    return Gaussians.from_packed(numbers, (6, 7), RenderSettings(top_k=3))
+
+
+def test_gaussians_are_shown_in_one_line():
+    assert repr(some()) == "Gaussians(5; 6x7; 3 channels; cpu)"
+    assert repr(some(1, 1)) == "Gaussians(1; 6x7; 1 channel; cpu)"
+    many = Gaussians.from_packed(torch.zeros(50_000, 8), (512, 512))
+    assert repr(many).startswith("Gaussians(50,000; 512x512")
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        slice(1, 4), slice(None, None, 2), slice(-2, None), [4, 0, 4], np.array([1, 2]),
+        torch.tensor([True, False, True, False, True]), np.array([False] * 5), torch.tensor([-1]),
+    ],
+)  # fmt: skip
+def test_some_of_the_gaussians_are_taken_as_rows_of_a_tensor_are(index):
+    g, key = some(), index if isinstance(index, slice) else torch.as_tensor(index)
+    part = g[index]
+    assert torch.equal(part.packed(), g.packed()[key])
+    assert part.size == g.size and part.settings == g.settings
+
+
+@pytest.mark.parametrize(
+    "index", [3, "a", [5], [-6], [0.5], torch.ones(4, dtype=torch.bool), None, slice("a"), [[1]]]
+)
+def test_what_chooses_no_gaussians_is_named(index):
+    with pytest.raises(ValueError, match=r"index.*; expected a slice, booleans"):
+        some()[index]
+
+
+def test_fields_are_replaced_and_the_rest_stays():
+    g = some()
+    changed = g.replace(color=g.color[:, :1])
+    assert changed.settings == g.settings and changed.channels == 1 and changed.xy is g.xy
+    with pytest.raises(ValueError, match="colour: Gaussians have no such field; expected xy"):
+        g.replace(colour=g.color)
+    with pytest.raises(ValueError, match="theta has shape"):
+        g.replace(theta=g.xy)
+
+
+def test_covariances_turn_with_theta_and_grow_with_scale():
+    g = Gaussians(
+        torch.zeros(1, 2), torch.tensor([[math.log(3), 0.0]]), torch.tensor([math.pi / 2]),
+        torch.zeros(1, 1), (4, 4),
+    )  # fmt: skip
+    expected = torch.tensor([[[1.0, 0.0], [0.0, 9.0]]])
+    torch.testing.assert_close(g.covariance(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_scale_is_a_size_in_other_words():
+    g = some()
+    assert torch.equal(g.render(scale=3), g.render(size=(18, 21)))
+    assert g.render(scale=0.01).shape == (1, 1, 3)
+    with pytest.raises(ValueError, match=r"size=\(6, 7\) and scale=2 are given"):
+        g.render((6, 7), scale=2)
+    for scale in (0, -1, math.nan, math.inf, "twice", True):
+        with pytest.raises(ValueError, match="scale="):
+            g.render(scale=scale)

@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def hero(monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
     monkeypatch.syspath_prepend(BENCHMARKS)
-    import hero
+    from common import hero
 
     return hero
 

@@ -13,8 +13,9 @@ from pipelines import cli, encoding
 from pipelines.baselines import method
 from pipelines.encoding import Encoding
 from pipelines.training import position
-from taichi2dgs import FitInterrupted, files, metrics, t2d
+from taichi2dgs import FitInterrupted, metrics
 from taichi2dgs import fit as fit_function
+from taichi2dgs.storage import files, t2d
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 
@@ -44,7 +45,7 @@ def stopped(monkeypatch):
 def test_an_interrupted_search_has_its_finished_fit(photograph, stopped, inside):
     made = stopped(2, inside)
     with pytest.raises(FitInterrupted) as raised:
-        Encoding(target_psnr=60, steps=2, init="random").run(photograph[:24, :30])
+        Encoding(target_psnr=60, steps=2, start="random").run(photograph[:24, :30])
     assert raised.value.result is made[0] and len(made) == 1 + inside
 
 
@@ -52,11 +53,11 @@ def test_an_interrupted_search_has_its_finished_fit(photograph, stopped, inside)
 def test_an_interrupted_first_fit_has_what_was_there(photograph, stopped, target):
     made = stopped(1)
     with pytest.raises(FitInterrupted) as raised:
-        Encoding(**target, steps=2, init="random").run(photograph[:24, :30])
+        Encoding(**target, steps=2, start="random").run(photograph[:24, :30])
     assert raised.value.result is made[0]
     stopped(1, inside=False)
     with pytest.raises(KeyboardInterrupt) as plain:
-        Encoding(**target, steps=2, init="random").run(photograph[:24, :30])
+        Encoding(**target, steps=2, start="random").run(photograph[:24, :30])
     assert plain.type is KeyboardInterrupt
 
 
@@ -68,7 +69,7 @@ def test_an_interrupted_search_of_bytes_has_what_keeps_within(
     monkeypatch.setitem(encoding.BYTES_EACH, "high", each)  # so the first is too large, or small
     made = stopped(number)
     with pytest.raises(FitInterrupted) as raised:
-        Encoding(target_bytes=1500, steps=2, init="random").run(photograph[:48, :60])
+        Encoding(target_bytes=1500, steps=2, start="random").run(photograph[:48, :60])
     *sizes, last = [len(t2d.encode(result.gaussians, "high")) for result in made]
     if each == 2:
         assert min(sizes) > 1500 >= last and raised.value.result is made[-1]
@@ -81,7 +82,7 @@ def test_an_interrupted_command_saves_only_what_keeps_within_the_bytes(
 ):
     files.write_image(tmp_path / "a.png", photograph[:24, :30])
     command = ["encode", str(tmp_path / "a.png"), "-o", str(tmp_path / "a.t2d"), "--steps", "2",
-               "--init", "random", "-q"]  # fmt: skip
+               "--start", "random", "-q"]  # fmt: skip
     stopped(1)
     assert cli.main([*command, "--target-bytes", "60"]) == 130
     assert not (tmp_path / "a.t2d").exists()
@@ -107,10 +108,10 @@ def test_ctrl_c_ends_a_loop_over_encode(tmp_path, photograph):
     files.write_image(tmp_path / "a.png", photograph[:24, :30])
     process = started("-c", """
 import taichi2dgs as t2
-t2.encode("a.png", 20, steps=1, init="random")
+t2.encode("a.png", 20, steps=1, start="random")
 print("begun", flush=True)
 for number in range(3):
-    t2.encode("a.png", 20, seconds=30, init="random").save(f"{number}.t2d")
+    t2.encode("a.png", 20, seconds=30, start="random").save(f"{number}.t2d")
 """, cwd=tmp_path)  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     time.sleep(0.5)
@@ -127,7 +128,7 @@ def test_ctrl_c_ends_a_folder_with_what_is_finished(tmp_path, photograph):
         files.write_image(tmp_path / "in" / f"{name}.png", photograph[:24, :30])
     process = started(
         "-m", "pipelines.cli", "encode", "in", "-o", "out", "-k", 20, "--seconds", 2,
-        "--init", "random", cwd=tmp_path,
+        "--start", "random", cwd=tmp_path,
     )  # fmt: skip
     while not (tmp_path / "out" / "a.t2d").exists():
         assert process.poll() is None

@@ -15,7 +15,7 @@ from PIL import Image
 
 import taichi2dgs
 from pipelines import cli
-from taichi2dgs import files, paths, t2d
+from taichi2dgs.storage import files, paths, t2d
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 GREY = torch.full((4, 4, 3), 0.5)
@@ -145,7 +145,7 @@ def test_the_command_line_reads_the_standard_input(tmp_path, monkeypatch, capsys
     scatter(9, (4, 4)).save("a.t2d")
     out = io.BytesIO()
     Image.new("RGB", (4, 4)).save(out, "PNG")
-    fit = ["-k", "9", "--steps", "1", "--init", "random", "-q"]
+    fit = ["-k", "9", "--steps", "1", "--start", "random", "-q"]
     with standard_input(Path("a.t2d").read_bytes()):
         assert cli.main(["info", source]) == 0
     with standard_input(out.getvalue()):

@@ -11,7 +11,8 @@ from PIL import Image
 from test_decoding import png
 
 import taichi2dgs
-from taichi2dgs import files, metrics, pictures
+from taichi2dgs import metrics
+from taichi2dgs.storage import files, pictures
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -11,7 +11,7 @@ import pipelines
 import taichi2dgs
 from nets import weights
 from nets.prior import Residuals
-from pipelines import inits, prior, starts
+from pipelines.starts import named, place, prior
 from taichi2dgs import metrics
 
 
@@ -35,7 +35,7 @@ def start_psnr(image: torch.Tensor, k: int, init: str) -> float:
 def test_prior_starts_above_the_gradient_and_attributes_count(photographs):
     means = {
         init: np.mean([start_psnr(image, k_of(image, 50_000), init) for image in photographs])
-        for init in pipelines.INITS
+        for init in pipelines.STARTS
     }
     assert means["prior"] > means["gradient"] + 3
     assert means["prior"] > means["prior-no-attributes"] + 3
@@ -75,7 +75,7 @@ def test_starts_are_drawn_by_a_flatter_heatmap_where_there_are_many(per_512, pow
 
 def test_offsets_are_in_units_of_the_scale():
     image = torch.full((8, 8, 3), 0.5)
-    start = starts.place(image, torch.tensor([9, 20, 63]))
+    start = place.place(image, torch.tensor([9, 20, 63]))
     maps = [torch.full((channels, 8, 8), 0.1) for channels in (2, 2, 1, 3)]
     found = prior.moved(start, Residuals(*maps))
     torch.testing.assert_close(found.xy, start.xy + 0.1 * start.log_scale.exp())
@@ -93,7 +93,7 @@ def test_batch_equals_its_images_and_seed_decides(photographs):
     assert not torch.equal(other.xy, both[0].xy)
 
 
-@pytest.mark.parametrize("init", sorted(pipelines.INITS))
+@pytest.mark.parametrize("init", sorted(pipelines.STARTS))
 @pytest.mark.parametrize(
     ("size", "channels", "k"),
     [((1, 1), 3, 4), ((33, 17), 1, 200), ((20, 45), 4, 1500), ((16, 16), 2, 9)],
@@ -194,4 +194,4 @@ def test_shipped_weights_are_small_and_have_cards():
 
 def test_unknown_sampler_is_named():
     with pytest.raises(ValueError, match="method='best'"):
-        inits.initialize(torch.rand(4, 4, 3), 2, "random", sampler="best")
+        named.initialize(torch.rand(4, 4, 3), 2, "random", sampler="best")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipelines.projection import count, project
+from pipelines.starts.projection import count, project
 
 
 def test_equals_the_sum_of_gaussian_bumps():

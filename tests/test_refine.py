@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import pipelines
-from taichi2dgs import FitInterrupted, Gaussians, fit, refine
-from taichi2dgs.quantise import Precision
+from taichi2dgs import FitInterrupted, Gaussians, fit
+from taichi2dgs.fitting import refine
+from taichi2dgs.storage.quantise import Precision
 
 K = 400
 
@@ -36,7 +37,7 @@ def test_what_is_rounded_stays_while_the_rest_moves(fitted, monkeypatch):
         return result
 
     monkeypatch.setattr(refine, "fit", fit_noted)
-    refine.refine(g, image, Precision.of(1.0, K, g.size), 4 * refine.STAGES)
+    refine.refined(g, image, Precision.of(1.0, K, g.size), 4 * refine.STAGES)
     assert len(stages) == len(ends) == refine.STAGES
     for (rows, columns, before), after in zip(stages, ends, strict=True):
         assert torch.equal(after[rows, :columns], before[rows, :columns])
@@ -59,5 +60,5 @@ def test_ctrl_c_while_refining_is_no_half_rounded_result(fitted, monkeypatch):
 
     monkeypatch.setattr(refine, "fit", stopped)
     with pytest.raises(KeyboardInterrupt) as raised:
-        refine.refine(g, image, Precision.of(1.0, K, g.size), 16)
+        refine.refined(g, image, Precision.of(1.0, K, g.size), 16)
     assert raised.type is KeyboardInterrupt and len(calls) == 2

@@ -12,10 +12,13 @@ from conftest import environment, scatter
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, reference
+from taichi2dgs import Gaussians
 from taichi2dgs.neighbours import neighbour_distances
-from taichi2dgs.render import RenderSettings, View
-from taichi2dgs.workspace import Launch, Workspace
+from taichi2dgs.rendering import reference
+from taichi2dgs.rendering.passes import RenderPass
+from taichi2dgs.rendering.view import View
+from taichi2dgs.rendering.workspace import Workspace
+from taichi2dgs.settings import RenderSettings
 
 # float32 kernels against a float64 reference. Observed on CPU and Vulkan alike: 2e-6 of the largest
 # value in the image and 4e-6 of the largest gradient (thin Gaussians), else below 3e-6; the bar is
@@ -191,7 +194,7 @@ def test_result_does_not_depend_on_the_tile_size(kind, blend):
     g = scatter(300, size) if kind == "scattered" else special_gaussians(kind, size)
     view, settings = View.of(size, None, None), RenderSettings(blend=blend)
     images = [
-        Launch(g.packed(), view, settings, tile=tile).forward()
+        RenderPass(g.packed(), view, settings, tile=tile).forward()
         for tile in [(16, 16), (1, 8), (5, 24), (64, 80)]
     ]
     assert all(torch.equal(image, images[0]) for image in images[1:])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.sampling import METHODS, expected_counts, hilbert_order, sample
+from pipelines.starts.sampling import METHODS, expected_counts, hilbert_order, sample
 
 
 def heat(height: int, width: int, seed: int = 0) -> torch.Tensor:

@@ -14,7 +14,7 @@ from pipelines.training import attributes, position
 from pipelines.training.attributes import AttributesConfig, AttributesStage
 from pipelines.training.loop import Folder, Processes
 from pipelines.training.position import PositionConfig, PositionStage
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 SMALL = {"width": 2, "patch": 1, "crop": 24, "crops": 2, "batch": 2, "learning_rate": 0.02}
 POSITION = PositionConfig(**SMALL, valid_crops=1, rounds=2, threshold=0, steps=1, epochs=1)

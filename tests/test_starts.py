@@ -6,9 +6,9 @@ import torch
 from conftest import scatter
 
 import pipelines
-from pipelines.starts import MIN_SCALE, place
-from taichi2dgs.gaussians import morton_order
+from pipelines.starts.place import MIN_SCALE, place
 from taichi2dgs.neighbours import neighbour_distances
+from taichi2dgs.order import morton_order
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 63, 1000])

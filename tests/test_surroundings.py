@@ -161,7 +161,7 @@ print(done.returncode, done.stderr, done.stdout.strip())
 
 
 @pytest.mark.parametrize(
-    "options", ["default_ip=ti.i64", "opt_level=0", "real_matrix_scalarize=False"]
+    "options", ["default_ip=runtime.ti.i64", "opt_level=0", "real_matrix_scalarize=False"]
 )
 def test_a_runtime_of_the_script_that_cannot_work_is_refused_by_name(options):
     """With 64-bit integers LLVM aborts; at level 0 renders were off by a fifth."""
@@ -173,10 +173,10 @@ try:
 except RuntimeError as error:
     print(error)
 """)
-    assert code == 0 and f"Taichi was started with {options.replace('ti.', '')}" in line, line
+    assert code == 0 and f"Taichi was started with {options.replace('runtime.ti.', '')}" in line, line
 
 
-@pytest.mark.parametrize("options", ["default_fp=ti.f64", "fast_math=True", "debug=True"])
+@pytest.mark.parametrize("options", ["default_fp=runtime.ti.f64", "fast_math=True", "debug=True"])
 def test_a_runtime_of_the_script_with_other_options_works(options):
     code, line = outcome(f"""
 ti = runtime.ti

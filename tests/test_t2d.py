@@ -18,10 +18,12 @@ from t2d_reader import read_by_the_document
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Gaussians, RenderSettings, metrics, quantise, streams, t2d
+from taichi2dgs import Gaussians, RenderSettings, metrics
+from taichi2dgs.settings import QUALITIES
+from taichi2dgs.storage import quantise, streams, t2d
 
 FUZZ = int(os.environ.get("TAICHI2DGS_FUZZ", 300))  # mutated files
-LOSSY = [name for name in t2d.QUALITIES if name != "lossless"]
+LOSSY = [name for name in QUALITIES if name != "lossless"]
 NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
 
 
@@ -37,7 +39,7 @@ def any_gaussians(draw):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(any_gaussians(), st.sampled_from(list(t2d.QUALITIES)))
+@given(any_gaussians(), st.sampled_from(list(QUALITIES)))
 def test_whatever_is_valid_can_be_saved_and_loaded(g, quality):
     again = t2d.decode(t2d.encode(g, quality)).gaussians
     assert len(again) == len(g) and (again.size, again.settings) == (g.size, g.settings)
@@ -116,7 +118,7 @@ def test_a_channel_that_follows_from_others_too_steeply_is_stored_as_it_is(chann
 def test_numbers_that_no_file_holds_are_refused():
     g = scatter(3, (4, 4), dtype=torch.float64)
     huge = dataclasses.replace(g, color=g.color * 1e300)
-    for quality in t2d.QUALITIES:
+    for quality in QUALITIES:
         with pytest.raises(ValueError, match="numbers beyond float32 at Gaussian 0"):
             t2d.encode(huge, quality)
 
@@ -129,7 +131,7 @@ def test_lossless_renders_bit_for_bit_ties_included(tmp_path):
     assert torch.equal(taichi2dgs.load(tmp_path / "g.t2d").render(), twins.render())
 
 
-@pytest.mark.parametrize("quality", t2d.QUALITIES)
+@pytest.mark.parametrize("quality", QUALITIES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_document_is_enough_to_read_a_file(tmp_path, quality, channels):
     g = dataclasses.replace(
@@ -146,7 +148,7 @@ def test_presets_trade_loss_for_bytes_and_refining_gains(tmp_path, photograph):
     g = taichi2dgs.fit(photograph, start, steps=100).gaussians
     sizes, losses = [], []
     before = metrics.psnr(g.render(), photograph)
-    for quality in t2d.QUALITIES:
+    for quality in QUALITIES:
         g.save(tmp_path / "g.t2d", quality)
         sizes.append((tmp_path / "g.t2d").stat().st_size)
         found = metrics.psnr(taichi2dgs.load(tmp_path / "g.t2d").render(), photograph)

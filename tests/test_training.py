@@ -14,7 +14,7 @@ import torch
 from conftest import environment
 
 from nets import weights
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 COMMAND = [sys.executable, "-m", "pipelines.cli", "train"]

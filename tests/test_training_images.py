@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.training import images
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 
 @pytest.fixture

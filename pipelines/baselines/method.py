@@ -11,26 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines import configuration, fields, sampling
+from pipelines import configuration, fields
 from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
 from pipelines.baselines.schedule import Growth, Plateau, Rates
 from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
-from taichi2dgs import (
-    FitOptions,
-    FitResult,
-    Gaussians,
-    RenderSettings,
-    Report,
-    fit,
-    metrics,
-    runtime,
-)
-from taichi2dgs.files import as_image
-from taichi2dgs.fit import check_budget
-from taichi2dgs.options import FitInterrupted
-from taichi2dgs.render import View, render_packed
-from taichi2dgs.settings import shown
+from pipelines.starts import sampling
+from taichi2dgs import metrics, runtime
+from taichi2dgs.checks import shown
+from taichi2dgs.fitting.budget import Budget
+from taichi2dgs.fitting.fit import fit
+from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.rendering.autograd import render_packed
+from taichi2dgs.rendering.view import View
+from taichi2dgs.settings import RenderSettings
+from taichi2dgs.storage.files import as_image
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
 KIND = "baselines"  # of configurations
@@ -146,7 +142,7 @@ def run(
         FitInterrupted: Ctrl-C came; see `taichi2dgs.fit`.
         ImportError: the loss has SSIM, and the package pytorch-msssim is not installed.
     """
-    steps, seconds = check_budget(steps, seconds)
+    budget = Budget(steps, seconds)
     if not isinstance(method, Method):
         raise ValueError(f"method={shown(method)}; expected a Method, see baselines.load")
     if on_report is not None and not callable(on_report):
@@ -158,7 +154,7 @@ def run(
         options = FitOptions(**{"report_every": REPORT_EVERY, **method.fit})
         start = begin(image, k, method.start, seed, method.sampler)
         return fit(image, start, steps=steps, seconds=seconds, on_report=on_report, options=options)
-    return _Run(image, k, method, seed, on_report).until(steps, seconds)
+    return _Run(image, k, method, seed, on_report).until(budget)
 
 
 class _Run:
@@ -206,11 +202,11 @@ class _Run:
         make = from_cholesky if self.parameters.shape == "cholesky" else Gaussians.from_packed
         return make(self.packed().detach(), size, self.settings)
 
-    def until(self, steps: int | None, seconds: float | None) -> FitResult:
+    def until(self, budget: Budget) -> FitResult:
         interrupted = False
         try:
             self._report(self.render())
-            while not self._is_over(steps, seconds):
+            while not budget.is_over(self.step, self._elapsed()):
                 self._advance()
         except KeyboardInterrupt:
             interrupted = True
@@ -232,11 +228,6 @@ class _Run:
         if self.image.is_cuda:
             torch.cuda.synchronize(self.image.device)
         self.waited = time.perf_counter()
-
-    def _is_over(self, steps: int | None, seconds: float | None) -> bool:
-        return (steps is not None and self.step >= steps) or (
-            seconds is not None and self._elapsed() >= seconds
-        )
 
     def _advance(self) -> None:
         """Make one step, and before it let more Gaussians come, if they are due."""

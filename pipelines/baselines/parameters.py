@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taichi2dgs import Gaussians, RenderSettings
-from taichi2dgs.render import SHAPES
-from taichi2dgs.settings import DEFAULT
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.rendering.workspace import SHAPES
+from taichi2dgs.settings import DEFAULT, RenderSettings
 
 Leaves = dict[str, Tensor]
 INSIDE = 1 - 1e-6  # how far tanh reaches

@@ -11,9 +11,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from nets.detail import blur, gradient_magnitude
-from pipelines import inits, sampling
 from pipelines.baselines.parameters import extent_of, from_cholesky
-from taichi2dgs import Gaussians
+from pipelines.starts import named, sampling
+from pipelines.starts.names import STARTS as OURS
+from taichi2dgs.gaussians import Gaussians
 
 SCALE = 5.0  # pixels: all of Image-GS's Gaussians
 RANDOM_SHARE = 0.3  # of Image-GS's centres
@@ -113,7 +114,7 @@ PEERS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
     "image-gs-gradient": image_gs_gradient,
     "image-gs-saliency": image_gs_saliency,
 }
-STARTS = (*PEERS, *inits.INITS)
+STARTS = (*PEERS, *OURS)
 
 
 def adaptive_count(image: Tensor, k: int) -> int:
@@ -137,11 +138,11 @@ def begin(
         seed: of everything random.
         sampler: of this library's own starts, see `sampling.sample`; None for their defaults.
     """
-    inits.check_memory(k, image.shape[2])
+    named.check_memory(k, image.shape[2])
     if start in PEERS:
         return PEERS[start](image, k, seed)
     batch = image.permute(2, 0, 1)[None]
-    return inits.initialize_batch(batch, k, start, seed, sampler=sampler)[0]
+    return named.initialize_batch(batch, k, start, seed, sampler=sampler)[0]
 
 
 def scaled(gaussians: Gaussians, factor: float) -> Gaussians:

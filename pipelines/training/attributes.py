@@ -1,4 +1,4 @@
-"""Stage II: an attribute network, end to end through the renderer (paper 3.5, Eq. 12 to 17)."""
+"""Stage II: an attribute network, end to end through the renderer (paper 3.5, Eq. 17)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets import weights
-from pipelines import prior, sampling
 from pipelines.fields import OneOf, Range
+from pipelines.starts import prior, sampling
 from pipelines.training import images
 from pipelines.training.loop import cosine, descend, set_rate
 from pipelines.training.stage import Count, Stage, StageConfig
-from taichi2dgs import Gaussians, metrics
+from taichi2dgs import metrics
+from taichi2dgs.gaussians import Gaussians
 
 VALID_K = (10_000, 50_000, 100_000)  # Gaussians per 512x512 pixels
 

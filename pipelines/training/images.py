@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from nets.unet import AREA
-from pipelines.prior import as_rgb
-from taichi2dgs import files, pictures
+from pipelines.starts.prior import as_rgb
+from taichi2dgs.storage import files, pictures
 
 log = logging.getLogger("taichi2dgs")
 

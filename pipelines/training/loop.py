@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nets import weights
-from taichi2dgs import doctor, files
+from taichi2dgs import doctor
+from taichi2dgs.storage import files
 
 CHECKPOINT = "checkpoint.pt"
 MAX_NORM = 1.0  # of a step's gradient

@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipelines import prior, projection, sampling
 from pipelines.fields import OneOf, Range
+from pipelines.starts import prior, projection, sampling
 from pipelines.training import images
 from pipelines.training.loop import cosine, descend, set_rate
 from pipelines.training.stage import Count, Stage, StageConfig
-from taichi2dgs import files, fit
+from taichi2dgs.fitting.fit import fit
+from taichi2dgs.storage import files
 
 
 def negative_log_likelihood(heat: Tensor, target: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from nets.unet import LEVELS
 from pipelines.fields import Range
 from pipelines.training import images
 from pipelines.training.loop import Folder, Processes, panel
-from taichi2dgs import files
+from taichi2dgs.storage import files
 
 SHOWN = 4  # rows of a panel
 COARSEST = 1 << (len(LEVELS) - 1)  # patches along a pixel of the network's coarsest level

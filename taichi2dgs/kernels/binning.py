@@ -54,36 +54,36 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     m = maths.make(real)
 
     @ti.func
-    def log_scale(params: array, g, j):
-        return ti.math.clamp(params[g, j], -real(MAX_LOG_SCALE), real(MAX_LOG_SCALE))
+    def bounded(log_scale):
+        return ti.math.clamp(log_scale, -real(MAX_LOG_SCALE), real(MAX_LOG_SCALE))
 
     # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
     @ti.func
-    def scale_rotation(params: array, g):
-        co, si = m.cos_sin(params[g, 4])
-        s0, s1 = m.exp(log_scale(params, g, 2)), m.exp(log_scale(params, g, 3))
+    def scale_rotation(params: array):
+        co, si = m.cos_sin(params[4])
+        s0, s1 = m.exp(bounded(params[2])), m.exp(bounded(params[3]))
         along_x = co * co * s0 * s0 + si * si * s1 * s1
         along_y = si * si * s0 * s0 + co * co * s1 * s1
         return ti.Vector([co / s0, si / s0, -si / s1, co / s1]), 1 / (s0 * s1), along_x, along_y
 
     @ti.func
-    def cholesky(params: array, g):
-        a, b, c = params[g, 2], params[g, 3], params[g, 4]
+    def cholesky(params: array):
+        a, b, c = params[2], params[3], params[4]
         white = ti.Vector([1 / a, real(0.0), -b / (a * c), 1 / c])
         return white, 1 / ti.abs(a * c), a * a, b * b + c * c
 
     whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[shape]
 
     @ti.func
-    def record_of(params: array, g, cutoff):
-        """The record of Gaussian g, and the half-extents of its support in pixels."""
-        white, determinant, along_x, along_y = whitening(params, g)
+    def record_of(params: array, cutoff):
+        """The record of a Gaussian of these parameters, and half the extents of its support."""
+        white, determinant, along_x, along_y = whitening(params)
         ux, uy, vx, vy = white[0], white[1], white[2], white[3]
         square = ux * ux + vx * vx
         aspect = determinant / square
         shear = (ux * uy + vx * vy) / square
         reach = cutoff * cutoff / square
-        record = row([params[g, 0], params[g, 1], ux, uy, vx, vy, shear, reach, aspect * aspect])
+        record = row([params[0], params[1], ux, uy, vx, vy, shear, reach, aspect * aspect])
         return record, cutoff * ti.sqrt(along_x), cutoff * ti.sqrt(along_y)
 
     @ti.func
@@ -96,6 +96,19 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         begin = ti.max(ti.cast(low, ti.i32) - first, 0)
         end = ti.min(ti.cast(high, ti.i32) - first + 1, count)
         return begin, end
+
+    @ti.func
+    def rect_of(record, half_x, half_y, view):
+        """Tiles that the support may touch: first column, first row, columns, rows."""
+        x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, view.width)
+        y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, view.height)
+        rect = ti.Vector([0, 0, 0, 0])
+        if x0 < x1 and y0 < y1:
+            rect[0] = x0 // view.tile_w
+            rect[1] = y0 // view.tile_h
+            rect[2] = (x1 - 1) // view.tile_w + 1 - rect[0]
+            rect[3] = (y1 - 1) // view.tile_h + 1 - rect[1]
+        return rect
 
     @ti.func
     def tile_of(rects: array, g, n, view):
@@ -112,17 +125,11 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         for t in range(view.tiles_x * view.tiles_y):
             counts[t] = 0
         for g in range(params.shape[0]):
-            record, half_x, half_y = record_of(params, g, view.cutoff)
+            shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
+            record, half_x, half_y = record_of(shaped, view.cutoff)
             for j in ti.static(range(RECORD)):
                 records[g, j] = record[j]
-            x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, view.width)
-            y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, view.height)
-            rect = ti.Vector([0, 0, 0, 0])
-            if x0 < x1 and y0 < y1:
-                rect[0] = x0 // view.tile_w
-                rect[1] = y0 // view.tile_h
-                rect[2] = (x1 - 1) // view.tile_w + 1 - rect[0]
-                rect[3] = (y1 - 1) // view.tile_h + 1 - rect[1]
+            rect = rect_of(record, half_x, half_y, view)
             for j in ti.static(range(4)):
                 rects[g, j] = rect[j]
             for n in range(rect[2] * rect[3]):
@@ -201,11 +208,6 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        project=project,
-        scan=scan,
-        fits=fits,
-        fill=fill,
-        tile_of=tile_of,
-        entry_of=entry_of,
-        log_scale=log_scale,
-    )
+        bounded=bounded, record_of=record_of, rect_of=rect_of, project=project, scan=scan,
+        fits=fits, fill=fill, tile_of=tile_of, entry_of=entry_of,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The kernels that the renderer launches."""
+"""The kernels that the renderer launches on a GPU."""
 
 import functools
 from types import SimpleNamespace
@@ -10,15 +10,11 @@ from taichi2dgs.kernels import binning, splat
 
 @functools.cache
 def make(
-    channels: int, top_k: int, blend: str, lanes: int, double: bool = False,
-    shape: str = "scale-rotation",
-) -> SimpleNamespace:  # fmt: skip
-    """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view.
-
-    lanes is the number of pixels that one thread treats at once: 1 on a GPU.
-    """
+    channels: int, top_k: int, blend: str, double: bool = False, shape: str = "scale-rotation"
+) -> SimpleNamespace:
+    """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view."""
     real = ti.f64 if double else ti.f32
-    f = splat.make(channels, top_k, blend, lanes, real, shape)
+    f = splat.make(channels, top_k, blend, real, shape)
     render, push = f.make_walk("render"), f.make_walk("backward")
     view_type = binning.view_type(real)
     reals_2 = ti.types.ndarray(real, 2)
@@ -40,22 +36,19 @@ def make(
         f.fill(params, records, rects, counts, starts, entries, packed, view)
 
     @ti.kernel
-    def forward(packed: lists.packed, starts: ints_1, state: lists.state, hits: ints_1,
-                weights: lists.weights, out: reals_3, view: view_type, units: ti.i32,
-                spans: ti.i32, eps: real):  # fmt: skip
+    def forward(packed: lists.packed, starts: ints_1, out: reals_3, view: view_type,
+                units: ti.i32, pixels: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
-        render(packed, starts, state, hits, weights, None, None, out, None, view, units, spans, eps)
+        render(packed, starts, None, out, None, view, units, pixels, eps)
 
     @ti.kernel
     def backward(params: reals_2, records: reals_2, rects: ints_2, starts: ints_1,
-                 entries: ints_1, packed: lists.packed, state: lists.state, hits: ints_1,
-                 weights: lists.weights, sums: lists.sums, grads: lists.grads, d_out: reals_3,
-                 d_params: reals_2, view: view_type, units: ti.i32, spans: ti.i32,
+                 entries: ints_1, packed: lists.packed, grads: lists.grads, d_out: reals_3,
+                 d_params: reals_2, view: view_type, units: ti.i32, pixels: ti.i32,
                  eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
         f.clear(starts, packed, grads, view)
-        push(packed, starts, state, hits, weights, sums, grads, d_out, None, view, units, spans,
-             eps)  # fmt: skip
+        push(packed, starts, grads, d_out, None, view, units, pixels, eps)
         for g in range(params.shape[0]):
             row = f.gather(params, records, rects, starts, entries, grads, g, view)
             for j in ti.static(range(binning.GEOMETRY + channels)):
@@ -63,5 +56,5 @@ def make(
 
     return SimpleNamespace(
         measure=measure, fill=fill, forward=forward, backward=backward, view_type=view_type,
-        lanes=lanes, elements=f.elements, rows=f.rows,
+        elements=f.elements,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One launch of the fit engine: bin, splat, loss, backward and Adam.
+"""One launch of the fit engine on a GPU: bin, splat, loss, backward and Adam.
 
 State that lives across launches, beside the arrays of `binning.py` and `splat.py`:
     params, first and second moments [N, 5 + C]; frozen [N], 1 where a Gaussian stays as it is;
@@ -13,19 +13,15 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, splat
+from taichi2dgs.kernels import binning, splat, update
 from taichi2dgs.kernels.binning import GEOMETRY, array
-
-ADAM = ti.types.struct(
-    xy=ti.f32, log_scale=ti.f32, theta=ti.f32, color=ti.f32, beta1=ti.f32, beta2=ti.f32,
-    epsilon=ti.f32, correction2=ti.f32,
-)  # fmt: skip
 
 
 @functools.cache
-def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
+def make(channels: int, top_k: int, blend: str) -> SimpleNamespace:
     """Return the kernels `step` and `score` and the types of their arguments."""
-    f = splat.make(channels, top_k, blend, lanes, ti.f32)
+    f = splat.make(channels, top_k, blend, ti.f32)
+    u = update.make(channels, ti.f32)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     view_type = binning.view_type(ti.f32)
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
@@ -34,47 +30,31 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     lists = f.lists
 
     @ti.func
-    def is_finite(x):
-        """Read from the bits: compilers may assume that there are no NaNs."""
-        return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
-
-    @ti.func
-    def adam(params: array, first: array, second: array, progress: array, g, row, rates, step):
-        """Update Gaussian g in place; `rates` hold bias-corrected learning rates."""
-        for j in ti.static(range(GEOMETRY + channels)):
-            rate = rates.color
-            if ti.static(j < 2):
-                rate = rates.xy
-            elif ti.static(j < 4):
-                rate = rates.log_scale
-            elif ti.static(j < GEOMETRY):
-                rate = rates.theta
-            m = rates.beta1 * first[g, j] + (1 - rates.beta1) * row[j]
-            v = rates.beta2 * second[g, j] + (1 - rates.beta2) * row[j] * row[j]
-            first[g, j], second[g, j] = m, v
-            value = params[g, j] - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
-            params[g, j] = value
-            if not is_finite(value) and progress[1] == 0:
-                progress[1] = step
+    def row_of(values: array, g):
+        return ti.Vector([values[g, j] for j in ti.static(range(GEOMETRY + channels))])
 
     @ti.kernel
     def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
              target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1,
              starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
-             state: lists.state, hits: ints_1, weights: lists.weights, sums: lists.sums,
-             grads: lists.grads, view: view_type, rates: ADAM, number: ti.i32, units: ti.i32,
-             spans: ti.i32, eps: ti.f32):  # fmt: skip
+             grads: lists.grads, view: view_type, rates: update.ADAM, number: ti.i32, units: ti.i32,
+             pixels: ti.i32, eps: ti.f32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
         f.fill(params, records, rects, counts, starts, entries, packed, view)
         f.clear(starts, packed, grads, view)
-        fit_walk(packed, starts, state, hits, weights, sums, grads, target, losses, view, units,
-                 spans, eps)  # fmt: skip
+        fit_walk(packed, starts, grads, target, losses, view, units, pixels, eps)
         for g in range(params.shape[0]):
             if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
-                adam(params, first, second, progress, g, row, rates, number)
+                m, v, value, finite = u.adam(
+                    row_of(params, g), row_of(first, g), row_of(second, g), row, rates
+                )
+                for j in ti.static(range(GEOMETRY + channels)):
+                    first[g, j], second[g, j], params[g, j] = m[j], v[j], value[j]
+                if not finite and progress[1] == 0:
+                    progress[1] = number
         for _ in range(1):
             if f.fits(starts, packed, view) and progress[0] == number - 1:
                 progress[0] = number
@@ -82,16 +62,14 @@ def make(channels: int, top_k: int, blend: str, lanes: int) -> SimpleNamespace:
     @ti.kernel
     def score(params: reals_2, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
               counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1,
-              packed: lists.packed, state: lists.state, hits: ints_1, weights: lists.weights,
-              view: view_type, units: ti.i32, spans: ti.i32, eps: ti.f32):  # fmt: skip
+              packed: lists.packed,
+              view: view_type, units: ti.i32, pixels: ti.i32, eps: ti.f32):  # fmt: skip
         """Write the squared error of the clamped render per unit, if the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
         f.fill(params, records, rects, counts, starts, entries, packed, view)
-        score_walk(packed, starts, state, hits, weights, None, None, target, losses, view, units,
-                   spans, eps)  # fmt: skip
+        score_walk(packed, starts, None, target, losses, view, units, pixels, eps)
 
     return SimpleNamespace(
-        step=step, score=score, view_type=view_type, rates_type=ADAM, lanes=lanes,
-        elements=f.elements, rows=f.rows,
+        step=step, score=score, view_type=view_type, rates_type=update.ADAM,
     )  # fmt: skip

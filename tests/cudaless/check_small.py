@@ -14,7 +14,7 @@ from conftest import scatter
 from test_render import PARAMETERS, with_gradients
 
 import taichi2dgs
-from taichi2dgs import reference
+from taichi2dgs.rendering import reference
 
 # The reference rounds the spread of small renders to float32.
 BARS = {(torch.float32, None): 1e-4, (torch.float64, None): 1e-9, (torch.float64, (9, 17)): 1e-7}

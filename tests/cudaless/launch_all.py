@@ -13,11 +13,12 @@ import torch
 
 import taichi2dgs
 from taichi2dgs import FitOptions, runtime
-from taichi2dgs.engine import Engine
+from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.neighbours import neighbour_distances
-from taichi2dgs.render import SHAPES, View
+from taichi2dgs.rendering.passes import RenderPass
+from taichi2dgs.rendering.view import View
+from taichi2dgs.rendering.workspace import SHAPES
 from taichi2dgs.settings import RenderSettings
-from taichi2dgs.workspace import Launch
 
 BLENDS = ("normalized", "sum")
 TOP_K = (1, 5, 16, 32, 64)  # beside the default
@@ -73,7 +74,9 @@ def main() -> None:
     for channels, blend, k, dtype, shape in renders(few):
         mark(f"render channels={channels} {blend} {str(dtype)[6:]} {shape} top_k={k}")
         settings = RenderSettings(blend=blend, top_k=k)
-        launch = Launch(packed(channels, dtype, shape), View.of(SIZE, None, None), settings, shape)
+        launch = RenderPass(
+            packed(channels, dtype, shape), View.of(SIZE, None, None), settings, shape
+        )
         launch.backward(launch.forward())
     for channels, blend, k, dtype, shape in fits(few):
         mark(f"fit channels={channels} {blend} top_k={k}")

@@ -1,0 +1,11 @@
+"""What commands and calls choose where nothing is said. It imports nothing slow, for `--help`."""
+
+K = 50_000  # Gaussians
+SECONDS = 10.0  # of a fit
+AUTO = "auto"  # a number of Gaussians by the picture's detail
+START = "prior"
+QUALITY = "high"
+REFINED = ("medium", "small")  # qualities of files that are refined
+REFINE = 200  # steps, of these
+WHOLE = (1, 1)  # the first of one shard
+FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)  # of one picture

@@ -1,0 +1,1 @@
+"""Starts: what a fit begins from."""

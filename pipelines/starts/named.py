@@ -1,0 +1,175 @@
+"""From pictures to Gaussians that are ready to be fitted: the named starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nets.blockwise import blockwise
+from nets.detail import gradient_density
+from nets.weights import SHIPPED, file, load
+from pipelines.defaults import START
+from pipelines.starts import prior, sampling
+from pipelines.starts.names import STARTS
+from taichi2dgs import limits
+from taichi2dgs.checks import shown
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.settings import MAX_CHANNELS
+from taichi2dgs.storage.pictures import as_image
+from taichi2dgs.tensors import is_dense, kind_of
+
+# What a start takes at least, at its peak: measured with 3 million Gaussians of 3 and 16 channels,
+# of which the prior takes 250 and 401 bytes each.
+GAUSSIAN_BYTES, CHANNEL_BYTES = 110, 10
+
+
+def initialize(
+    image: Any,
+    k: int,
+    start: str = START,
+    seed: int = 0,
+    *,
+    sampler: str | None = None,
+    weights: str | Path | None = None,
+    init: str | None = None,
+) -> Gaussians:
+    """Place k Gaussians on an image, ready to be fitted.
+
+    Args:
+        image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor. [H, W, C]
+        k: number of Gaussians; may exceed the number of pixels.
+        start: see `initialize_batch`, as for the rest.
+        seed: of the random numbers; the same seed gives the same start.
+        sampler: how pixels are drawn.
+        weights: folder of the networks' weights.
+        init: an older name of `start`.
+
+    Returns:
+        Gaussians, on the device of the image.
+
+    Raises:
+        ValueError: an argument is out of range, or weights are missing or damaged.
+
+    >>> initialize("sample:astronaut", 1000, "gradient")
+    Gaussians(1,000; 512x512; 3 channels; cpu)
+    """
+    batch = as_image(image).permute(2, 0, 1)[None]
+    return initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
+
+
+def initialize_batch(
+    images: Tensor,
+    k: int | Sequence[int],
+    start: str = START,
+    seed: int = 0,
+    *,
+    sampler: str | None = None,
+    weights: str | Path | None = None,
+    init: str | None = None,
+) -> list[Gaussians]:
+    """Place Gaussians on a batch of images; the networks see all of them in one pass.
+
+    Args:
+        images: values in [0, 1]; the networks look at the first three channels, or at one repeated.
+            [B, C, H, W]
+        k: number of Gaussians, one for all images or one each.
+        start: "prior" draws pixels by the position network's heatmap (see `prior.densities`), and
+            the attribute network says what Gaussians there look like. "prior-no-position" draws
+            uniformly, "prior-no-attributes" leaves Gaussians round, coloured by their pixel and
+            scaled by the distance to three neighbours. "gradient" and "random" use no network: the
+            first draws 70 % of the probability from the magnitude of the image gradient and 30 %
+            uniformly, as Image-GS does.
+        seed: of the random numbers; image b is drawn with seed + b.
+        sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient"
+            and "random", and the default of `sampling.sample` for the others.
+        weights: folder of the networks' weights; the shipped ones if None.
+        init: an older name of `start`.
+
+    Returns:
+        B x Gaussians, on the device of the images.
+
+    Raises:
+        ValueError: an argument is out of range or needs more memory than
+            `taichi2dgs.set_memory_limit` allows, or weights are missing or damaged.
+
+    Source: paper 3.3 to 3.5.
+
+    >>> import torch
+    >>> initialize_batch(torch.rand(2, 3, 8, 9), k=[20, 30], start="random")
+    [Gaussians(20; 8x9; 3 channels; cpu), Gaussians(30; 8x9; 3 channels; cpu)]
+    """
+    pictures = _checked_batch(images)
+    start = checked_start(start, init)
+    seed = sampling.checked_seed(seed)
+    if weights is not None and not (isinstance(weights, str | os.PathLike) and str(weights)):
+        raise ValueError(f"weights={shown(weights)}; expected a folder, or None")
+    counts = sampling.checked_counts(k, len(pictures))
+    check_memory(sum(counts), pictures.shape[1])
+    recipe = STARTS[start]
+    learned = recipe.attributes or recipe.density == "network"
+    if sampler is None:
+        sampler = sampling.DEFAULT if learned else "distinct"
+    sampling.checked_choice(sampler, "sampler", sampling.METHODS)
+    heat = _density(recipe.density, pictures, counts, weights)
+    placed = prior.place(pictures, heat, counts, sampler, seed)
+    if not recipe.attributes:
+        return placed
+    with torch.no_grad():
+        net = _network("attributes", str(weights or SHIPPED), pictures.device)
+        return prior.attribute(net, pictures, placed, prior.rendered(placed))
+
+
+def checked_start(start: str, init: str | None = None) -> str:
+    """Return the name of a start, which may have been given by the older argument `init`."""
+    name, value = ("start", start) if init is None else ("init", init)
+    sampling.checked_choice(value, name, STARTS)
+    return value
+
+
+def check_memory(k: int, channels: int) -> None:
+    """Raise ValueError if a start of k Gaussians needs more than the limit."""
+    limits.check(f"k={shown(k)}", k * (GAUSSIAN_BYTES + CHANNEL_BYTES * channels))
+
+
+def _checked_batch(images: object) -> Tensor:
+    """Return images as float32 without their autograd history, or raise ValueError."""
+    if (
+        not is_dense(images) or images.ndim != 4 or not images.is_floating_point()
+        or not 0 < images.shape[1] <= MAX_CHANNELS
+        or 0 in images.shape
+    ):  # fmt: skip
+        raise ValueError(
+            f"images is {kind_of(images)}; expected a tensor of floats in [0, 1], "
+            f"[B, C, H, W] with up to {MAX_CHANNELS} channels"
+        )
+    pictures = images.detach().float()
+    low, high = (float(extreme) for extreme in pictures.aminmax())
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"images has values from {low:.9g} to {high:.9g}; expected [0, 1]")
+    return pictures
+
+
+def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
+    """[B, C, H, W] -> [B, H, W]"""
+    if kind == "gradient":
+        return gradient_density(pictures)[:, 0]
+    if kind == "uniform":
+        return pictures.new_ones(len(pictures), *pictures.shape[2:])
+    net = _network("position", str(weights or SHIPPED), pictures.device)
+    return prior.densities(net, pictures, counts)
+
+
+def _network(name: str, folder: str, device: torch.device):
+    return _loaded(name, file(name, folder).absolute(), device)
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, path: Path, device: torch.device):
+    """A file's name holds its hash, so weights trained anew into a folder are loaded anew."""
+    return blockwise(load(name, path.parent).to(device))

@@ -1,0 +1,75 @@
+"""A picture to Gaussians in one call: the only place where this package looks up to pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from taichi2dgs.fitting.options import Report
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.settings import Quality
+from taichi2dgs.storage import pictures
+
+
+def encode(
+    image: Any,
+    k: int | str | None = None,
+    *,
+    target_psnr: float | None = None,
+    target_bytes: int | None = None,
+    quality: Quality = "high",
+    steps: int | None = None,
+    seconds: float | None = None,
+    start: str = "prior",
+    seed: int = 0,
+    on_report: Callable[[Report], object] | None = None,
+    progress: bool = False,
+    init: str | None = None,
+) -> Gaussians:
+    """Turn a picture into Gaussians: a start, and a fit for as long as you like.
+
+    Args:
+        image: a path or "sample:astronaut", a PIL image, or a NumPy array or torch tensor [H, W] or
+            [H, W, C] of 8 or 16 bit integers or floats in [0, 1].
+        k: number of Gaussians; "auto" lets the picture's detail choose, for about 38 dB. 50,000 if
+            k and both targets are None.
+        target_psnr: in place of k: find the number that ends within 0.5 dB of this; where none
+            does, the nearest. A search fits mostly twice, at most five times.
+        target_bytes: in place of k: find the largest number whose file takes no more.
+        quality: of that file, see `Gaussians.save`.
+        steps: of a fit; 0 returns the start as it is.
+        seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
+        start: "prior" (the learned start), or another of `pipelines.STARTS`.
+        seed: of the start.
+        on_report: called with every `Report` of every fit.
+        progress: show a bar while it works.
+        init: an older name of `start`.
+
+    Returns:
+        The Gaussians, on the device of the image.
+
+    Raises:
+        ValueError: an argument does not fit, or a file cannot be read.
+        FitInterrupted: Ctrl-C came, a KeyboardInterrupt whose `result.gaussians` are the best that
+            were there. It comes as a plain KeyboardInterrupt before the first step.
+
+    >>> import torch
+    >>> import taichi2dgs as t2
+    >>> t2.encode(torch.rand(16, 24, 3), k=40, steps=5, start="random")
+    Gaussians(40; 16x24; 3 channels; cpu)
+    """
+    from pipelines.encoding import Encoding
+    from pipelines.progress import FitBar
+
+    encoding = Encoding(
+        k=k, target_psnr=target_psnr, target_bytes=target_bytes, quality=quality, steps=steps,
+        seconds=seconds, start=start if init is None else init, seed=seed,
+    )  # fmt: skip
+    with FitBar(encoding, hidden=not progress) as bar:
+
+        def report(k: int, one: Report) -> None:
+            bar.show(k, one)
+            if on_report is not None:
+                on_report(one)
+
+        return encoding.run(pictures.as_image(image), report).gaussians

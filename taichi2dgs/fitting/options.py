@@ -1,0 +1,126 @@
+"""What a fit is asked to do, and what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from taichi2dgs.checks import number, shown, whole
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.settings import RenderSettings
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to optimise. Learning rates are in each parameter's own unit, at the first step.
+
+    Args:
+        xy, log_scale, theta, color: learning rates in pixels, log pixels, radians, colour units.
+        beta1, beta2, epsilon: Adam's constants. The usual 0.9 and 0.999 (the configuration "adam")
+            remember longer than a fit of a few hundred steps has use for.
+        settings: how the fitted Gaussians blend; as those that came in if None.
+        report_every: steps between reports; a twentieth of the budget if None.
+
+    >>> FitOptions(color=0.02, report_every=10).color
+    0.02
+    """
+
+    xy: float = 0.3
+    log_scale: float = 0.15
+    theta: float = 0.1
+    color: float = 0.01
+    beta1: float = 0.8
+    beta2: float = 0.9
+    epsilon: float = 1e-8
+    settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
+    report_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("xy", "log_scale", "theta", "color", "epsilon"):
+            if not 0 <= number(getattr(self, name)) < math.inf:
+                raise ValueError(
+                    f"{name}={shown(getattr(self, name))}; expected a number of 0 or more"
+                )
+        for name in ("beta1", "beta2"):
+            if not 0 <= number(getattr(self, name)) < 1:
+                raise ValueError(f"{name}={shown(getattr(self, name))}; expected 0 <= {name} < 1")
+        for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon"):
+            object.__setattr__(self, name, number(getattr(self, name)))
+        if self.settings is not None and not isinstance(self.settings, RenderSettings):
+            raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings, or None")
+        if self.report_every is not None:
+            steps = whole(self.report_every, "report_every", 1)
+            object.__setattr__(self, "report_every", steps)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a fit stood after `step` steps.
+
+    Args:
+        step: how many were done.
+        seconds: on the clock, without compiling, measuring and reporting.
+        psnr: in dB.
+        read: reads the Gaussians from the device; there in what `on_report` gets.
+
+    >>> Report(step=100, seconds=3.2, psnr=41.5)
+    Report(step=100, seconds=3.2, psnr=41.5)
+    """
+
+    step: int
+    seconds: float
+    psnr: float
+    read: Callable[[], Gaussians] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians as they are now, at most a step after the one that was measured.
+
+        Raises:
+            ValueError: the fit has gone on: only `on_report` can ask, while it is called.
+        """
+        if self.read is None:
+            raise ValueError(f"the Gaussians of step {self.step} are gone; ask within on_report")
+        return self.read()
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit ends with.
+
+    Args:
+        gaussians: the fitted Gaussians, in the order and on the device of those that came in, with
+            the settings that they were fitted for.
+        history: reports from step 0 to the last step.
+
+    >>> import pipelines
+    >>> import taichi2dgs as t2
+    >>> image = t2.read_image("sample:astronaut")[:16, :16]
+    >>> result = t2.fit(image, pipelines.initialize(image, 30, "gradient"), steps=4)
+    >>> [report.step for report in result.history]
+    [0, 1, 2, 3, 4]
+    """
+
+    gaussians: Gaussians
+    history: list[Report]
+
+    @property
+    def psnr(self) -> float:
+        """PSNR in dB of the Gaussians."""
+        return self.history[-1].psnr
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a fit before its budget did; `result` is what was there, and measured.
+
+    >>> import taichi2dgs as t2
+    >>> try:
+    ...     g = t2.encode("sample:astronaut", k=50, steps=0, start="random")
+    ... except t2.FitInterrupted as stop:
+    ...     g = stop.result.gaussians
+    """
+
+    def __init__(self, result: FitResult) -> None:
+        super().__init__(f"after step {result.history[-1].step}")
+        self.result = result

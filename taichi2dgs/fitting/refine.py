@@ -1,0 +1,100 @@
+"""Fitting on while parameters are being rounded, so that the others make up for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi2dgs.checks import whole
+from taichi2dgs.fitting.fit import fit
+from taichi2dgs.fitting.options import FitInterrupted, FitOptions
+from taichi2dgs.gaussians import GEOMETRY, Gaussians
+from taichi2dgs.order import morton_order
+from taichi2dgs.storage import t2d
+from taichi2dgs.storage.quantise import Precision, quantise
+
+CENTRES = 2  # columns of packed parameters
+GROUPS = 4  # of Gaussians, each rounded before the next
+RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small: the fit has ended
+STAGES = 2 * GROUPS  # fits, after each of which more is rounded
+
+
+def refined(
+    gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int,
+    on_stage: Callable[[int], object] | None = None,
+) -> Gaussians:  # fmt: skip
+    """Return Gaussians that lose less to rounding: while it is done bit by bit, the rest is fitted.
+
+    First all centres are rounded, then scales and angles of one group of Gaussians after the other,
+    and then their colours. After each a fit moves what is still free, so that it makes up for what
+    rounding cost; nothing makes up for the colours of the last group.
+
+    Args:
+        gaussians: of the image.
+        image: values in [0, 1]. [H, W, C]
+        precision: to which they will be rounded.
+        steps: of the fits, in all.
+        on_stage: called after each of the `STAGES`, with how many are done.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came; nothing is changed.
+        ValueError: the image does not fit the Gaussians, or steps is not a whole number.
+    """
+    group = _groups(gaussians)
+    shapes = replace(FitOptions(settings=gaussians.settings), **RATES)
+    colors = replace(shapes, log_scale=0.0, theta=0.0)
+    everyone = torch.ones_like(group, dtype=torch.bool)
+    stages = [(everyone, CENTRES, None, shapes)]
+    stages += [(group <= g, GEOMETRY, group <= g, shapes) for g in range(GROUPS - 1)]
+    stages += [(everyone, GEOMETRY, None, colors)]
+    stages += [(group <= g, None, group <= g, colors) for g in range(GROUPS - 1)]
+    for number, (rows, columns, frozen, options) in enumerate(stages):
+        gaussians = rounded(gaussians, precision, rows, columns)
+        share = steps * (number + 1) // STAGES - steps * number // STAGES
+        try:
+            result = fit(image, gaussians, steps=share, frozen=frozen, options=options)
+        except FitInterrupted:  # whose result is half rounded: of no use to anyone
+            raise KeyboardInterrupt from None
+        gaussians = result.gaussians
+        if on_stage is not None:
+            on_stage(number + 1)
+    return gaussians
+
+
+def encode_refined(
+    gaussians: Gaussians, quality: str, image: Tensor | np.ndarray | None, refine: int,
+    on_stage: Callable[[int], object] | None = None,
+) -> bytes:  # fmt: skip
+    """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`.
+
+    For `on_stage` see `refine`.
+    """
+    precision = t2d.checked_precision(gaussians, quality)
+    steps = whole(refine, "refine", 0)
+    if steps and precision is not None:
+        if image is None:
+            raise ValueError(f"refine={steps} without an image; expected the one that was fitted")
+        gaussians = refined(gaussians, image, precision, steps, on_stage)
+    return t2d.encode(gaussians, quality)
+
+
+def _groups(gaussians: Gaussians) -> Tensor:
+    """Deal Gaussians out to groups, neighbours to different ones. [N]"""
+    group = torch.empty(len(gaussians), dtype=torch.int64, device=gaussians.xy.device)
+    order = morton_order(gaussians.xy, gaussians.size)
+    group[order] = torch.arange(len(group), device=group.device) % GROUPS
+    return group
+
+
+def rounded(
+    gaussians: Gaussians, precision: Precision, rows: Tensor, columns: int | None
+) -> Gaussians:
+    """Return Gaussians, of which the first columns of some rows of parameters are rounded."""
+    params = gaussians.packed().detach().clone()
+    cells = quantise(params.cpu().float().numpy(), gaussians.size, precision)
+    params[rows, :columns] = torch.from_numpy(cells.params()).to(params)[rows, :columns]
+    return Gaussians.from_packed(params, gaussians.size, gaussians.settings)

@@ -1,0 +1,115 @@
+"""One fit from its first step to its last: batches of launches, learning rates and reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from taichi2dgs.fitting.budget import Budget, Clock
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.options import Report
+from taichi2dgs.gaussians import Gaussians
+
+BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
+REPORTS = 20  # per fit, unless told
+OnReport = Callable[[Report], object]
+
+
+class Run:
+    """The steps and the reports of one fit.
+
+    Without a target, a report on step s reads what launch s + 1 has measured on its way. With one,
+    the parameters of the report may be the last: they are measured before the next launch.
+
+    Args:
+        engine: the state on the device.
+        budget: when the fit ends.
+        read: reads the Gaussians from the engine.
+        target_psnr: in dB; the report that reaches it ends the fit, too.
+        on_report: called with every report.
+    """
+
+    def __init__(
+        self, engine: Engine, budget: Budget, read: Callable[[], Gaussians],
+        target_psnr: float | None = None,
+        on_report: OnReport | None = None,
+    ) -> None:  # fmt: skip
+        self.engine, self.budget, self.read = engine, budget, read
+        self.target_psnr, self.on_report = target_psnr, on_report
+        self.ahead = 1 if target_psnr is None else 0  # launches beyond the step of a report
+        self.history: list[Report] = []
+        every = engine.options.report_every
+        self.every = every or (None if budget.steps is None else max(1, budget.steps // REPORTS))
+        self.by_clock = budget.seconds is not None and every is None
+        self.clock = Clock()
+        self.second_of_step = 0.0
+
+    def until_done(self) -> bool:
+        """Run to the end of the budget or the target; return whether Ctrl-C came first."""
+        try:
+            self._report(0)  # which the engine has measured
+            while not self._is_over():
+                if self._batch() and self._due():
+                    self._report(self.engine.done - self.ahead)
+            self._report(self.engine.done)
+            return False
+        except KeyboardInterrupt:
+            self.engine.recover()
+            self._report(self.engine.done)
+            return True
+
+    def _is_over(self) -> bool:
+        if self.target_psnr is not None and self.history[-1].psnr >= self.target_psnr:
+            return True
+        # What the next step takes is nearer to the budget on this side of its middle.
+        elapsed = self.clock.elapsed() + self.second_of_step / 2
+        return self.budget.is_over(self.engine.done, elapsed)
+
+    def _batch(self) -> bool:
+        """Launch steps until it is time to look at the clock or to report; see `Engine.poll`."""
+        engine, began, first = self.engine, self.clock.elapsed(), self.engine.done
+        for index in range(self._batch_size(began)):
+            at = began + index * self.second_of_step
+            used = self.budget.used(first + index, at)
+            engine.step(first + 1 + index, 0.5 * (1 + math.cos(math.pi * used)))
+        had_room = engine.poll()
+        if engine.done > first:
+            self.second_of_step = (self.clock.elapsed() - began) / (engine.done - first)
+        return had_room
+
+    def _batch_size(self, elapsed: float) -> int:
+        """Return how many steps to launch at once.
+
+        With steps of 3 ms, six fill the 20 ms between two polls. With a report every 10 steps and
+        step 8 done, it is three without a target, as launch 11 measures step 10.
+        """
+        steps, seconds = self.budget.steps, self.budget.seconds
+        count = max(1, int(BATCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
+        if steps is not None:
+            count = min(count, steps - self.engine.done)
+        if seconds is not None and self.second_of_step:
+            count = min(count, max(1, round((seconds - elapsed) / self.second_of_step)))
+        if self.every is not None:
+            count = min(count, (self.ahead - self.engine.done) % self.every or self.every)
+        return count
+
+    def _due(self) -> bool:
+        """Whether the step that was measured last is one to report."""
+        if self.every is not None and (self.engine.done - self.ahead) % self.every == 0:
+            return True
+        since = self.clock.elapsed() - self.history[-1].seconds
+        return self.by_clock and since >= (self.budget.seconds or 0) / REPORTS
+
+    def _report(self, step: int) -> None:
+        """Record a report, unless that step has one."""
+        if self.history and self.history[-1].step >= step:
+            return
+        seconds = self.clock.elapsed()
+        with self.clock.stopped():
+            if 0 < step == self.engine.done:
+                self.engine.score()
+            report = Report(step, seconds, self.engine.psnr())
+            self.history.append(report)
+            if self.on_report is not None:
+                self.on_report(replace(report, read=self.read))

@@ -1,0 +1,113 @@
+"""Tile lists on cores.
+
+Who owns what. Gaussians are cut into as many parts as there are workers, each a run of indices. The
+worker of a part projects its Gaussians and counts, in a row of `cursors` of its own, how many
+entries each tile gets from them. One thread then turns counts into places: of each tile's list,
+the entries of part 0 come first, then those of part 1. Each worker writes the entries of its part
+to those places, in index order, and so no list is ever sorted and no two workers share a number.
+`places` keeps, part by part, where each entry of a Gaussian went: there its gradients come from.
+
+A loop of `CHUNK` iterations is the least that Taichi gives to a thread, so that a worker is one
+iteration in CHUNK and the others do nothing.
+
+Arrays beside those of `binning.py` (W workers, C channels):
+    records [N, 11 + C]: those of `binning.py`, half the support's height, TILT, and the colour;
+    cursors [W, T]; starts [T + 2]: where each list begins, the end, and the longest list;
+    bases [W]: where each part begins in places; entries [E], places [E].
+"""
+
+from types import SimpleNamespace
+
+import taichi as ti
+
+from taichi2dgs.kernels import binning
+from taichi2dgs.kernels.binning import FALL, GEOMETRY, MAX_ENTRIES, RECORD, SHEAR, array
+
+CHUNK = 512
+# Height above the centre at which the support reaches farthest to the left, and below it to the
+# right.
+HALF_Y, TILT = RECORD, RECORD + 1
+COLOR = RECORD + 2
+
+
+def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
+    """Return the functions that make tile lists, for one worker's part or for all."""
+    bins = binning.make(channels, real, shape)
+
+    @ti.func
+    def part_of(n, part, parts):
+        """First and one-past-last of n that belong to a part."""
+        each, more = n // parts, n % parts
+        begin = part * each + ti.min(part, more)
+        return begin, begin + each + ti.cast(part < more, ti.i32)
+
+    @ti.func
+    def project(params: array, records: array, rects: array, cursors: array, bases: array, view,
+                part):  # fmt: skip
+        """Write records and tile rectangles of a part, and count its entries of each tile."""
+        for t in range(view.tiles_x * view.tiles_y):
+            cursors[part, t] = 0
+        begin, end = part_of(params.shape[0], part, bases.shape[0])
+        total = 0
+        for g in range(begin, end):
+            record, half_x, half_y = bins.record_of(params[g], view.cutoff)
+            for j in ti.static(range(RECORD)):
+                records[g, j] = record[j]
+            records[g, HALF_Y] = half_y
+            shear = record[SHEAR]
+            records[g, TILT] = shear * half_x / (record[FALL] + shear * shear)
+            for c in ti.static(range(channels)):
+                records[g, COLOR + c] = params[g][GEOMETRY + c]
+            rect = bins.rect_of(record, half_x, half_y, view)
+            for j in ti.static(range(4)):
+                rects[g, j] = rect[j]
+            for y in range(rect[1], rect[1] + rect[3]):
+                for t in range(y * view.tiles_x + rect[0], y * view.tiles_x + rect[0] + rect[2]):
+                    cursors[part, t] = cursors[part, t] + 1
+            total = ti.min(total + rect[2] * rect[3], MAX_ENTRIES)
+        bases[part] = total
+
+    @ti.func
+    def scan(cursors: array, starts: array, bases: array, view):
+        """Turn counts into places: starts of lists, cursors and bases of parts."""
+        tiles = view.tiles_x * view.tiles_y
+        total, longest = 0, 0
+        for t in range(tiles):
+            starts[t] = total
+            at = total
+            for part in range(bases.shape[0]):
+                count = cursors[part, t]
+                cursors[part, t] = at
+                at = ti.min(at + count, MAX_ENTRIES)
+            longest = ti.max(longest, at - total)
+            total = at
+        starts[tiles], starts[tiles + 1] = total, longest
+        before = 0
+        for part in range(bases.shape[0]):
+            count = bases[part]
+            bases[part] = before
+            before = ti.min(before + count, MAX_ENTRIES)
+
+    @ti.func
+    def fits(starts: array, entries: array, view, depth):
+        """Whether all lists fit, and the longest one fits a worker: else nothing is touched."""
+        tiles = view.tiles_x * view.tiles_y
+        return starts[tiles] <= entries.shape[0] and starts[tiles + 1] < depth
+
+    @ti.func
+    def fill(rects: array, cursors: array, bases: array, entries: array, places: array, view,
+             part):  # fmt: skip
+        """Write the entries of a part, and where they went."""
+        begin, end = part_of(rects.shape[0], part, bases.shape[0])
+        at = bases[part]
+        for g in range(begin, end):
+            for y in range(rects[g, 1], rects[g, 1] + rects[g, 3]):
+                first = y * view.tiles_x + rects[g, 0]
+                for t in range(first, first + rects[g, 2]):
+                    e = cursors[part, t]
+                    cursors[part, t] = e + 1
+                    entries[e] = g
+                    places[at] = e
+                    at += 1
+
+    return SimpleNamespace(part_of=part_of, project=project, scan=scan, fits=fits, fill=fill)

@@ -1,0 +1,90 @@
+"""The K-th smallest squared distance of each lane, on cores: sorting networks, unrolled.
+
+Distances come in groups of 8, which a network sorts, lane by lane. Of the K smallest so far, in
+order, the last 8 meet the group in opposite order: the smaller of each pair stays, and what stays
+falls and rises once, so that a short network puts it in order. With K = 10 that is 19 exchanges for
+the group, 8 minima, 12 exchanges for the 8 and 12 to merge them with the first 2.
+
+Other K than 8 to 16 take memory and a loop: few ask for them, and unrolled they compile for long.
+"""
+
+from types import SimpleNamespace
+
+import taichi as ti
+
+from taichi2dgs.kernels.binning import array
+
+GROUP = 8  # distances that enter at once
+FAR_AWAY = 1.0e30  # the squared distance of what is not there
+
+SORT = [
+    (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7), (0, 1), (2, 3), (4, 5), (6, 7),
+    (2, 4), (3, 5), (1, 4), (3, 6), (1, 2), (3, 4), (5, 6),
+]  # fmt: skip
+BITONIC = [(i, i + half) for half in (4, 2, 1) for i in range(GROUP) if not i & half]
+
+
+def merging(first: list[int], second: list[int]) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return Batcher's network that merges two runs, each in order, and the order of its results.
+
+    Args:
+        first, second: the places of each run, from its smallest.
+    """
+    if not first or not second:
+        return [], first + second
+    if len(first) == len(second) == 1:
+        return [(first[0], second[0])], first + second
+    pairs, even = merging(first[::2], second[::2])
+    more, odd = merging(first[1::2], second[1::2])
+    between = [(b, a) for a, b in zip(even[1:], odd, strict=False)]
+    order = even[:1]
+    for at in range(max(len(even) - 1, len(odd))):
+        order += odd[at : at + 1] + even[at + 1 : at + 2]
+    return pairs + more + between, order
+
+
+def make(top_k: int, lanes: int, real) -> SimpleNamespace:
+    """Return `take`, for where `network` is true, `by_insertion`, and its rows of a worker."""
+    reals = ti.types.vector(lanes, real)
+    network = GROUP <= top_k <= 2 * GROUP
+    before = max(top_k - GROUP, 0)
+    merge, order = merging(list(range(before)), list(range(before, before + GROUP)))
+
+    @ti.func
+    def exchange(held: ti.template(), pairs: ti.template(), offset: ti.template()):
+        for a, b in ti.static(pairs):
+            low, high = held[offset + a], held[offset + b]
+            nearer = low < high
+            held[offset + a] = ti.select(nearer, low, high)
+            held[offset + b] = ti.select(nearer, high, low)
+
+    @ti.func
+    def take(held: ti.template(), new: ti.template()):
+        """Take a group of new distances into the K that are held, from the smallest."""
+        exchange(new, SORT, 0)
+        for j in ti.static(range(GROUP)):
+            old, far = held[before + j], new[GROUP - 1 - j]
+            held[before + j] = ti.select(old < far, old, far)
+        exchange(held, BITONIC, before)
+        exchange(held, merge, 0)
+        ordered = [held[j] for j in ti.static(order)]
+        for j in ti.static(range(top_k)):
+            held[j] = ordered[j]
+
+    @ti.func
+    def by_insertion(slots: array, base, weights: array, at, found):
+        """The K-th smallest of `found` distances from row `at` of weights."""
+        for k in range(base, base + top_k):
+            slots[k, 0] = reals(FAR_AWAY)
+        for n in range(at, at + found):
+            q = weights[n, 0]
+            for k in range(base, base + top_k):
+                held = slots[k, 0]
+                nearer = q < held
+                slots[k, 0] = ti.select(nearer, q, held)
+                q = ti.select(nearer, held, q)
+        return slots[base + top_k - 1, 0]
+
+    return SimpleNamespace(
+        take=take, by_insertion=by_insertion, network=network, rows=1 if network else top_k
+    )

@@ -1,0 +1,1 @@
+"""Renders of Gaussians, differentiable and on any device."""

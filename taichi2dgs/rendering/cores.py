@@ -1,0 +1,177 @@
+"""The buffers of the kernels for cores: see `kernels/cores_walk.py` for who owns what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taichi2dgs import limits, runtime
+from taichi2dgs.kernels import binning, cores_walk
+from taichi2dgs.kernels import cores as kernels
+from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
+from taichi2dgs.kernels.cores_lists import COLOR
+from taichi2dgs.kernels.cores_walk import power_of_two
+from taichi2dgs.rendering import workspace
+from taichi2dgs.rendering.workspace import Workspace
+
+
+class CoresWorkspace(Workspace):
+    """Workers take tiles in turn; each has room for the longest list, `depth` entries."""
+
+    def _kernels(self, double: bool, shape: str) -> Any:
+        s = self.settings
+        return kernels.make(self.channels, s.top_k, s.blend, double, shape)
+
+    def _make(self, n: int) -> None:
+        elements = self.kernels.elements
+        self.blocks = -(-self.tile[0] // CELL) * -(-self.tile[1] // CELL) * BLOCKS
+        self.parts = min(runtime.threads(), n)
+        self.records = runtime.array(self.real, (n, COLOR + self.channels))
+        self.cursors = runtime.array("i32", (self.parts, self.tiles))
+        self.bases = runtime.array("i32", (self.parts,))
+        self.starts = runtime.array("i32", (self.tiles + 2,))
+        self.lattice = runtime.array(elements.lanes, (1, 3))
+        lanes = np.arange(LANES)
+        places = np.stack([lanes % BLOCK_W, lanes // BLOCK_W, lanes])[None]
+        self.lattice.from_numpy(places.astype(np.float64 if self.real == "f64" else np.float32))
+        self.longest = 1
+
+    def _make_lists(self) -> None:
+        elements = self.kernels.elements
+        self.depth = self._depth()
+        self.workers = self._workers()
+        rows = self.workers * self.depth
+        # Freed before their heirs.
+        self.entries = self.places = self.own = self.lists = self.weights = self._sums = None
+        self.entries = runtime.array("i32", (self.capacity,))
+        self.places = runtime.array("i32", (self.capacity,))
+        self.own = runtime.array(elements.own, (rows,))
+        numbers = self.blocks * (self.depth + 9) + self.depth
+        self.lists = runtime.array("i32", (self.workers * numbers,))
+        self.weights = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
+        self.slots = runtime.array(elements.lanes, (self.workers * self.kernels.slots, 1))
+        self.shares = runtime.zeros("i32", (1 + self.workers,))
+
+    def _depth(self) -> int:
+        """Rows for the longest list: not a power of two, whose lines would share a cache's sets."""
+        return -(-max(self.longest, 1) // 16) * 16 + 8
+
+    def _workers(self) -> int:
+        """As many as have tiles and can index what they have of their own."""
+        columns = binning.GEOMETRY + self.channels
+        numbers = self._depth() * max(LANES * columns, self.blocks + 1) + 9 * self.blocks
+        return min(runtime.threads(), self.tiles, limits.MAX_VALUES // numbers)
+
+    def list_bytes(self, capacity: int, differentiated: bool) -> int:
+        real, columns = 8 if self.real == "f64" else 4, binning.GEOMETRY + self.channels
+        row = real * (LANES + power_of_two(COLOR + self.channels)) + 4 * (self.blocks + 1)
+        if differentiated:
+            row += real * LANES * columns
+        each = 8 + real * columns if differentiated else 8
+        return capacity * each + max(1, self._workers()) * self._depth() * row
+
+    def allowed(self, capacity: int, differentiated: bool) -> bool:
+        return self._workers() > 0 and super().allowed(capacity, differentiated)
+
+    def gradients(self) -> tuple:
+        if self._grads is None:
+            elements = self.kernels.elements
+            self._check(self.capacity, differentiated=True)
+            columns = binning.GEOMETRY + self.channels
+            self._sums = runtime.array(elements.lanes, (self.workers * self.depth, columns))
+            self._sums.fill(0)
+            self._grads = runtime.array(elements.grads, (self.capacity,))
+        return self._sums, self._grads
+
+    def make_room(self) -> bool:
+        total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
+        had_room = total <= self.capacity and longest < self.depth
+        if not had_room:
+            held, spare = self.longest, workspace.SPARE if self.differentiated else 1
+            for more in (spare, 1):  # the spare part is not worth an error
+                self.longest = max(int(longest * more), held)
+                wanted = max(int(total * more), self.capacity)
+                if self.allowed(wanted, self.differentiated):
+                    break
+            self.reserve(wanted)
+        return had_room
+
+    @property
+    def units(self) -> int:
+        """Units of work that have a loss of their own."""
+        return self.tiles
+
+    def measure(self, params) -> None:
+        """Project, and count entries."""
+        self.kernels.measure(
+            params, self.records, self.rects, self.cursors, self.bases, self.starts, self.shares,
+            self.view,
+        )  # fmt: skip
+
+    def fill(self, params) -> None:
+        """Write the lists, if they fit."""
+        self.kernels.fill(
+            self.rects, self.cursors, self.bases, self.starts, self.entries, self.places,
+            self.view, self.depth,
+        )  # fmt: skip
+
+    def _lists(self) -> tuple:
+        """The arrays of a walk that only reads Gaussians."""
+        return (
+            self.records, self.starts, self.entries, self.own, self.lists, self.weights,
+            self.slots, self.lattice, self.shares,
+        )  # fmt: skip
+
+    def forward(self, out: Tensor) -> None:
+        """Write out [H, W, C]."""
+        self.kernels.forward(*self._lists(), out, self.view, self.depth, self.settings.eps)
+
+    def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
+        """Write d_params [N, 5 + C]."""
+        sums, grads = self.gradients()
+        self.kernels.backward(
+            params, self.records, self.rects, self.bases, self.starts, self.entries, self.places,
+            self.own, self.lists, self.weights, sums, self.slots, self.lattice,
+            self.shares, grads, d_out, d_params, self.view, self.depth, self.settings.eps,
+        )  # fmt: skip
+
+    def rows(self, values: np.ndarray):
+        """Return an array of one row for each Gaussian, as `step` takes it."""
+        result = runtime.array(self.kernels.elements.grads, (len(values),))
+        result.from_numpy(values)
+        return result
+
+    def target(self, image: Tensor):
+        """Return the target of `step` and `score`, block by block: [T * B, C] of L lanes."""
+        height, width, channels = image.shape
+        (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
+        padded = torch.full(
+            (self.tiles // tiles_x * rows, tiles_x * columns, channels), cores_walk.OUTSIDE,
+            dtype=torch.float32, device="cpu",
+        )  # fmt: skip
+        padded[:height, :width] = image.float().cpu()
+        blocks = padded.reshape(
+            -1, rows // BLOCK_H, BLOCK_H, tiles_x, columns // BLOCK_W, BLOCK_W, channels
+        ).permute(0, 3, 1, 4, 6, 2, 5)
+        result = runtime.array(self.kernels.elements.lanes, (self.tiles * self.blocks, channels))
+        result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
+        return result
+
+    def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:
+        """Make one step of a fit; see `kernels/cores.py`."""
+        sums, grads = self.gradients()
+        self.kernels.step(
+            params, first, second, frozen, progress, target, losses, self.records, self.rects,
+            self.cursors, self.bases, self.starts, self.entries, self.places, self.own, self.lists,
+            self.weights, sums, self.slots, self.lattice, self.shares, grads, self.view,
+            rates, number, self.depth, self.settings.eps,
+        )  # fmt: skip
+
+    def score(self, params, target, losses) -> None:
+        """Write the squared error of each tile, if the lists fit."""
+        self.measure(params)
+        self.fill(params)
+        self.kernels.score(*self._lists(), target, losses, self.view, self.depth, self.settings.eps)

@@ -1,0 +1,145 @@
+"""The buffers that binning and splatting need, owned by Taichi and sized for one view.
+
+Cores and GPUs have kernels of their own, and so buffers of their own: `cores.CoresWorkspace` and
+`gpus.GpuWorkspace` launch the one kind and the other with the same methods.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taichi2dgs import limits, runtime
+from taichi2dgs.kernels import binning
+from taichi2dgs.rendering.view import View
+from taichi2dgs.settings import RenderSettings
+
+SHAPES = ("scale-rotation", "cholesky")  # what columns 2 to 4 of packed parameters are
+TILE = 16  # pixels; a result never depends on it
+SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
+
+
+class Workspace:
+    """Tile lists for N Gaussians seen through one view; the launches that use them.
+
+    Args:
+        n: number of Gaussians, at least 1.
+        channels: colour channels C.
+        view: the pixels to render.
+        settings: how to blend.
+        double: whether numbers are float64.
+        shape: what columns 2 to 4 of the parameters are.
+        tile: (height, width) of a tile in pixels.
+
+    Raises:
+        ValueError: the view needs more memory than the limit, or than Taichi can index.
+    """
+
+    starts: Any  # where each tile's list begins, and the end
+
+    def __init__(
+        self,
+        n: int,
+        channels: int,
+        view: View,
+        settings: RenderSettings,
+        double: bool = False,
+        shape: str = SHAPES[0],
+        tile: tuple[int, int] = (TILE, TILE),
+    ) -> None:
+        self.channels, self.settings, self.tile = channels, settings, tile
+        self.owner = runtime.owner()
+        self._grads: Any = None
+        self.real = "f64" if double else "f32"
+        tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
+        self.tiles = tiles_x * tiles_y
+        self.kernels = self._kernels(double, shape)
+        self.view = self.kernels.view_type(
+            cutoff=settings.cutoff, tile_h=tile[0], tile_w=tile[1], tiles_x=tiles_x,
+            tiles_y=tiles_y, **vars(view),
+        )  # fmt: skip
+        what = f"size={view.height}x{view.width}"
+        limits.check_values(what, self.tiles * tile[0] * tile[1])
+        image = view.height * view.width * channels
+        limits.check(what, (8 if double else 4) * image + 8 * self.tiles)
+        self.rects = runtime.array("i32", (n, limits.RECT))
+        self._make(n)
+        self.reserve(1)
+
+    def _kernels(self, double: bool, shape: str) -> Any:
+        """Return the kernels of this kind of device."""
+        raise NotImplementedError
+
+    def _make(self, n: int) -> None:
+        """Make what does not grow; `starts` is among it."""
+        raise NotImplementedError
+
+    def _make_lists(self) -> None:
+        """Make what has `capacity` entries, without gradients."""
+        raise NotImplementedError
+
+    def gradients(self) -> tuple:
+        """The lists of gradients, allocated when a backward pass first asks for them."""
+        raise NotImplementedError
+
+    def list_bytes(self, capacity: int, differentiated: bool) -> int:
+        """Return the bytes of tile lists of so many entries, with their gradients if wanted."""
+        raise NotImplementedError
+
+    def most_entries(self, differentiated: bool) -> int:
+        """Return how many entries Taichi can index in the widest of the lists."""
+        row = binning.RECORD + self.channels
+        if differentiated:
+            row = max(row, binning.GEOMETRY + self.channels)
+        return min(binning.MAX_ENTRIES - 1, limits.MAX_VALUES // row)
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` entries of the tile lists; what they held is lost.
+
+        Raises:
+            MemoryError: they would need more memory than the limit, or than Taichi can index.
+        """
+        self._check(capacity, self.differentiated)
+        self._grads = None
+        self.capacity = max(capacity, 1)
+        self._make_lists()
+
+    def _check(self, capacity: int, differentiated: bool) -> None:
+        if not self.allowed(capacity, differentiated):
+            raise MemoryError(
+                f"the tile lists would need {capacity} entries or more, "
+                f"{limits.readable(self.list_bytes(capacity, differentiated))}; the Gaussians are "
+                f"too large (log_scale) for their number and a limit of "
+                f"{self.most_entries(differentiated)} entries and "
+                f"{limits.readable(limits.memory_limit())} (taichi2dgs.set_memory_limit)"
+            )
+
+    def allowed(self, capacity: int, differentiated: bool) -> bool:
+        """Whether lists of so many entries are within the limits."""
+        within = self.list_bytes(capacity, differentiated) <= limits.memory_limit()
+        return within and capacity <= self.most_entries(differentiated)
+
+    def bytes(self) -> int:
+        """Bytes of all that it holds on the device."""
+        arrays = [held.arr for held in vars(self).values() if isinstance(held, runtime.ti.Ndarray)]
+        return sum(array.nelement() * array.element_size() for array in arrays)
+
+    @property
+    def differentiated(self) -> bool:
+        """Whether it has served a backward pass, so that a loop may ask for it again."""
+        return self._grads is not None
+
+    def make_room(self) -> bool:
+        """Make room for what the last measured lists need; return whether there was some.
+
+        Where Gaussians move from one launch to the next, there is then more than they need.
+        """
+        required = self.required()
+        had_room = required <= self.capacity
+        if not had_room:
+            wanted = int(required * SPARE) if self.differentiated else required
+            self.reserve(wanted if self.allowed(wanted, self.differentiated) else required)
+        return had_room
+
+    def required(self) -> int:
+        """Entries that the last measured lists need. Waits for the device."""
+        return int(self.starts.to_numpy()[self.tiles])

@@ -1,0 +1,1 @@
+"""Pictures and Gaussians on disk."""

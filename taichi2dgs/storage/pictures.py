@@ -1,0 +1,219 @@
+"""Pictures of other makers as images of ours and back.
+
+An image in memory is float32 [H, W, C] in [0, 1]. One of 2 or 4 channels has its opacity in the
+last, and the others are multiplied by it: so it blends, blurs and is measured like any other.
+Files, PIL images and arrays of integers hold colour as it is; they are converted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from taichi2dgs.settings import MAX_CHANNELS
+from taichi2dgs.storage import decoding
+from taichi2dgs.storage.decoding import FORMATS, MAX_PIXELS
+from taichi2dgs.storage.paths import contents, named, one_line
+from taichi2dgs.tensors import is_dense
+
+SAMPLES = ("astronaut",)
+READ = tuple(FORMATS)
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16 bits in four channels, uncompressed
+ENDINGS = {ending: kind for kind, names in FORMATS.items() for ending in names}
+WRITTEN = {e: kind for e, kind in ENDINGS.items() if kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP")}
+TRANSPARENT = ("PNG", "WEBP", "TIFF")  # the others get a white ground
+SAVING: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+}
+OVER = 1e-3  # by which rounding, of float16 too, may take floats out of [0, 1]
+
+
+def has_ending(path: Path) -> bool:
+    """Whether a path is a picture's by its ending."""
+    return path.suffix.lower() in ENDINGS
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a path is a picture's by its name, and a file that is not hidden."""
+    return has_ending(path) and not path.name.startswith(".") and path.is_file()
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read a picture file, or "sample:astronaut" from the package scikit-image.
+
+    Colours become sRGB, as an ICC profile or PNG's and AVIF's own chunks say. Grey of 16 bits keeps
+    them; colour of 16 bits is read as 8. Orientation by EXIF is applied, palettes and CMYK become
+    RGB, and of an animation the first picture is read.
+
+    Args:
+        path: of a file, a pipe or a device; "-" is the standard input.
+
+    Returns:
+        float32 in [0, 1]; 1 channel if grey, 3 if RGB, one more with transparency, by which
+        the others are then multiplied. [H, W, C]
+
+    Raises:
+        ValueError: the file cannot be read as one picture, or has more than 2^26 pixels; the
+            message names it.
+
+    >>> read_image("sample:astronaut").shape
+    torch.Size([512, 512, 3])
+    """
+    name = named(path)
+    if name.startswith("sample:"):
+        return _as_image(_sample(name.removeprefix("sample:")), name)
+    data = contents(name, MAX_BYTES)
+    try:
+        pixels = decoding.decoded(data, name)
+    except decoding.RefusedError as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise anything from OSError to SyntaxError
+        raise ValueError(f"{name}: not a readable picture ({one_line(error)})") from error
+    return _as_image(pixels, name)
+
+
+def as_image(image: Any) -> Tensor:
+    """Return a picture of any common kind as an image.
+
+    Args:
+        image: a path or "sample:astronaut"; a PIL image; a NumPy array or torch tensor, [H, W] or
+            [H, W, C], of 8 or 16 bit unsigned integers, booleans, or floats in [0, 1], which
+            rounding may have left by 0.001. Floats of 2 or 4 channels are taken as multiplied by
+            their opacity, as images are.
+
+    Returns:
+        float32 in [0, 1]; a tensor stays on its device. [H, W, C]
+
+    Raises:
+        ValueError: it is none of these; the message says what came.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    whole = values(image)
+    low, high = float(whole.min()), float(whole.max())
+    if not -OVER <= low <= high <= 1 + OVER:
+        raise ValueError(f"image has floats from {low:.9g} to {high:.9g}; expected [0, 1]")
+    return whole if 0 <= low <= high <= 1 else whole.clamp(0, 1)
+
+
+def values(image: Any) -> Tensor:
+    """Return the values of a PIL image, array or tensor; floats may be anything but NaN.
+
+    Returns:
+        float32, on the device of a tensor. [H, W, C]
+
+    Raises:
+        ValueError: it is none of these; the message says what came.
+    """
+    if isinstance(image, Image.Image):
+        try:
+            space = image.info.get("icc_profile")
+            return _as_image(decoding.pixels_of(image, space, "image"), "image")
+        except decoding.RefusedError as error:
+            raise ValueError(f"image has {error}") from error
+        except Exception as error:  # it may be decoded only now, see `read_image`
+            raise ValueError(f"image cannot be decoded ({one_line(error)})") from error
+    if not isinstance(image, Tensor | np.ndarray):
+        raise ValueError(
+            f"image is a {type(image).__name__}; expected a path, PIL image, array or tensor"
+        )
+    if isinstance(image, Tensor):
+        _check_dense(image)
+        if not image.is_floating_point():
+            return _as_image(image.cpu().numpy(), "image").to(image.device)
+    elif image.dtype.kind != "f":
+        return _as_image(image, "image")
+    shape = list(image.shape)
+    if isinstance(image, np.ndarray):
+        with np.errstate(over="ignore"):  # infinity is refused below
+            image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    whole = image.detach().float()
+    whole = whole[..., None] if len(shape) == 2 else whole
+    if len(shape) not in (2, 3) or 0 in shape or whole.shape[2] > MAX_CHANNELS:
+        raise ValueError(
+            f"image has shape {shape}; "
+            f"expected [H, W] or [H, W, C], not [C, H, W], with up to {MAX_CHANNELS} channels"
+        )
+    if not bool(torch.isfinite(whole).all()):
+        raise ValueError("image has values that are not finite; expected [0, 1]")
+    return whole
+
+
+def _check_dense(image: Tensor) -> None:
+    """Raise ValueError unless a tensor holds real numbers side by side."""
+    if image.is_complex() or not is_dense(image):
+        raise ValueError(
+            f"image is a tensor of {image.dtype}, {image.layout}, on {image.device}; "
+            "expected a dense one of real numbers"
+        )
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return the format that a file's ending names, or raise ValueError naming the file."""
+    name = named(path)
+    suffix = Path(name).suffix
+    if suffix.lower() not in WRITTEN:
+        raise ValueError(
+            f"{name}: pictures cannot be written as {suffix or 'a file without an ending'}; "
+            f"expected {', '.join(WRITTEN)}"
+        )
+    return WRITTEN[suffix.lower()]
+
+
+def encoded(image: Tensor, kind: str) -> tuple[Image.Image, dict[str, Any]]:
+    """Return an image, clamped and rounded to 8 bits, as what Pillow saves, and how it does.
+
+    Args:
+        image: values in [0, 1], 1 to 4 channels. [H, W, C]
+        kind: a format. One without transparency shows the image on white.
+    """
+    whole = image.detach().cpu().float().clamp(0, 1)
+    if has_alpha(whole):
+        color, alpha = whole[..., :-1], whole[..., -1:]
+        if kind in TRANSPARENT:
+            seen = (alpha * 255).round() > 0
+            color = torch.where(seen, color / alpha.clamp(min=1e-3), 0.0).clamp(max=1)
+            whole = torch.cat([color, alpha], dim=2)
+        else:
+            whole = (color + (1 - alpha)).clamp(max=1)
+    pixels = (whole * 255).round().to(torch.uint8).numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), SAVING.get(kind, {})
+
+
+def has_alpha(image: Tensor) -> bool:
+    """Whether the last channel of an image is its opacity. [H, W, C]"""
+    return image.shape[2] in (2, 4)
+
+
+def _as_image(pixels: np.ndarray, name: str) -> Tensor:
+    """Bring decoded pixels to float32 [H, W, C] in [0, 1], multiplied by the opacity."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or 0 in pixels.shape or pixels.shape[2] > MAX_CHANNELS:
+        raise ValueError(f"{name}: pixels of shape {list(pixels.shape)}; expected one picture")
+    if pixels.dtype.kind not in "bu" or pixels.dtype.itemsize > 2:
+        raise ValueError(f"{name}: pixels of type {pixels.dtype}; expected 8 or 16 bits")
+    peak = 1 if pixels.dtype == np.bool_ else np.iinfo(pixels.dtype).max
+    image = torch.from_numpy(pixels.astype(np.float32, order="C")).div_(peak)
+    if has_alpha(image):
+        image[..., :-1] *= image[..., -1:]
+    return image
+
+
+def _sample(name: str) -> np.ndarray:
+    if name not in SAMPLES:
+        raise ValueError(f"sample:{name}: unknown; expected sample:{' or sample:'.join(SAMPLES)}")
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ValueError(
+            f"sample:{name}: needs scikit-image; install the extra, taichi2dgs[demo]"
+        ) from error
+    return getattr(data, name)()
