@@ -166,21 +166,20 @@ print(done.returncode, done.stderr, done.stdout.strip())
 def test_a_runtime_of_the_script_that_cannot_work_is_refused_by_name(options):
     """With 64-bit integers LLVM aborts; at level 0 renders were off by a fifth."""
     code, line = outcome(f"""
-ti = runtime.ti
-ti.init(arch=ti.cpu, log_level="error", {options})
+runtime.ti.init(arch=runtime.ti.cpu, log_level="error", {options})
 try:
     gradient()
 except RuntimeError as error:
     print(error)
 """)
-    assert code == 0 and f"Taichi was started with {options.replace('runtime.ti.', '')}" in line, line
+    named = options.replace("runtime.ti.", "")
+    assert code == 0 and f"Taichi was started with {named}" in line, line
 
 
 @pytest.mark.parametrize("options", ["default_fp=runtime.ti.f64", "fast_math=True", "debug=True"])
 def test_a_runtime_of_the_script_with_other_options_works(options):
     code, line = outcome(f"""
-ti = runtime.ti
-ti.init(arch=ti.cpu, log_level="error", {options})
+runtime.ti.init(arch=runtime.ti.cpu, log_level="error", {options})
 other = gaussian(torch.ones(1, 1))
 print(float((other.render() - t.reference.render(other)).abs().max()) < 1e-6, gradient() > 0)
 """)
