@@ -28,7 +28,7 @@ from taichi2dgs.rendering import reference
 COUNT = int(os.environ.get("TAICHI2DGS_FUZZ", 40))
 SIZE = (9, 12)
 PICTURE = torch.linspace(0, 1, 9 * 12 * 3).reshape(9, 12, 3)
-LONGEST = 700  # characters of a message, which may have a path and two values
+LONGEST = 900  # characters of a message, which may have a path, two values and a reason
 
 NUMBERS = [
     0, 1, -1, 3, 2**31, 2**63, -(2**63), 10**30, 10**400, 10**5000, True, 0.5, 2.0, -0.5, 1e-45,
