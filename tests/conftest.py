@@ -1,8 +1,10 @@
 """Shared fixtures. TAICHI2DGS_BACKEND picks the backend; without it the suite runs on the CPU."""
 
 import contextlib
+import importlib
 import os
 import signal
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -81,6 +83,15 @@ def fitted(photograph) -> taichi2dgs.FitResult:
     """2,000 Gaussians after 60 steps on the photograph; tests share it, and must not change it."""
     start = pipelines.initialize(photograph, 2000, "gradient")
     return taichi2dgs.fit(photograph, start, steps=60)
+
+
+@pytest.fixture(scope="session")
+def benchmarks():
+    """Imports a module of benchmarks/."""
+    folder = str(Path(__file__).resolve().parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 def scatter(

@@ -170,7 +170,7 @@ def test_similarity_is_that_of_the_package(crop):
     image, other = crop[:40, :50], crop[5:45, 3:53]
     planes = [one.permute(2, 0, 1)[None] for one in (other, image)]
     expected = package.ssim(*planes, data_range=1.0)
-    torch.testing.assert_close(baselines.method._ssim(image)(other), expected)
+    torch.testing.assert_close(baselines.similarity.similarity_to(image)(other), expected)
 
 
 @pytest.mark.parametrize(

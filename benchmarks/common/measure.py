@@ -21,7 +21,7 @@ from tqdm import tqdm
 from common.costs import peak_mib, reset_peak, seconds_of
 from common.identity import RESULTS, commit, digest, measured_package
 from pipelines import baselines, configuration
-from pipelines.baselines.method import similarity_package
+from pipelines.baselines.similarity import similarity_package
 from pipelines.baselines.starts import PEERS, begin
 from pipelines.starts.sampling import METHODS
 from taichi2dgs import doctor, metrics, runtime

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from pipelines import configuration, fields
 from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
 from pipelines.baselines.schedule import Growth, Plateau, Rates
+from pipelines.baselines.similarity import similarity_to
 from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
 from pipelines.starts import sampling
 from taichi2dgs import metrics, runtime
@@ -33,7 +33,6 @@ KIND = "baselines"  # of configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
 WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
 
 
@@ -167,7 +166,7 @@ class _Run:
         self.settings = RenderSettings(**method.settings)
         self.view = View.of((image.shape[0], image.shape[1]), None, None)
         self.extent = extent_of((image.shape[0], image.shape[1]), image)
-        self.similarity = _ssim(image) if method.ssim or method.plateau else None
+        self.similarity = similarity_to(image) if method.ssim or method.plateau else None
         self.growth = Growth(**method.growth) if method.growth else None
         first = round(k * self.growth.first) if self.growth else k
         start = begin(image, max(1, first), method.start, seed, method.sampler)
@@ -286,33 +285,3 @@ class _Run:
         if self.on_report is not None:
             self.on_report(self.history[-1])
         self.excluded += self._elapsed() - elapsed
-
-
-def _ssim(image: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the structural similarity to an image, as a function of another. [H, W, C]"""
-    package, target = similarity_package(), _planes(image)
-    # The package would make its window anew at every call, on the CPU.
-    offset = torch.arange(SSIM_WINDOW, dtype=torch.float32, device=image.device) - SSIM_WINDOW // 2
-    window = (-offset.square() / (2 * SSIM_SIGMA**2)).exp()
-    window = (window / window.sum()).repeat(image.shape[2], 1, 1, 1)
-    return lambda out: package.ssim(_planes(out), target, data_range=1.0, win=window)
-
-
-def similarity_package() -> ModuleType:
-    """Return pytorch_msssim, which only some methods and the benchmarks need.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        import pytorch_msssim
-    except ImportError as error:
-        raise ImportError(
-            "SSIM needs the package pytorch-msssim; pip install 'taichi2dgs[bench]'"
-        ) from error
-    return pytorch_msssim
-
-
-def _planes(image: Tensor) -> Tensor:
-    """Return a batch of one, channels last in memory: on CPU, SSIM takes 41 ms then, not 108."""
-    return image.permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)

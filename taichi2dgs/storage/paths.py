@@ -31,7 +31,7 @@ def named(path: Any) -> str:
 
 def one_line(error: Exception) -> str:
     """Return the first line of what an error says."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def contents(path: Any, most: int) -> bytes:

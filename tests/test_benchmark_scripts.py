@@ -1,0 +1,188 @@
+"""The scripts beside run_kodak.py: other data, rates, searches, speed and costs."""
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import environment
+from test_benchmarks import SCRIPT
+
+import pipelines
+from pipelines import baselines
+from taichi2dgs import runtime
+from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.fit import FitOptions
+from taichi2dgs.storage import files
+
+
+@pytest.fixture(scope="module")
+def kodak(benchmarks):
+    return benchmarks("common.kodak")
+
+
+def test_kodak_is_fetched_once_and_checked(tmp_path, kodak, photograph):
+    originals = Path(__file__).resolve().parents[2] / "shared/data/kodak"
+    if not originals.exists():
+        pytest.skip(f"no photographs in {originals}")
+    folder = kodak.fetch(2, tmp_path / "cache", originals.as_uri())
+    assert sorted(path.name for path in folder.iterdir()) == ["kodim01.png", "kodim02.png"]
+    assert kodak.fetch(2, tmp_path / "cache", "file:///nowhere") == folder
+
+
+def test_a_picture_that_cannot_be_had_is_named(tmp_path, kodak, photograph):
+    with pytest.raises(ValueError, match=r"has no kodim01.png, and file:.* expected --data FOLDER"):
+        kodak.fetch(1, tmp_path / "cache", (tmp_path / "nothing").as_uri())
+    files.write_image(tmp_path / "kodim01.png", photograph)
+    with pytest.raises(ValueError, match=r"kodim01.png: its pixels hash to .* expected a002"):
+        kodak.fetch(1, tmp_path / "cache", tmp_path.as_uri())
+    (tmp_path / "kodim01.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"kodim01.png: not a picture"):
+        kodak.fetch(1, tmp_path / "cache", tmp_path.as_uri())
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_run_datasets_has_a_line_for_each_folder(tmp_path, photograph):
+    for name, width in (("wide", 120), ("narrow", 60)):
+        (tmp_path / name).mkdir()
+        files.write_image(tmp_path / name / "a.png", photograph[:50, :width])
+    command = [sys.executable, SCRIPT.with_name("run_datasets.py"), "--data", tmp_path / "wide",
+               tmp_path / "narrow", "--k", 60, "--methods", "ours-random", "--steps", 3,
+               "--out", tmp_path / "table"]  # fmt: skip
+    for more, sizes in ((["--side", 40], [[40, 40]] * 2), (["--native"], [[50, 120], [50, 60]])):
+        done = subprocess.run(
+            list(map(str, command + more)), capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+        assert [row["size"] for row in rows] == sizes
+        assert "| 1 of wide | 60 | " in done.stdout and "| 1 of narrow | 60 | " in done.stdout
+
+
+def test_run_datasets_needs_folders_of_different_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    done = subprocess.run(
+        [sys.executable, SCRIPT.with_name("run_datasets.py"), "--data", tmp_path, tmp_path],
+        capture_output=True, text=True, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 2 and "expected different names" in done.stderr
+
+
+def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    files.write_image(tmp_path / "a.png", photograph[:60, :60])
+    command = [sys.executable, SCRIPT.with_name("run_rate.py"), "--data", tmp_path, "--k", 400, 40,
+               "--steps", 5, "--refine", 4, "--presets", "lossless", "small",
+               "--out", tmp_path / "rate"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rate.json").read_text())["rows"]
+    assert [(row["preset"], row["refine"]) for row in rows[:3]] == [
+        ("lossless", 0), ("small", 0), ("small", 4),
+    ]  # fmt: skip
+    assert rows[0]["psnr"] == rows[0]["unsaved"] > rows[1]["psnr"]
+    assert rows[1]["codecs"]["WebP"][0] <= rows[1]["bytes"] < rows[0]["bytes"]
+    assert "| 400 | small | 4 | 1 | " in done.stdout
+    assert files.read_image(tmp_path / "rate.webp").shape[1] > 400
+
+
+def test_tune_writes_a_method_that_does_better(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:40, :40])
+    command = [sys.executable, SCRIPT.with_name("tune.py"), "--data", tmp_path, "--steps", 10,
+               "--methods", "gaussianimage-rs", "--out", tmp_path]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    found = baselines.load(str(tmp_path / "gaussianimage-rs-tuned.yaml"))
+    published = baselines.load("gaussianimage-rs")
+    assert found.about.endswith("best settings that tune.py found")
+    assert (found.start, found.clamp, found.optimizer) == ("gaussianimage-rs", True, "adan")
+    psnrs = [
+        baselines.run(photograph[:40, :40], 305, method, steps=10).history[-1].psnr
+        for method in (published, found)
+    ]
+    assert psnrs[1] > psnrs[0] + 0.05
+
+
+def test_calibrate_count_prints_the_constants(tmp_path, photograph):
+    for name, part in (("a", photograph[:48, :48]), ("b", photograph[48:, 80:])):
+        files.write_image(tmp_path / f"{name}.png", part)
+    command = [sys.executable, SCRIPT.with_name("calibrate_count.py"), "--data", tmp_path,
+               "--steps", 3]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| a | " in done.stdout and "DENSITY, POWER, SLOPE = " in done.stdout
+
+
+def test_run_speed_measures_every_size(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph)
+    command = [sys.executable, SCRIPT.with_name("run_speed.py"), "--image", tmp_path / "a.png",
+               "--sizes", 256, "40x56", "--k", 2000, "--steps", 3, "--repeats", 2,
+               "--out", tmp_path / "out/speed"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no time per stage" not in done.stderr
+    page = (tmp_path / "out/speed.md").read_text()
+    assert page.strip() == done.stdout.strip() and "40x56" in page
+    result = json.loads((tmp_path / "out/speed.json").read_text())
+    small, large = result["rows"]
+    assert (small["size"], large["size"]) == ([40, 56], [256, 256])
+    assert (small["gaussians"], large["gaussians"]) == (17, 500)
+    least = 4 * (3 * 8 * 500 + 3 * 256 * 256)  # parameters, two moments and the target, all float32
+    assert small["state_bytes"] < least < large["state_bytes"] < 100 * least
+    for row in result["rows"]:
+        assert all(len(row[f"{name}_ms"]) == 2 for name in ("step", "render", "numpy"))
+        assert all(time > 0 for name in ("step", "render", "numpy") for time in row[f"{name}_ms"])
+    if result["backend"] in ("cpu", "cuda"):
+        times = large["stages_ms"]
+        assert 6 <= large["launches"] <= 20 and times["walk"] == max(times.values())
+    assert abs(result["torch"]["psnr"] - large["psnr"]) < 0.02  # both round to 0.01
+    assert len(result["torch"]["step_ms"]) == 2
+
+
+def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
+    image = photograph[:50, :70].contiguous()
+    start, options = pipelines.initialize(image, 300), FitOptions()
+    options = replace(options, settings=start.settings)
+    engine = Engine(image, start.packed(), options)
+    alone = benchmarks("common.torch_step").TorchFit(image, start.packed(), options)
+    for number in range(1, 6):
+        psnr = alone.step(1.0)
+        engine.step(number, 1.0)
+        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # of random Gaussians: 3e-7
+        # Adam makes a whole step of a gradient that is as good as 0, whatever its sign.
+        same = (alone.params - engine.params).abs() < 1e-4  # of random Gaussians all: 7e-6
+        assert same.float().mean() > 0.99
+    assert engine.poll() and engine.done == 5
+
+
+def test_stages_are_told_apart_by_the_order_of_loops(benchmarks):
+    stages = benchmarks("common.stages")
+    loops = stages.GPU if runtime.is_gpu() else stages.CORES
+    records = [("k_serial", 1.0)] + [("k_range_for", 10.0) for _ in loops] + [("k_serial", 1.0)]
+    times = stages.stages_of(records)
+    assert times["project"] == (21 if runtime.is_gpu() else 11)
+    assert times["walk"] == 10 and times["gather and Adam"] == 21
+    with pytest.raises(ValueError, match="parallel loops; expected"):
+        stages.stages_of(records[:-2])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so")
+def test_peak_memory_counts_without_what_earlier_work_has_freed(benchmarks):
+    costs = benchmarks("common.costs")
+    pieces = [torch.ones(2**13) for _ in range(2**13)]  # 256 MiB
+    high, few = costs.peak_mib(), pieces[::256]
+    del pieces
+    costs.reset_peak()
+    assert len(few) == 32 and costs.peak_mib() < high - 200
