@@ -14,7 +14,7 @@ from torch import Tensor
 from taichi2dgs import edit
 from taichi2dgs.checks import checked_size, shown
 from taichi2dgs.settings import DEFAULT, MAX_CHANNELS, Blend, Quality, RenderSettings
-from taichi2dgs.tensors import check_dense, is_dense, kind_of
+from taichi2dgs.tensors import check_dense, check_tensor, is_dense, kind_of
 
 GEOMETRY = 5  # columns of packed parameters before those of colour
 
@@ -58,7 +58,7 @@ class Gaussians:
         n = self.xy.shape[0] if is_dense(self.xy) and self.xy.ndim else "N"
         expected = {"xy": (n, 2), "log_scale": (n, 2), "theta": (n,), "color": (n, None)}
         for name, shape in expected.items():
-            _check_tensor(name, getattr(self, name), shape, self.xy)
+            check_tensor(name, getattr(self, name), shape, self.xy)
         channels = self.color.shape[1]
         if not 1 <= channels <= MAX_CHANNELS:
             raise ValueError(f"color has {channels} channels; expected 1 to {MAX_CHANNELS}")
@@ -284,23 +284,3 @@ def check_gaussians(value: object) -> None:
     """Raise ValueError unless these are Gaussians."""
     if not isinstance(value, Gaussians):
         raise ValueError(f"gaussians is {kind_of(value)}; expected Gaussians")
-
-
-def _check_tensor(name: str, tensor: Tensor, shape: tuple, like: Tensor) -> None:
-    check_dense(tensor, name)
-    text = "[" + ", ".join("C" if extent is None else str(extent) for extent in shape) + "]"
-    fits = len(shape) == tensor.ndim and all(
-        want in (None, got) for want, got in zip(shape, tensor.shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name} has shape {list(tensor.shape)}; expected {text}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name} is {tensor.dtype}; expected float32 or float64")
-    if tensor.dtype != like.dtype or tensor.device != like.device:
-        raise ValueError(
-            f"{name} is {tensor.dtype} on {tensor.device}, xy is {like.dtype} on {like.device}; "
-            "expected the same type and device"
-        )
-    if not bool(torch.isfinite(tensor).all()):
-        bad = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name} is not finite at Gaussian {bad}; expected finite numbers")
