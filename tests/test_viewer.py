@@ -130,7 +130,7 @@ def test_grey_and_opacity_are_drawn(tab, tmp_path, channels):
     [
         RenderSettings(blend="sum"),
         RenderSettings(1),
-        RenderSettings(16, 4.0, 1e-2),
+        RenderSettings(15, 4.0, 1e-2),
         RenderSettings(32),
     ],
 )

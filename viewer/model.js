@@ -50,7 +50,7 @@ export class Model {
    * @param {WebGL2RenderingContext} gl
    * @param {Reader} reader of the file, which makes lists when they are asked for
    * @param {object} opened what it returned when it opened the file
-   * @param {() => void} onLists called when lists have come
+   * @param {(error?: Error) => void} onLists called when lists have come, or cannot be made
    */
   constructor(gl, reader, { records, density, ...facts }, onLists) {
     Object.assign(this, facts);
@@ -91,7 +91,7 @@ export class Model {
       this.reader.ask("lists", { level, pruned }).then((lists) => {
         this.lists.set(key, this.upload(lists));
         this.onLists();
-      }, this.onLists);
+      }).catch((error) => this.onLists(error));
     }
     return this.lists.get(key);
   }

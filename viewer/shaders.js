@@ -72,7 +72,7 @@ void main() {
  * the first, so what is as far as the threshold to within that is counted as a tie.
  */
 const NEAREST = `
-const float NEAR = 1e-6;
+const float NEAR = 5e-7;
 float distanceOf(int g, vec2 at, out vec4 b) {
   vec4 a = texel(g, 0);
   b = texel(g, 1);
