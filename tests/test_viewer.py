@@ -91,14 +91,19 @@ def expected(image: torch.Tensor) -> np.ndarray:
     return np.concatenate([color, opaque if channels % 2 else whole[..., -1:]], axis=2)
 
 
-def check_equal(tab, g: Gaussians) -> None:
-    """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter."""
+def check_equal(tab, g: Gaussians, strays: int = 0) -> None:
+    """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter.
+
+    Where two Gaussians are as far in float32, but not in truth, either may be the last that counts:
+    `strays` pixels may differ more.
+    """
     height, width = g.size
     views = (1, (0, 0, height, width)), (3, (50, 60, 90, 120)), (1 / 4, (0, 0, 24, 32))
     for zoom, box in views:
         size = (round(height * zoom), round(width * zoom))
         difference = np.abs(drawn(tab, zoom, box) - expected(g.render(size, box)))
-        assert difference.max() <= MOST and difference.mean() <= MEAN, (zoom, difference.max())
+        assert np.sum(difference.max(axis=2) > MOST) <= strays, (zoom, difference.max())
+        assert difference.mean() <= MEAN
 
 
 def photo_like(channels: int = 3, n: int = 1_500, size: tuple[int, int] = (96, 128)) -> Gaussians:
@@ -143,7 +148,7 @@ def test_every_blend_is_drawn(tab, tmp_path, settings):
     g = Gaussians.from_packed(twins, g.size, settings)
     data = t2d.encode(g, "lossless")
     show(tab, {"g.t2d": data}, tmp_path)
-    check_equal(tab, g)
+    check_equal(tab, g, strays=2)
 
 
 def test_the_first_gaussians_alone_are_drawn(tab, tmp_path):
