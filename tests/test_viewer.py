@@ -151,6 +151,16 @@ def test_every_blend_is_drawn(tab, tmp_path, settings):
     check_equal(tab, g, strays=2)
 
 
+def test_gaussians_below_a_pixel_are_spread_over_it(tab, tmp_path):
+    g = scatter(3_000, (96, 128), log_scale=(-2.0, -0.5))
+    g = dataclasses.replace(g, settings=RenderSettings(blend="sum"))
+    show(tab, {"g.t2d": t2d.encode(g, "lossless")}, tmp_path)
+    for size in ((72, 96), (48, 64), (12, 16)):
+        box = (0, 0, *size)
+        difference = np.abs(drawn(tab, size[0] / 96, box) - expected(g.render(size)))
+        assert difference.max() <= MOST and difference.mean() <= MEAN, size
+
+
 def test_the_first_gaussians_alone_are_drawn(tab, tmp_path):
     g = photo_like(n=2_000)
     show(tab, {"g.t2d": t2d.encode(g, "lossless")}, tmp_path)
