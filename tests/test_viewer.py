@@ -1,11 +1,8 @@
 """The page in a real browser: what it draws against `render`, and what it asks of servers."""
 
 import base64
-import contextlib
 import dataclasses
-import http.client
 import shutil
-import socket
 import time
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pytest
 import torch
 from conftest import scatter
 
-from pipelines import cli, viewing
+from pipelines import viewing
 from taichi2dgs import Gaussians, RenderSettings, write_image
 from taichi2dgs.storage import t2d
 
@@ -92,14 +89,19 @@ def expected(image: torch.Tensor) -> np.ndarray:
     return np.concatenate([color, opaque if channels % 2 else whole[..., -1:]], axis=2)
 
 
-def check_equal(tab, g: Gaussians) -> None:
-    """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter."""
+def check_equal(tab, g: Gaussians, strays: int = 0) -> None:
+    """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter.
+
+    Where two Gaussians are as far in float32, but not in truth, either may be the last that counts:
+    `strays` pixels may differ more.
+    """
     height, width = g.size
     views = (1, (0, 0, height, width)), (3, (50, 60, 90, 120)), (1 / 4, (0, 0, 24, 32))
     for zoom, box in views:
         size = (round(height * zoom), round(width * zoom))
         difference = np.abs(drawn(tab, zoom, box) - expected(g.render(size, box)))
-        assert difference.max() <= MOST and difference.mean() <= MEAN, (zoom, difference.max())
+        assert np.sum(difference.max(axis=2) > MOST) <= strays, (zoom, difference.max())
+        assert difference.mean() <= MEAN
 
 
 def photo_like(channels: int = 3, n: int = 1_500, size: tuple[int, int] = (96, 128)) -> Gaussians:
@@ -127,15 +129,34 @@ def test_grey_and_opacity_are_drawn(tab, tmp_path, channels):
 
 
 @pytest.mark.parametrize(
-    "settings", [RenderSettings(blend="sum"), RenderSettings(1), RenderSettings(16, 3.0, 1e-2)]
+    "settings",
+    [
+        RenderSettings(blend="sum"),
+        RenderSettings(1),
+        RenderSettings(15, 4.0, 1e-2),
+        RenderSettings(32),
+    ],
 )
 def test_every_blend_is_drawn(tab, tmp_path, settings):
     g = dataclasses.replace(photo_like(n=800), settings=settings)
     if settings.blend == "sum":
         g = dataclasses.replace(g, color=g.color * 0.05)
+    twins = torch.cat([g.packed(), g.packed().roll(7, 0)])  # ties, which the order decides
+    twins[len(g) :, :5] = g.packed()[:, :5]
+    g = Gaussians.from_packed(twins, g.size, settings)
     data = t2d.encode(g, "lossless")
     show(tab, {"g.t2d": data}, tmp_path)
-    check_equal(tab, g)
+    check_equal(tab, g, strays=2)
+
+
+def test_gaussians_below_a_pixel_are_spread_over_it(tab, tmp_path):
+    g = scatter(3_000, (96, 128), log_scale=(-2.0, -0.5))
+    g = dataclasses.replace(g, settings=RenderSettings(blend="sum"))
+    show(tab, {"g.t2d": t2d.encode(g, "lossless")}, tmp_path)
+    for size in ((72, 96), (48, 64), (12, 16)):
+        box = (0, 0, *size)
+        difference = np.abs(drawn(tab, size[0] / 96, box) - expected(g.render(size)))
+        assert difference.max() <= MOST and difference.mean() <= MEAN, size
 
 
 def test_the_first_gaussians_alone_are_drawn(tab, tmp_path):
@@ -147,12 +168,6 @@ def test_the_first_gaussians_alone_are_drawn(tab, tmp_path):
     assert (
         np.mean(difference > MOST) < 1e-3 and difference.mean() <= MEAN
     )  # holes: see `photo_like`
-
-
-def test_more_than_16_gaussians_a_pixel_are_said_to_be_drawn_as_16(tab, tmp_path):
-    g = dataclasses.replace(photo_like(n=50), settings=RenderSettings(32))
-    show(tab, {"g.t2d": t2d.encode(g)}, tmp_path)
-    assert "16 Gaussians here; the file says up to 32" in tab.inner_text("#notes")
 
 
 def test_the_page_tells_the_numbers_and_the_psnr_against_an_original(tab, tmp_path):
@@ -201,6 +216,21 @@ def test_keys_pointer_and_controls_change_what_is_seen(tab, tmp_path):
     assert download.value.suggested_filename == "g.png"
 
 
+def test_400_000_gaussians_on_3840x2160_are_drawn(tab, tmp_path):
+    g = scatter(400_000, (2160, 3840), log_scale=(0.0, 1.4), margin=0)
+    tab.set_viewport_size({"width": 480, "height": 240})
+    data = t2d.encode(g)
+    show(tab, {"g.t2d": data}, tmp_path)
+    tab.evaluate("page.stage.settled()")
+    tab.evaluate("page.stage.zoomTo(1)")
+    tab.evaluate("page.stage.settled()")
+    assert not tab.evaluate("page.stage.lost") and tab.inner_text("#message") == ""
+    box = (1000, 2000, 64, 64)
+    render = expected(t2d.decode(data).gaussians.render(crop=box))
+    difference = np.abs(drawn(tab, 1, box) - render)
+    assert np.mean(difference > MOST) < 1e-2  # holes: see `photo_like`
+
+
 def test_a_damaged_file_is_one_sentence_and_the_next_one_opens(tab, tmp_path):
     whole = t2d.encode(photo_like(n=50))
     show(tab, {"g.t2d": whole}, tmp_path)
@@ -230,70 +260,3 @@ def test_the_server_shows_a_file(tab, tmp_path):
         tab.goto(server.url)
         tab.evaluate("page.started")
         assert tab.inner_text("#message") == "" and tab.inner_text("#name") == "a b#?é.t2d"
-
-
-def ask(server, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> int:
-    """The status of an answer of a server."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server.server_port, timeout=10)
-    connection.request(method, path, headers=headers or {})
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-def test_the_server_gives_nothing_to_who_does_not_know_its_address():
-    with viewing.serving({"g.t2d": b"content"}) as server:
-        own = f"/{server.token}/"
-        port = server.server.server_port
-        for path in ("", "files/g.t2d", "page.js"):
-            assert ask(server, own + path) == 200
-        for path in ("/", "/page.js", f"/{server.token[:-1]}/", "/%ff/", "/" + "x" * 9_000):
-            assert ask(server, path) == 404
-        for path in ("../cli.py", "..%2fcli.py", "%2e%2e/cli.py", "/etc/passwd", "files/",
-                     "files/../g.t2d", "files/g.t2d%00", "package.json"):  # fmt: skip
-            assert ask(server, own + path) == 404
-        assert ask(server, own, {"Host": f"evil.example:{port}"}) == 403
-        assert ask(server, own, {"Origin": "http://evil.example"}) == 403
-        assert ask(server, own, {"Origin": f"http://127.0.0.1:{port}"}) == 200
-        for method in ("POST", "PUT", "DELETE", "OPTIONS", "NONSENSE"):
-            assert ask(server, own, method=method) == 501
-        assert server.server.server_address[0] == "127.0.0.1"
-
-
-def test_the_server_outlives_a_thousand_connections(monkeypatch):
-    monkeypatch.setattr(viewing._Handler, "timeout", 0.5)
-    with viewing.serving({"g.t2d": b"content"}) as server:
-        address, held = server.server.server_address, []
-        for number in range(1000):
-            client = socket.socket()
-            client.settimeout(5)
-            with contextlib.suppress(OSError):  # turned away
-                client.connect(address)
-                client.sendall(b"GET /" + b"x" * (number % 50))  # and never the rest
-            held.append(client)
-            if len(held) > 100:
-                held.pop(0).close()
-        for client in held:
-            client.close()
-        give_up, status = time.monotonic() + 10, 0
-        while status != 200 and time.monotonic() < give_up:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                status = ask(server, f"/{server.token}/files/g.t2d")
-        assert status == 200
-
-
-def test_the_command_writes_a_page_and_names_what_is_wrong(tmp_path, capsys):
-    g = photo_like(n=50)
-    g.save(tmp_path / "g.t2d")
-    write_image(tmp_path / "other.png", g.render()[:40])
-    path = str(tmp_path / "g.t2d")
-    assert cli.main(["view", path, "--html", str(tmp_path / "out.html")]) == 0
-    page = (tmp_path / "out.html").read_text(encoding="utf-8")
-    assert "Content-Security-Policy" in page and "http://127" not in page
-    for arguments, message in (
-        ([path, str(tmp_path / "other.png")], "40x128; expected 96x128"),
-        ([str(tmp_path / "no.t2d")], "no such file"), ([str(tmp_path / "other.png")], "not a file"),
-        ([path, "--html", "out.txt"], "ends in .html"), ([path, "--port", "70000"], "port=70000"),
-    ):  # fmt: skip
-        assert cli.main(["view", *arguments]) == 2
-        assert message in capsys.readouterr().err

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
     NODE is None, reason="needs Node.js (node) to run the page's reader"
 )
 MUTATED = 2_000
+PLANE = 3_000  # Gaussians of `file_of_planes`
 SLOWEST = 5_000  # milliseconds that a file of a few hundred Gaussians may take on a busy machine
 
 
@@ -90,28 +91,46 @@ def test_every_coder_is_read(tmp_path):
     assert len(used) > 1
 
 
-def deflated(octets: bytes, strategy: int, level: int) -> bytes:
-    coder = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+def deflated(octets: bytes, *, level: int = 9, strategy: int = 0, before: bytes = b"") -> bytes:
+    """Raw DEFLATE, which may refer to bytes before the first."""
+    more = [before] if before else []
+    coder = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy, *more)
     return coder.compress(octets) + coder.flush()
+
+
+def file_of_planes(planes: list[bytes]) -> bytes:
+    """A lossless file of six columns, each of one plane that DEFLATE has coded."""
+    header = t2d.encode(scatter(1, (9, 8), channels=1), "lossless")[: t2d.HEADER.size]
+    body = b"".join(struct.pack("<iBBBI", 1 << 29, 0, 2, 1, len(coded)) + coded for coded in planes)
+    return sealed(header[:20] + struct.pack("<I", PLANE) + header[24:] + body)
+
+
+def sealed(data: bytes) -> bytes:
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+def numbers() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    walks = np.cumsum(rng.integers(-3, 4, (PLANE, 6)), 0) & 255
+    return [column.tobytes() for column in walks.astype(np.uint8).T]
 
 
 @pytest.mark.parametrize("level", [0, 9])
 @pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_RLE])
 def test_all_of_deflate_is_read_not_only_what_this_library_writes(tmp_path, level, strategy):
-    k, rng = 3_000, np.random.default_rng(0)
-    whole = (np.cumsum(rng.integers(-3, 4, (k, 6)), 0) & 255).astype(np.uint8)
-    body = b""
-    for column in whole.T:
-        coded = deflated(column.tobytes(), strategy, level)
-        body += struct.pack("<iBBBI", 1 << 29, 0, 2, 1, len(coded)) + coded
-    header = t2d.encode(scatter(1, (9, 8), channels=1), "lossless")[: t2d.HEADER.size]
-    data = header[:20] + struct.pack("<I", k) + header[24:] + body
-    data += struct.pack("<I", zlib.crc32(data))
+    planes = [deflated(plane, level=level, strategy=strategy) for plane in numbers()]
+    data = file_of_planes(planes)
     check_equal(read_by_node(tmp_path, [data])[0], data)
 
 
+def test_a_match_before_the_first_byte_is_refused(tmp_path):
+    planes = [deflated(plane, before=plane[:99]) for plane in numbers()]
+    found = read_by_node(tmp_path, [file_of_planes(planes)])[0]
+    assert "before the first byte" in found["error"]
+
+
 def resealed(data: bytes) -> bytes:
-    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
+    return sealed(data[:-4])
 
 
 def test_bad_files_are_named_in_one_sentence(tmp_path):
@@ -170,5 +189,5 @@ def test_a_small_file_cannot_ask_for_much_time_or_memory(tmp_path):
     """A body of zeros, as long as the padding rule asks for, with the most Gaussians."""
     header = t2d.encode(scatter(1, (9, 8), channels=16))[: t2d.HEADER.size]
     data = header[:20] + struct.pack("<I", t2d.MAX_K) + header[24:] + bytes(t2d.MAX_K // 64)
-    found = read_by_node(tmp_path, [data + struct.pack("<I", zlib.crc32(data))])[0]
+    found = read_by_node(tmp_path, [sealed(data)])[0]
     assert "error" in found and found["ms"] < SLOWEST

@@ -5,7 +5,6 @@ import { drawn, texelsOf } from "./lists.js";
 import { MARK, MARK_CORNERS } from "./overlays.js";
 import { COVER, PICTURE, splat } from "./shaders.js";
 
-export const EXACT = 16; // Gaussians that a pixel blends, at most
 const OVERHEAD = 8; // of a pixel, in Gaussians
 
 /** A picture beside Gaussians. */
@@ -51,7 +50,7 @@ export class Model {
    * @param {WebGL2RenderingContext} gl
    * @param {Reader} reader of the file, which makes lists when they are asked for
    * @param {object} opened what it returned when it opened the file
-   * @param {() => void} onLists called when lists have come
+   * @param {(error?: Error) => void} onLists called when lists have come, or cannot be made
    */
   constructor(gl, reader, { records, density, ...facts }, onLists) {
     Object.assign(this, facts);
@@ -71,10 +70,6 @@ export class Model {
   /** Sentences on what is not drawn as the file says. */
   notes() {
     const found = [];
-    const { topK, blend } = this.settings;
-    if (blend === "normalized" && topK > EXACT) {
-      found.push(`Each pixel blends ${EXACT} Gaussians here; the file says up to ${topK}.`);
-    }
     if (this.channels > 4) found.push(`The first three of ${this.channels} channels are shown.`);
     const cut = [...this.lists.values()].reduce((sum, lists) => sum + (lists?.cut ?? 0), 0);
     if (cut) found.push("Where very many Gaussians overlap, the last of them are left out.");
@@ -89,14 +84,14 @@ export class Model {
   /** The lists for a view; where they are not there yet, they are asked for. */
   listsFor({ zoom }) {
     const level = Model.level(zoom);
-    const pruned = level === 0 && this.first >= this.k && this.settings.topK <= EXACT;
+    const pruned = level === 0 && this.first >= this.k;
     const key = `${level} ${pruned}`;
     if (!this.lists.has(key)) {
       this.lists.set(key, null);
       this.reader.ask("lists", { level, pruned }).then((lists) => {
         this.lists.set(key, this.upload(lists));
         this.onLists();
-      }, this.onLists);
+      }).catch((error) => this.onLists(error));
     }
     return this.lists.get(key);
   }
@@ -135,7 +130,7 @@ export class Model {
       const { topK, blend } = this.settings;
       const fragment = splat(kind, {
         texels: texelsOf(this.channels), channels: drawn(this.channels),
-        topK: Math.min(topK, EXACT), blend,
+        topK, blend,
       });
       this.programs.set(kind, new Program(this.gl, COVER, fragment));
     }

@@ -100,19 +100,23 @@ void main() {
   vec3 shown = ground;
   if (all(greaterThanEqual(at, vec2(0.0))) && all(lessThan(at, size))) {
     ivec2 pixel = ivec2(spot);
-    vec4 one = texelFetch(left, pixel, 0);
-    vec4 two = texelFetch(right, pixel, 0);
-    vec4 color = kind == 1 || spot.x > divider ? two : one;
+    bool beyond = kind == 1 || spot.x > divider;
+    vec4 color = vec4(0.0);  // software looks up no more than it must
+    if (kind == 2 || !beyond) color = texelFetch(left, pixel, 0);
     if (kind == 2) {
-      vec4 gap = abs(one - two) * gain;
+      vec4 gap = abs(color - texelFetch(right, pixel, 0)) * gain;
       color = vec4(max(gap.rgb, gap.aaa), 1.0);
+    } else if (beyond) {
+      color = texelFetch(right, pixel, 0);
     }
     ivec2 square = ivec2(spot / check);
     vec3 behind = checks[(square.x + square.y) & 1];
     shown = mix(DARK, color.rgb + (1.0 - color.a) * behind, strength);
     if (density > 0.0) shown = mix(shown, heat(texture(dense, at / denseSize).r), density);
   }
-  vec4 mark = textureLod(marks, (spot * marksView.xy + marksView.zw) / frame, 0.0);
-  shown = shown * (1.0 - mark.a * marksStrength) + mark.rgb * marksStrength;
+  if (marksStrength > 0.0) {
+    vec4 mark = textureLod(marks, (spot * marksView.xy + marksView.zw) / frame, 0.0);
+    shown = shown * (1.0 - mark.a * marksStrength) + mark.rgb * marksStrength;
+  }
   result = vec4(shown, 1.0);
 }`;

@@ -124,7 +124,7 @@ class Page {
       const reader = new Reader();
       try {
         const opened = await reader.ask("open", { data }, [data]);
-        source = new Model(gl, reader, opened, () => this.listsHaveCome());
+        source = new Model(gl, reader, opened, (error) => this.listsHaveCome(error));
       } catch (error) {
         reader.close();
         throw error;
@@ -154,7 +154,8 @@ class Page {
     this.sources[side] = source;
   }
 
-  listsHaveCome() {
+  listsHaveCome(error) {
+    if (error) this.say(error.message);
     this.stage.changed();
     this.showNotes();
   }

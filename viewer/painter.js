@@ -50,7 +50,7 @@ export class Painter {
     if (sized && old.view.zoom === view.zoom && `${old.view.origin}` === `${view.origin}`) return;
     this.frame = (sized && this.spare) || new Frame(this.gl, width, height);
     this.view = view;
-    this.spare?.width === width || this.spare?.close();
+    if (!sized) this.spare?.close();
     this.spare = sized ? old.frame : null;
     if (old.frame) this.move(old);
     if (!sized) old.frame?.close();

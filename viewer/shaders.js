@@ -66,43 +66,54 @@ void main() {
   result = render(at, list.x, list.x + list.y);
 }`;
 
-/** The nearest K of what covers a point, in order, then their blend. */
+/**
+ * The nearest K of what covers a point: their distances first, of which the last is the threshold,
+ * then what is not beyond it. A compiler may round a distance in the second pass another way than in
+ * the first, so what is as far as the threshold to within that is counted as a tie.
+ */
 const NEAREST = `
+const float NEAR = 5e-7;
+float distanceOf(int g, vec2 at, out vec4 b) {
+  vec4 a = texel(g, 0);
+  b = texel(g, 1);
+  vec2 d = at - a.xy;
+  vec2 white = vec2(dot(d, a.zw), dot(d, b.xy));
+  return dot(white, white);
+}
+
 vec4 render(vec2 at, uint first, uint end) {
-  float distances[K];
-  int nearest[K];
-  for (int j = 0; j < K; j++) {
-    distances[j] = 1e30;
-    nearest[j] = -1;
-  }
+  float nearest[K];
+  for (int j = 0; j < K; j++) nearest[j] = 1e30;
+  vec4 b;
   for (uint i = first; i < end; i++) {
     int g = entryAt(i);
     if (g >= most) break;
-    vec4 a = texel(g, 0);
-    vec2 v = texel(g, 1).xy;
-    vec2 d = at - a.xy;
-    float along = dot(d, a.zw);
-    float across = dot(d, v);
-    float q = along * along + across * across;
-    if (q > support || q >= distances[K - 1]) continue;
-    for (int j = K - 1; j > 0; j--) {
-      bool after = distances[j - 1] > q;
-      bool here = distances[j] > q;
-      nearest[j] = after ? nearest[j - 1] : here ? g : nearest[j];
-      distances[j] = after ? distances[j - 1] : here ? q : distances[j];
-    }
-    if (distances[0] > q) {
-      nearest[0] = g;
-      distances[0] = q;
+    float q = distanceOf(g, at, b);
+    if (q > support || q >= nearest[K - 1]) continue;
+    for (int j = 0; j < K; j++) {
+      float held = nearest[j];
+      nearest[j] = min(held, q);
+      q = max(held, q);
     }
   }
+  float sure = nearest[K - 1] * (1.0 - NEAR);
+  float tie = nearest[K - 1] * (1.0 + NEAR);
+  int ties = 0;
+  for (int j = 0; j < K; j++) ties += nearest[j] >= sure ? 1 : 0;
   vec4 color = vec4(0.0);
   float weight = 0.0;
-  for (int j = 0; j < K; j++) {
-    if (nearest[j] < 0) break;
-    float w = exp(-0.5 * distances[j]);
+  for (uint i = first; i < end; i++) {
+    int g = entryAt(i);
+    if (g >= most) break;
+    float q = distanceOf(g, at, b);
+    if (q > support || q > tie) continue;
+    if (q >= sure) {
+      if (ties == 0) continue;
+      ties--;
+    }
+    float w = exp(-0.5 * q);
     weight += w;
-    color += w * colorOf(nearest[j]);
+    color += w * vec4(b.zw, TEXELS > 2 ? texel(g, 2).xy : vec2(0.0));
   }
   return blended(color, weight);
 }`;

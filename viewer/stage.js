@@ -7,8 +7,9 @@ import { COVER } from "./shaders.js";
 
 export const MOST_ZOOM = 64;
 const SLICE = 60; // milliseconds of drawing between two looks at what else there is to do
-const BUDGETS = [5e5, 3e8]; // Gaussians looked at in a slice, the least and the most
-const COMPOSED = 120; // milliseconds between two pictures of what is not complete
+const BUDGETS = [1e6, 3e8]; // Gaussians looked at in a slice, the least and the most
+const SLOW = 6e6; // such a budget is a slow device's, which shows less often what is not complete:
+const COMPOSED = 500; // after so many milliseconds
 const EDGE = 48; // pixels of the picture that stay on the canvas
 export const KINDS = { left: 0, right: 1, difference: 2 };
 
@@ -122,7 +123,8 @@ export class Stage {
     const now = performance.now();
     if (spent) this.stale = true;
     const done = !this.waits();
-    if (this.dirty || (this.stale && (done || now - this.composed > COMPOSED))) {
+    const wait = this.budget < SLOW ? COMPOSED : 0;
+    if (this.dirty || (this.stale && (done || now - this.composed > wait))) {
       this.compose();
       Object.assign(this, { dirty: false, stale: false, composed: now });
     }
