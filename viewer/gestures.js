@@ -13,8 +13,9 @@ export function followPointers(stage) {
   };
   const spread = () => {
     const [a, b] = [...pointers.values()];
-    return b ? { at: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2], length: Math.hypot(a[0] - b[0], a[1] - b[1]) }
-      : { at: a, length: 0 };
+    if (!b) return { at: a, length: 0 };
+    const at = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
+    return { at, length: Math.hypot(a[0] - b[0], a[1] - b[1]) };
   };
 
   canvas.addEventListener("wheel", (event) => {

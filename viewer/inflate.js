@@ -1,4 +1,4 @@
-// A decoder of raw DEFLATE (RFC 1951) that stops at so many bytes, which DecompressionStream cannot.
+// A decoder of raw DEFLATE (RFC 1951) that stops at so many bytes, which the browser's own cannot.
 
 import { CodedError } from "./lzma.js";
 

@@ -22,8 +22,8 @@ export function drawn(channels) {
 }
 
 /**
- * The numbers that a shader needs: centre, the whitening matrix (ux, uy, vx, vy), colours. With d the
- * offset of a point from the centre, its squared distance in standard deviations is
+ * The numbers that a shader needs: centre, the whitening matrix (ux, uy, vx, vy), colours. With d
+ * the offset of a point from the centre, its squared distance in standard deviations is
  * (ux dx + uy dy)^2 + (vx dx + vy dy)^2.
  *
  * @returns {Float32Array} rows of `texelsOf(channels)` times four numbers
@@ -240,7 +240,8 @@ function shorten({ cells }) {
  * @returns {{side: number, across: number, down: number, values: Uint8Array}}
  */
 export function density({ columns, k, height, width }, most = 256) {
-  const side = Math.max(1, Math.max(height, width) / most, 1.5 * Math.sqrt((height * width) / Math.max(k, 1)));
+  const spacing = Math.sqrt((height * width) / Math.max(k, 1));
+  const side = Math.max(1, Math.max(height, width) / most, 1.5 * spacing);
   const [across, down] = [Math.ceil(width / side), Math.ceil(height / side)];
   const counts = new Float32Array(across * down);
   const [x, y] = columns;

@@ -1,4 +1,4 @@
-// Draws one source for the present view, part by part, so that no draw keeps a device busy for long.
+// Draws a source for the present view, part by part, so that no draw keeps a device busy for long.
 
 import { Frame, Program, cover } from "./gpu.js";
 import { COVER, MOVE } from "./shaders.js";

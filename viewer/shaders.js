@@ -68,8 +68,8 @@ void main() {
 
 /**
  * The nearest K of what covers a point: their distances first, of which the last is the threshold,
- * then what is not beyond it. A compiler may round a distance in the second pass another way than in
- * the first, so what is as far as the threshold to within that is counted as a tie.
+ * then what is not beyond it. A compiler may round a distance in the second pass another way than
+ * in the first, so what is as far as the threshold to within that is counted as a tie.
  */
 const NEAREST = `
 const float NEAR = 5e-7;

@@ -230,7 +230,8 @@ export class Stage {
     if (!source) return;
     const zoom = Math.min(this.fitZoom(), most);
     this.setView(zoom, [
-      (source.width * zoom - this.canvas.width) / 2, (source.height * zoom - this.canvas.height) / 2,
+      (source.width * zoom - this.canvas.width) / 2,
+      (source.height * zoom - this.canvas.height) / 2,
     ]);
     this.fitted = true;
   }
