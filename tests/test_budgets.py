@@ -1,5 +1,6 @@
 """Budgets of a fit, its reports and targets, and Ctrl-C in one."""
 
+import math
 import signal
 import threading
 import time
@@ -73,7 +74,8 @@ def test_what_is_returned_for_a_target_is_what_was_measured(photograph, budget):
     start = pipelines.initialize(photograph, 800, "gradient")
     result = fit_function(photograph, start, target_psnr=26, **budget)
     last = result.history[-1]
-    assert 0 < last.step < 400 and last.psnr >= 26 > result.history[-2].psnr
+    assert 0 < last.step < budget.get("steps", math.inf)  # seconds may be many steps to a report
+    assert last.psnr >= 26 > result.history[-2].psnr
     seen = metrics.psnr(result.gaussians.render(), photograph)
     assert last.psnr == pytest.approx(seen, abs=2e-4)  # one more step moves it by a hundredth
 
