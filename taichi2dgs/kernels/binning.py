@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import maths
+from taichi2dgs.kernels.variant import Variant
 
 # Columns of the parameters of a Gaussian: x, y, three of its shape, then the colour. The shape is
 # "scale-rotation": two log-scales and theta; or "cholesky": l0, l1, l2 of Sigma = L L^T with
@@ -48,8 +49,9 @@ def view_type(real):
     )
 
 
-def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
-    """Return the binning functions for one number of channels, float type and kind of shape."""
+def make(variant: Variant) -> SimpleNamespace:
+    """Return the functions that find the tiles of Gaussians."""
+    real, channels = variant.real, variant.channels
     row = ti.types.vector(RECORD, real)
     m = maths.make(real)
 
@@ -72,7 +74,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         white = ti.Vector([1 / a, real(0.0), -b / (a * c), 1 / c])
         return white, 1 / ti.abs(a * c), a * a, b * b + c * c
 
-    whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[shape]
+    whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[variant.shape]
 
     @ti.func
     def record_of(params: array, cutoff):

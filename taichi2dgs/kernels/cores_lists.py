@@ -22,6 +22,7 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels.binning import FALL, GEOMETRY, MAX_ENTRIES, RECORD, SHEAR, array
+from taichi2dgs.kernels.variant import Variant
 
 CHUNK = 512
 # Height above the centre at which the support reaches farthest to the left, and below it to the
@@ -30,9 +31,10 @@ HALF_Y, TILT = RECORD, RECORD + 1
 COLOR = RECORD + 2
 
 
-def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
+def make(variant: Variant) -> SimpleNamespace:
     """Return the functions that make tile lists, for one worker's part or for all."""
-    bins = binning.make(channels, real, shape)
+    channels = variant.channels
+    bins = binning.make(variant)
 
     @ti.func
     def part_of(n, part, parts):

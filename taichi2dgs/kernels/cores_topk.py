@@ -72,12 +72,12 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
             nearest[j] = ordered[j]
 
     @ti.func
-    def by_insertion(slots: array, base, weights: array, at, found):
-        """The K-th smallest of `found` distances from row `at` of weights."""
+    def by_insertion(slots: array, base, values: array, at, found):
+        """Return the K-th smallest of `found` distances, which stand in values from row `at`."""
         for k in range(base, base + top_k):
             slots[k, 0] = reals(FAR_AWAY)
         for n in range(at, at + found):
-            q = weights[n, 0]
+            q = values[n, 0]
             for k in range(base, base + top_k):
                 nearest = slots[k, 0]
                 nearer = q < nearest

@@ -20,7 +20,8 @@ Arrays beside those of `cores_lists.py` (D rows of each worker, at least the lon
 of a tile; L lanes), all of workers but the last two:
     own [W * D] of 11 + C and some: records of the tile, of which the last is far away;
     lists [W * (B * (D + 9) + D)]: see `cores_cull.py`;
-    weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
+    values [W * (D + 8), 1] of L lanes: of each entry of a block, first the squared distances of its
+        pixels, in place of which `weigh` then writes their weights;
     sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
     slots [W * rows, 1] of L lanes: see `cores_topk.py` and `exchange`;
     shares [1 + W]: the next tile, and how many tiles each worker took;
@@ -47,27 +48,28 @@ from taichi2dgs.kernels.cores_cull import (
 )
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
+from taichi2dgs.kernels.variant import Variant
 
 OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
 
 
 def power_of_two(least: int) -> int:
+    """Return the least power of two that is not below a number."""
     return 1 << (least - 1).bit_length()
 
 
-def make(
-    channels: int, top_k: int, blend: str, real, shape: str = "scale-rotation"
-) -> SimpleNamespace:
-    """Return the functions of one configuration; see `splat.make`."""
-    tiles = cores_lists.make(channels, real, shape)
-    cull = cores_cull.make(channels, real).cull
+def make(variant: Variant) -> SimpleNamespace:
+    """Return the functions that walk over tiles, and the types of their arrays."""
+    real, channels, top_k = variant.real, variant.channels, variant.top_k
+    normalized = variant.normalized
+    tiles = cores_lists.make(variant)
+    cull = cores_cull.make(variant).cull
     m = maths.make(real)
     reals = ti.types.vector(LANES, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     columns = GEOMETRY + channels
     # A power of two, so that LLVM knows each number at a fixed distance from the first.
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
-    normalized = blend == "normalized"
     nearest = cores_topk.make(top_k, LANES, real)
     rows = max(nearest.rows, channels)  # of slots, of each worker
 
@@ -83,34 +85,34 @@ def make(
         return u * u + v * v
 
     @ti.func
-    def thresholds(own: array, lists: array, first, found, x, y, weights: array, at,
+    def thresholds(own: array, lists: array, first, found, x, y, values: array, at,
                    slots: array, worker):  # fmt: skip
-        """Write squared distances; return what the K nearest of each lane are within."""
+        """Write squared distances to values; return what the K nearest of each lane are within."""
         kth = reals(FAR_AWAY)
         groups = (found + GROUP - 1) // GROUP
         for n in range(GROUP * groups):
             q = distance(own, lists[first + n], x, y)
-            weights[at + n, 0] = ti.select(q >= 0, q, weights[at + n, 0])
+            values[at + n, 0] = ti.select(q >= 0, q, values[at + n, 0])
         if ti.static(normalized and nearest.network):
             distances = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
             for group in range(groups):
-                new = [weights[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
+                new = [values[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
                 nearest.take(distances, new)
                 lists[first - 1] = found  # with a store in it, the loop loads whole vectors
             kth = distances[top_k - 1]
         elif ti.static(normalized):
-            kth = nearest.by_insertion(slots, worker * rows, weights, at, found)
+            kth = nearest.by_insertion(slots, worker * rows, values, at, found)
         return kth
 
     @ti.func
-    def weigh(own: array, lists: array, first, found, weights: array, at, kth, out: ti.template()):
-        """Turn distances into weights; add up weights and colours, return how many count."""
+    def weigh(own: array, lists: array, first, found, values: array, at, kth, out: ti.template()):
+        """Replace distances by weights; add up weights and colours, return how many count."""
         count = reals(0)
         for n in range(found):
-            q = weights[at + n, 0]
+            q = values[at + n, 0]
             counts = q <= kth
             w = ti.select(counts, m.exp_half(q), reals(0))
-            weights[at + n, 0] = w
+            values[at + n, 0] = w
             add_up(own, lists[first + n], w, out)
             if ti.static(normalized):
                 count += ti.select(counts, reals(1), reals(0))
@@ -118,15 +120,15 @@ def make(
 
     @ti.func
     def add_up(own: array, e, w, out: ti.template()):
-        """The last of `out` is the sum of weights."""
+        """Add an entry's part to the colours in `out`, and w to the sum of weights after them."""
         for c in ti.static(range(channels)):
             out[c] = out[c] + w * own[e][COLOR + c]
         out[channels] = out[channels] + w
 
     @ti.func
-    def settle_ties(own: array, lists: array, first, found, x, y, weights: array, at, kth,
+    def settle_ties(own: array, lists: array, first, found, x, y, values: array, at, kth,
                     out: ti.template()):  # fmt: skip
-        """As `weigh`, where some pixel has more than K within its threshold."""
+        """Weigh a block anew of which some pixel has more than K entries within its threshold."""
         left = reals(top_k)
         for n in range(found):
             q = distance(own, lists[first + n], x, y)
@@ -139,11 +141,11 @@ def make(
             counts = (q < kth) | (tie & (left > 0))
             left -= ti.select(tie, reals(1), reals(0))
             w = ti.select(counts, m.exp_half(q), reals(0))
-            weights[at + n, 0] = ti.select(w >= 0, w, weights[at + n, 0])
+            values[at + n, 0] = ti.select(w >= 0, w, values[at + n, 0])
             add_up(own, lists[first + n], w, out)
 
     @ti.func
-    def push(own: array, lists: array, first, found, x, y, weights: array, at, sums: array,
+    def push(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
              out: ti.template(), d_out: ti.template()):  # fmt: skip
         """Add to the sums of each entry: d_out is already divided by the denominator."""
         d_mean = reals(0)
@@ -152,7 +154,7 @@ def make(
                 d_mean += d_out[c] * out[c]
         for n in range(found):
             e = lists[first + n]
-            w = weights[at + n, 0]
+            w = values[at + n, 0]
             u, v = whitened(own, e, x, y)
             # All is read before any is written.
             totals = [sums[e, j] for j in ti.static(range(columns))]
@@ -232,20 +234,20 @@ def make(
             return loss
 
         @ti.func
-        def treat(own: array, lists: array, first, found, x, y, weights: array, at, sums: array,
+        def treat(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
                   slots: array, worker, image: array, row, ix, iy, stop_x, stop_y, view,
                   eps):  # fmt: skip
             """Treat one block, and return its squared error, lane by lane."""
-            kth = thresholds(own, lists, first, found, x, y, weights, at, slots, worker)
+            kth = thresholds(own, lists, first, found, x, y, values, at, slots, worker)
             whole = reals(view.cutoff * view.cutoff)
             kth = ti.select(kth < whole, kth, whole)
             out = [reals(0) for _ in ti.static(range(channels + 1))]
             d_out = [reals(0) for _ in ti.static(range(channels))]
-            count = weigh(own, lists, first, found, weights, at, kth, out)
+            count = weigh(own, lists, first, found, values, at, kth, out)
             scale = reals(1)
             if ti.static(normalized):
                 if count.max() > top_k:
-                    settle_ties(own, lists, first, found, x, y, weights, at, kth, out)
+                    settle_ties(own, lists, first, found, x, y, values, at, kth, out)
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
@@ -253,12 +255,12 @@ def make(
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
                     d_out[c] = d_out[c] * scale
-                push(own, lists, first, found, x, y, weights, at, sums, out, d_out)
+                push(own, lists, first, found, x, y, values, at, sums, out, d_out)
             return loss
 
         @ti.func
         def walk(records: array, starts: array, entries: array, own: array, lists: array,
-                 weights: array, sums: array, slots: array, lattice: array,
+                 values: array, sums: array, slots: array, lattice: array,
                  grads: array, image: array, losses: array, t, worker, depth, view,
                  eps):  # fmt: skip
             begin, end, base = starts[t], starts[t + 1], worker * depth
@@ -284,7 +286,7 @@ def make(
                     y = (lattice[0, 1] + row) * view.pitch_y
                     first = own_lists + b * stride_of(depth)
                     loss += treat(
-                        own, lists, first + 1, lists[first], x, y, weights,
+                        own, lists, first + 1, lists[first], x, y, values,
                         worker * (depth + GROUP), sums, slots, worker, image, t * blocks + b, ix,
                         iy, stop_x, stop_y, view, eps,
                     )  # fmt: skip

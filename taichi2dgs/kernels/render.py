@@ -6,15 +6,14 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import binning, splat
+from taichi2dgs.kernels.variant import Variant
 
 
 @functools.cache
-def make(
-    channels: int, top_k: int, blend: str, double: bool = False, shape: str = "scale-rotation"
-) -> SimpleNamespace:
+def make(variant: Variant) -> SimpleNamespace:
     """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view."""
-    real = ti.f64 if double else ti.f32
-    f = splat.make(channels, top_k, blend, real, shape)
+    real, channels = variant.real, variant.channels
+    f = splat.make(variant)
     render, push = f.make_walk("render"), f.make_walk("backward")
     view_type = binning.view_type(real)
     reals_2 = ti.types.ndarray(real, 2)

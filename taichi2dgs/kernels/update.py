@@ -11,6 +11,7 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning, maths
 from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY
+from taichi2dgs.kernels.variant import Variant
 
 ADAM = ti.types.struct(
     xy=ti.f32, log_scale=ti.f32, theta=ti.f32, color=ti.f32, beta1=ti.f32, beta2=ti.f32,
@@ -18,9 +19,10 @@ ADAM = ti.types.struct(
 )  # fmt: skip
 
 
-def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
-    """Return `of_parameters` and `adam` for one number of channels, float type and shape."""
-    m, bins = maths.make(real), binning.make(channels, real, shape)
+def make(variant: Variant) -> SimpleNamespace:
+    """Return `of_parameters` and `adam`."""
+    real, channels = variant.real, variant.channels
+    m, bins = maths.make(real), binning.make(variant)
     columns = GEOMETRY + channels
     grad_row = ti.types.vector(columns, real)
 
@@ -35,7 +37,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         hu, hv, huu, huv, hvv = row[0], row[1], row[2], row[3], row[4]
         row[0] = -2 * (record[UX] * hu + record[VX] * hv)
         row[1] = -2 * (record[UY] * hu + record[VY] * hv)
-        if ti.static(shape == "scale-rotation"):
+        if ti.static(variant.shape == "scale-rotation"):
             ratio = m.exp(bins.bounded(params[3]) - bins.bounded(params[2]))
             row[2], row[3] = -2 * huu, -2 * hvv
             row[4] = 2 * huv * (ratio - 1 / ratio)
@@ -51,7 +53,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
 
     @ti.func
-    def adam(params, first, second, row, rates):
+    def adam(params, exp_avg, exp_avg_sq, row, rates):
         """One step; return the moments, the parameters, and whether they are finite.
 
         `rates` hold bias-corrected learning rates.
@@ -60,8 +62,8 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         for j in ti.static(range(GEOMETRY)):
             rate[j] = rates.xy if ti.static(j < 2) else rates.log_scale
         rate[GEOMETRY - 1] = rates.theta
-        m = rates.beta1 * first + (1 - rates.beta1) * row
-        v = rates.beta2 * second + (1 - rates.beta2) * row * row
+        m = rates.beta1 * exp_avg + (1 - rates.beta1) * row
+        v = rates.beta2 * exp_avg_sq + (1 - rates.beta2) * row * row
         value = params - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
         finite = 1
         for j in ti.static(range(columns)):

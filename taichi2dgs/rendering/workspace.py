@@ -77,8 +77,8 @@ class Workspace:
         """Make what has `capacity` entries, without gradients."""
         raise NotImplementedError
 
-    def gradients(self) -> tuple:
-        """The lists of gradients, allocated when a backward pass first asks for them."""
+    def gradients(self) -> dict[str, Any]:
+        """The lists of gradients, by name, allocated when a backward pass first asks for them."""
         raise NotImplementedError
 
     def list_bytes(self, capacity: int, differentiated: bool) -> int:
