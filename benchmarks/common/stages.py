@@ -58,7 +58,7 @@ def profile(engine: Engine) -> dict:
     """Make steps that move nothing, and read the profiler's record of each loop."""
     profiler = runtime.ti.profiler
     engine.step(engine.done + 1, 0.0)  # which allocates what the lists of gradients lack
-    engine.look()
+    engine.poll()
     runtime.sync()
     profiler.clear_kernel_profiler_info()
     for number in range(STEPS):

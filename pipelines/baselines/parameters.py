@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from taichi2dgs.edit import rotation
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.rendering.workspace import SHAPES
 from taichi2dgs.settings import DEFAULT, RenderSettings
@@ -95,9 +96,7 @@ def _pack_rotation_scale(leaves: Leaves, extent: Tensor) -> Tensor:
 
 def cholesky_of(start: Gaussians) -> Tensor:
     """Return (l0, l1, l2) of the covariances' Cholesky factors, in pixels. [N, 3]"""
-    cos, sin = start.theta.cos(), start.theta.sin()
-    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-    half = rotation * start.log_scale.exp()[:, None]
+    half = rotation(start.theta) * start.log_scale.exp()[:, None]
     factor = torch.linalg.cholesky(half @ half.transpose(1, 2))
     return torch.stack([factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1]], 1)
 
