@@ -15,7 +15,7 @@ class Plateau:
     """Lower the learning rates when quality stands still (Image-GS).
 
     Args:
-        every: steps between two looks.
+        every: steps between two measurements of the quality.
         patience: steps without a gain of `psnr` dB and of `ssim`, after which rates fall.
         psnr, ssim: what counts as a gain.
         factor: of the rates.

@@ -27,7 +27,7 @@ def refined(
     gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int,
     on_stage: Callable[[int], object] | None = None,
 ) -> Gaussians:  # fmt: skip
-    """Return Gaussians that lose less to rounding: while it is done bit by bit, the rest is fitted.
+    """Return Gaussians that lose less to rounding: it goes by stages, and fits make up for each.
 
     First all centres are rounded, then scales and angles of one group of Gaussians after the other,
     and then their colours. After each a fit moves what is still free, so that it makes up for what

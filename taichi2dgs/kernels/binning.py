@@ -22,7 +22,7 @@ from taichi2dgs.kernels.variant import Variant
 # "scale-rotation": two log-scales and theta; or "cholesky": l0, l1, l2 of Sigma = L L^T with
 # L = [[l0, 0], [l1, l2]], as GaussianImage has it.
 GEOMETRY = 5
-# Columns of its record, then the colour. With d = point - centre, the whitened offset is
+# Columns of a Gaussian's record, before the colour. With d = point - centre, the whitened offset is
 # (u, v) = S^-1 R^T d and the squared Mahalanobis distance is q = u^2 + v^2 (paper Eq. 1 and 2);
 # unlike the expanded conic, this form does not cancel for thin rotated Gaussians. At height dy the
 # support spans x - SHEAR dy +- sqrt(REACH - FALL dy^2).
@@ -59,7 +59,7 @@ def make(variant: Variant) -> SimpleNamespace:
     def bounded(log_scale):
         return ti.math.clamp(log_scale, -real(MAX_LOG_SCALE), real(MAX_LOG_SCALE))
 
-    # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
+    # Both functions return (ux, uy, vx, vy), its determinant, and the variances along x and y.
     @ti.func
     def scale_rotation(params: array):
         co, si = m.cos_sin(params[4])

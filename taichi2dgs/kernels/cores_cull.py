@@ -6,7 +6,8 @@ band the support of an entry extends from `left` to `right`, which a line of ari
 exactly, for the 8 bands of a cell at once; and the blocks between them are bits of one number. So
 entry by entry, in index order, only those blocks are visited that get the entry.
 
-Padded, as all of it only narrows the search: what a pixel blends is decided by squared distances.
+All extents are padded, because they only narrow the search: squared distances decide what a pixel
+blends.
 
 The record of each entry is copied on the way, so that the worker has those of its tile at hand.
 """
@@ -33,8 +34,8 @@ from taichi2dgs.kernels.variant import Variant
 
 BLOCK_W, BLOCK_H = 4, 2  # pixels: one AVX2 register of floats, half an AVX-512 one
 LANES = BLOCK_W * BLOCK_H
-CELL = 16  # pixels: LANES bands
-ACROSS, BLOCKS = CELL // BLOCK_W, CELL * CELL // LANES  # of a band, of a cell
+CELL = 16  # pixels: as many bands as LANES
+ACROSS, BLOCKS = CELL // BLOCK_W, CELL * CELL // LANES  # blocks of a band, and of a cell
 
 PAD_SQUARE = 1.0e-5  # relative, on a difference of squares: covers the rounding of both
 PAD_PLACE = 1.0e-6  # relative, on coordinates: covers the rounding of a sample point
@@ -49,6 +50,7 @@ def stride_of(depth):
 
 @ti.func
 def cells_of(view):
+    """Columns and rows of cells in a tile."""
     return (view.tile_w + CELL - 1) // CELL, (view.tile_h + CELL - 1) // CELL
 
 
@@ -137,6 +139,7 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.func
     def between(value, low, high):
+        """The value, or the end of the range beyond which it lies."""
         value = ti.select(value < low, low, value)
         return ti.select(value < high, value, high)
 

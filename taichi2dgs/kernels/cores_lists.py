@@ -1,7 +1,7 @@
 """Tile lists on cores.
 
-Who owns what. Gaussians are cut into as many parts as there are workers, each a run of indices. The
-worker of a part projects its Gaussians and counts, in a row of `cursors` of its own, how many
+Gaussians are cut into as many parts as there are workers, each a run of indices. The worker of a
+part projects its Gaussians and counts, in a row of `cursors` of its own, how many
 entries each tile gets from them. One thread then turns counts into places: of each tile's list,
 the entries of part 0 come first, then those of part 1. Each worker writes the entries of its part
 to those places, in index order, and so no list is ever sorted and no two workers share a number.

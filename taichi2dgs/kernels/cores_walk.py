@@ -1,33 +1,32 @@
 """Top-K selection, normalised weighted splat and its backward, on cores.
 
-Who owns what. Each worker is a thread with memory of its own: it takes a tile from a counter until
-none is left, so that any number of cores is busy to the end, and everything it writes to is its
-own or its tile's. A tile is 16x16 pixels, cut into blocks of 4x2, and a block is one vector of
-LANES numbers: `cull` first lists, for each block, the entries that reach it. Then block by block:
+Each worker is a thread with memory of its own. It takes a tile from a counter until none is left,
+so that any number of cores is busy to the end, and it writes only to what is its own or its tile's.
+A tile is 16x16 pixels, cut into blocks of 4x2, and a block is one vector of LANES numbers. `cull`
+first lists, for each block, the entries that reach it. Then a worker computes, block by block:
 
     distances   of all pixels to each entry of the block's list, in index order
     threshold   the K-th smallest of each pixel, `cores_topk.py`
-    weights     of what is not farther than that, and with them the colours
+    weights     of the entries that are not farther than that, and with them the colours
     loss        against the target, whose blocks lie as they are taken
     gradients   added, pixel by pixel, to the sums of each entry
 
 and after the last block the sums of each entry, over its pixels, go to `grads`. Results depend
 neither on who takes a tile nor on how pixels are tiled: each pixel sees the same entries in the
-same order. Where several entries tie at the threshold, the lower indices count: more than K weights
-of a pixel tell, and the block is weighed again, one rank at a time.
+same order. Where several entries tie at the threshold, the lower indices count: a block that has a
+pixel with more than K weights is weighed again, by `settle_ties`.
 
 Arrays beside those of `cores_lists.py` (D rows of each worker, at least the longest list; B blocks
 of a tile; L lanes), all of workers but the last two:
     own [W * D] of 11 + C and some: records of the tile, of which the last is far away;
     lists [W * (B * (D + 9) + D)]: see `cores_cull.py`;
-    values [W * (D + 8), 1] of L lanes: of each entry of a block, first the squared distances of its
-        pixels, in place of which `weigh` then writes their weights;
+    values [W * (D + 8), 1] of L lanes: of each entry of a block squared distances, then weights;
     sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
     slots [W * rows, 1] of L lanes: see `cores_topk.py` and `exchange`;
     shares [1 + W]: the next tile, and how many tiles each worker took;
     lattice [1, 3] of L lanes: columns and rows within a block, and bands; grads [E] of 5 + C.
-Arrays of lanes have two axes, and their places are read before they are written: else LLVM does not
-make vector stores. Offsets of lanes come from an array, so that it does not know them one by one.
+Arrays of lanes have two axes, and each place is read before it is written: LLVM makes vector stores
+only then. Offsets of lanes come from an array: LLVM would take lanes of known offsets apart.
 """
 
 from types import SimpleNamespace
@@ -81,6 +80,7 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.func
     def distance(own: array, e, x, y):
+        """The squared Mahalanobis distance of each lane from entry e."""
         u, v = whitened(own, e, x, y)
         return u * u + v * v
 
@@ -174,7 +174,7 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.func
     def finish(begin, end, lists: array, order, sums: array, grads: array):
-        """Bring the sums of a tile to its entries' gradients (dL/dq is -h / 2), and clear them."""
+        """Add up the lanes of sums to gradients of entries (dL/dq is -h / 2), and clear them."""
         for n in range(end - begin):
             total, e = grad_row(0), lists[order + n]  # not base + n: LLVM would take it apart
             for j in ti.static(range(columns)):
@@ -200,10 +200,7 @@ def make(variant: Variant) -> SimpleNamespace:
         @ti.func
         def exchange(image: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
                      out: ti.template(), d_out: ti.template()):  # fmt: skip
-            """Bring a block's colours to the image, or the image to the block.
-
-            Numbers that go one by one pass through `slots`, so that the rest stays in vectors.
-            """
+            """Bring colours to the image, or it to the block; single numbers go by way of slots."""
             loss = reals(0)
             for c in ti.static(range(channels)):
                 if ti.static(measures):
@@ -239,8 +236,8 @@ def make(variant: Variant) -> SimpleNamespace:
                   eps):  # fmt: skip
             """Treat one block, and return its squared error, lane by lane."""
             kth = thresholds(own, lists, first, found, x, y, values, at, slots, worker)
-            whole = reals(view.cutoff * view.cutoff)
-            kth = ti.select(kth < whole, kth, whole)
+            support = reals(view.cutoff * view.cutoff)
+            kth = ti.select(kth < support, kth, support)
             out = [reals(0) for _ in ti.static(range(channels + 1))]
             d_out = [reals(0) for _ in ti.static(range(channels))]
             count = weigh(own, lists, first, found, values, at, kth, out)
@@ -263,6 +260,7 @@ def make(variant: Variant) -> SimpleNamespace:
                  values: array, sums: array, slots: array, lattice: array,
                  grads: array, image: array, losses: array, t, worker, depth, view,
                  eps):  # fmt: skip
+            """Treat tile t with the memory of one worker."""
             begin, end, base = starts[t], starts[t + 1], worker * depth
             left, top = t % view.tiles_x * view.tile_w, t // view.tiles_x * view.tile_h
             stop_x = ti.min(left + view.tile_w, view.width)

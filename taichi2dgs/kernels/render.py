@@ -32,6 +32,7 @@ def make(variant: Variant) -> SimpleNamespace:
     @ti.kernel
     def fill(params: reals_2, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
              entries: ints_1, packed: lists.packed, view: view_type):  # fmt: skip
+        """Write the lists, if they fit."""
         f.fill(params, records, rects, counts, starts, entries, packed, view)
 
     @ti.kernel

@@ -1,9 +1,9 @@
 """Top-K selection, normalised weighted splat and its backward, on a GPU.
 
-Who owns what. A thread owns a pixel, and where there are more pixels than threads, some pixels in
-turn (a unit); what it remembers of a pixel is in its registers. Pixels of a tile lie side by side,
-so that neighbouring threads read the same list at the same time. Gradients of an entry belong to
-all threads of its tile, which add to them atomically.
+A thread owns a pixel or, where there are more pixels than threads, some pixels in turn (a unit).
+What it remembers of a pixel is in its registers. Pixels of a tile lie side by side, so that
+neighbouring threads read the same list at the same time. The gradients of an entry belong to all
+threads of its tile, which add to them atomically.
 
 A thread passes over the list of its tile three times: `find` finds how near the K nearest are, see
 `selection.py`; `blend_found` weighs the entries below that; `push_found` sends gradients back.
@@ -41,7 +41,7 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.func
     def blend_found(registers: ti.template(), begin, end, x, y, packed: array, cutoff, eps):
-        """Leave the colours in the registers; return 1 / denominator."""
+        """Blend the entries that count into the registers; return 1 / denominator."""
         for k in ti.static(range(rows.total, rows.d_out)):
             registers[k] = real(0.0)
         if ti.static(normalized):
@@ -82,6 +82,7 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.func
     def push_found(registers: ti.template(), begin, end, x, y, packed: array, grads: array, cutoff):
+        """Add to all entries that a pixel blended what it sends back."""
         if ti.static(normalized):
             chosen.count_ties(registers)
         for e in range(begin, end):

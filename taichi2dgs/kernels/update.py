@@ -1,5 +1,4 @@
-"""What becomes of the gradient of one Gaussian, the same on every device: its parameters' gradient,
-and the step of Adam.
+"""From the gradient of one Gaussian to that of its parameters and a step of Adam, on every device.
 
 The first five numbers of a gradient come as sums over pixels of h u, h v, h u^2, h u v, h v^2 with
 h = dL/dq, where (u, v) is the whitened offset; see `binning.py`.
@@ -30,8 +29,9 @@ def make(variant: Variant) -> SimpleNamespace:
     def of_parameters(params, record, row):
         """Turn the sums of a Gaussian into the gradient of its parameters.
 
-        With q = u^2 + v^2, du/d(log s0) = -u and du/d(theta) = v s1 / s0, and v has its own of
-        both; with u = dx / l0 and v = (dy - l1 u) / l2, du/d(l0) = -u / l0 and
+        The squared distance is q = u^2 + v^2. By scales and rotation, du/d(log s0) = -u,
+        dv/d(log s1) = -v, du/d(theta) = v s1 / s0 and dv/d(theta) = -u s0 / s1. By Cholesky,
+        u = dx / l0 and v = (dy - l1 u) / l2, so that du/d(l0) = -u / l0 and
         dv/d(l0, l1, l2) = (l1 u / l0, -u, -v) / l2.
         """
         hu, hv, huu, huv, hvv = row[0], row[1], row[2], row[3], row[4]
@@ -49,14 +49,14 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.func
     def is_finite(x):
-        """Read from the bits: compilers may assume that there are no NaNs."""
+        """Whether a number is finite, by its bits: compilers may assume that there are no NaNs."""
         return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
 
     @ti.func
     def adam(params, exp_avg, exp_avg_sq, row, rates):
-        """One step; return the moments, the parameters, and whether they are finite.
+        """Return the averages and the parameters after one step, and whether these are finite.
 
-        `rates` hold bias-corrected learning rates.
+        The learning rates in `rates` are already divided by Adam's correction of its first average.
         """
         rate = grad_row(rates.color)
         for j in ti.static(range(GEOMETRY)):

@@ -40,7 +40,7 @@ def kind() -> type[CoresWorkspace] | type[GpuWorkspace]:
 class RenderPass:
     """One render: lists are made once and serve the forward and the backward pass.
 
-    Its workspace is left to the next launch like it.
+    It leaves its workspace to the next render of the same kind.
     """
 
     def __init__(

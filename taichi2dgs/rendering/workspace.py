@@ -93,7 +93,7 @@ class Workspace:
         return min(binning.MAX_ENTRIES - 1, limits.MAX_VALUES // row)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` entries of the tile lists; what they held is lost.
+        """Make room for `capacity` entries of the tile lists, and lose those that are there.
 
         Raises:
             MemoryError: they would need more memory than the limit, or than Taichi can index.

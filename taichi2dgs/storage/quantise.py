@@ -132,8 +132,8 @@ def quantise(params: np.ndarray, size: tuple[int, int], precision: Precision) ->
     place, color = grid.octaves(log_size)
     xy = values[:, :2].clip(-FAR, extent + FAR) / np.ldexp(steps[0], place)[:, None]
     colors = values[:, 5:].clip(-COLOR, COLOR) / np.ldexp(steps[3], color)[:, None]
-    wide = [np.rint(xy), log_size[:, None], stretch[:, None], np.rint(colors)]
-    return Cells(grid, np.concatenate(wide, axis=1).astype(np.int64), angle)
+    columns = [np.rint(xy), log_size[:, None], stretch[:, None], np.rint(colors)]
+    return Cells(grid, np.concatenate(columns, axis=1).astype(np.int64), angle)
 
 
 def weights_of(colors: np.ndarray) -> np.ndarray:

@@ -190,8 +190,8 @@ def _decoded(reader: Reader, channels: int) -> Cells:
     log_size, stretch = reader.stream(), reader.stream()
     stored = np.stack([reader.stream() for _ in range(channels)], axis=1)
     shape = np.stack([log_size, stretch], axis=1)
-    wide = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
-    if wide or not np.isfinite(grid.steps).all():
+    beyond = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
+    if beyond or not np.isfinite(grid.steps).all():
         raise ValueError("damaged: a number is out of range")
     angle = reader.mixed(quantise.angles(stretch))
     fine = OCTAVES - grid.octaves(log_size)[0]
