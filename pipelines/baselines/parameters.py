@@ -81,9 +81,11 @@ def _from_tanh(xy: Tensor, extent: Tensor) -> Tensor:
 def _split_rotation_scale(start: Gaussians) -> Leaves:
     turn = (start.theta / (2 * math.pi)).remainder(1).clamp(1e-4, 1 - 1e-4)
     return {
-        "xy": _tanh_of(start), "shape": start.log_scale.exp() - BOUND,
-        "theta": torch.logit(turn), "color": start.color,
-    }  # fmt: skip
+        "xy": _tanh_of(start),
+        "shape": start.log_scale.exp() - BOUND,
+        "theta": torch.logit(turn),
+        "color": start.color,
+    }
 
 
 def _pack_rotation_scale(leaves: Leaves, extent: Tensor) -> Tensor:

@@ -69,9 +69,12 @@ class Rates:
     """
 
     def __init__(
-        self, halve_every: int, plateau: Plateau | None, image: Tensor,
+        self,
+        halve_every: int,
+        plateau: Plateau | None,
+        image: Tensor,
         similarity: Callable[[Tensor], Tensor] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.halve_every, self.plateau = halve_every, plateau
         self.image, self.similarity = image, similarity
         self.best, self.idle, self.times = [0.0, 0.0], 0, 0

@@ -59,16 +59,27 @@ class Engine:
         o = self.options
         rate /= 1 - o.beta1 ** max(number, 1)
         rates = update.ADAM(
-            xy=o.xy * rate, log_scale=o.log_scale * rate, theta=o.theta * rate,
-            color=o.color * rate, beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
+            xy=o.xy * rate,
+            log_scale=o.log_scale * rate,
+            theta=o.theta * rate,
+            color=o.color * rate,
+            beta1=o.beta1,
+            beta2=o.beta2,
+            epsilon=o.epsilon,
             correction2=1 / (1 - o.beta2 ** max(number, 1)),
-        )  # fmt: skip
+        )
         with runtime.launching(self.work.owner):
             self.work.step(
-                params=self.packed, exp_avg=self.exp_avg, exp_avg_sq=self.exp_avg_sq,
-                frozen=self.frozen, progress=self.progress, target=self.target,
-                losses=self.losses, rates=rates, number=number,
-            )  # fmt: skip
+                params=self.packed,
+                exp_avg=self.exp_avg,
+                exp_avg_sq=self.exp_avg_sq,
+                frozen=self.frozen,
+                progress=self.progress,
+                target=self.target,
+                losses=self.losses,
+                rates=rates,
+                number=number,
+            )
 
     def poll(self) -> bool:
         """Wait for the device, see how far it got, and make room where it lacked some.

@@ -24,9 +24,12 @@ STAGES = 2 * GROUPS  # fits, after each of which more is rounded
 
 
 def refined(
-    gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int,
+    gaussians: Gaussians,
+    image: Tensor | np.ndarray,
+    precision: Precision,
+    steps: int,
     on_stage: Callable[[int], object] | None = None,
-) -> Gaussians:  # fmt: skip
+) -> Gaussians:
     """Return Gaussians that lose less to rounding: it goes by stages, and fits make up for each.
 
     First all centres are rounded, then scales and angles of one group of Gaussians after the other,
@@ -66,9 +69,12 @@ def refined(
 
 
 def encode_refined(
-    gaussians: Gaussians, quality: str, image: Tensor | np.ndarray | None, refine: int,
+    gaussians: Gaussians,
+    quality: str,
+    image: Tensor | np.ndarray | None,
+    refine: int,
     on_stage: Callable[[int], object] | None = None,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`.
 
     For `on_stage` see `refine`.

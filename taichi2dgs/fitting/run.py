@@ -31,10 +31,13 @@ class Run:
     """
 
     def __init__(
-        self, engine: Engine, budget: Budget, read: Callable[[], Gaussians],
+        self,
+        engine: Engine,
+        budget: Budget,
+        read: Callable[[], Gaussians],
         target_psnr: float | None = None,
         on_report: OnReport | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.engine, self.budget, self.read = engine, budget, read
         self.target_psnr, self.on_report = target_psnr, on_report
         self.ahead = 1 if target_psnr is None else 0  # launches beyond the step of a report

@@ -108,16 +108,28 @@ class CoresWorkspace(Workspace):
     def measure(self, params) -> None:
         """Project, and count entries."""
         self.kernels.measure(
-            params=params, records=self.records, rects=self.rects, cursors=self.cursors,
-            bases=self.bases, starts=self.starts, shares=self.shares, view=self.view,
-        )  # fmt: skip
+            params=params,
+            records=self.records,
+            rects=self.rects,
+            cursors=self.cursors,
+            bases=self.bases,
+            starts=self.starts,
+            shares=self.shares,
+            view=self.view,
+        )
 
     def fill(self, params) -> None:
         """Write the lists, if they fit."""
         self.kernels.fill(
-            rects=self.rects, cursors=self.cursors, bases=self.bases, starts=self.starts,
-            entries=self.entries, places=self.places, view=self.view, depth=self.depth,
-        )  # fmt: skip
+            rects=self.rects,
+            cursors=self.cursors,
+            bases=self.bases,
+            starts=self.starts,
+            entries=self.entries,
+            places=self.places,
+            view=self.view,
+            depth=self.depth,
+        )
 
     def _walk(self) -> dict[str, Any]:
         """What every walk over the tiles takes, by the names of the kernels' arguments."""
@@ -162,9 +174,11 @@ class CoresWorkspace(Workspace):
         height, width, channels = image.shape
         (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
         padded = torch.full(
-            (self.tiles // tiles_x * rows, tiles_x * columns, channels), cores_walk.OUTSIDE,
-            dtype=torch.float32, device="cpu",
-        )  # fmt: skip
+            (self.tiles // tiles_x * rows, tiles_x * columns, channels),
+            cores_walk.OUTSIDE,
+            dtype=torch.float32,
+            device="cpu",
+        )
         padded[:height, :width] = image.float().cpu()
         blocks = padded.reshape(
             -1, rows // BLOCK_H, BLOCK_H, tiles_x, columns // BLOCK_W, BLOCK_W, channels

@@ -84,10 +84,18 @@ class GpuWorkspace(Workspace):
     def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
         """Write d_params [N, 5 + C]."""
         self.kernels.backward(
-            params=params, d_out=d_out, d_params=d_params, records=self.records, rects=self.rects,
-            starts=self.starts, entries=self.entries, packed=self.packed, view=self.view,
-            **self.gradients(), **self._walk(),
-        )  # fmt: skip
+            params=params,
+            d_out=d_out,
+            d_params=d_params,
+            records=self.records,
+            rects=self.rects,
+            starts=self.starts,
+            entries=self.entries,
+            packed=self.packed,
+            view=self.view,
+            **self.gradients(),
+            **self._walk(),
+        )
 
     def rows(self, values: np.ndarray):
         """Return an array of one row for each Gaussian, as `step` takes it."""
@@ -102,13 +110,24 @@ class GpuWorkspace(Workspace):
     def step(self, **fit: Any) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/step.py`."""
         self.step_kernels.step(
-            **fit, partial=self.partial, entries=self.entries, packed=self.packed,
-            **self._binning(), **self.gradients(), **self._walk(),
-        )  # fmt: skip
+            **fit,
+            partial=self.partial,
+            entries=self.entries,
+            packed=self.packed,
+            **self._binning(),
+            **self.gradients(),
+            **self._walk(),
+        )
 
     def score(self, params, target, losses) -> None:
         """Write the squared error of each unit."""
         self.step_kernels.score(
-            params=params, target=target, losses=losses, partial=self.partial,
-            entries=self.entries, packed=self.packed, **self._binning(), **self._walk(),
-        )  # fmt: skip
+            params=params,
+            target=target,
+            losses=losses,
+            partial=self.partial,
+            entries=self.entries,
+            packed=self.packed,
+            **self._binning(),
+            **self._walk(),
+        )

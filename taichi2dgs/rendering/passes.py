@@ -44,9 +44,13 @@ class RenderPass:
     """
 
     def __init__(
-        self, params: Tensor, view: View, settings: RenderSettings, shape: str = SHAPES[0],
+        self,
+        params: Tensor,
+        view: View,
+        settings: RenderSettings,
+        shape: str = SHAPES[0],
         tile: tuple[int, int] = (TILE, TILE),
-    ) -> None:  # fmt: skip
+    ) -> None:
         channels, double = params.shape[1] - 5, params.element_size() == 8
         self.params = params
         self.shape = (view.height, view.width, channels)

@@ -54,9 +54,13 @@ class Workspace:
         self.tiles = tiles_x * tiles_y
         self.kernels = self._kernels(double, shape)
         self.view = self.kernels.view_type(
-            cutoff=settings.cutoff, tile_h=tile[0], tile_w=tile[1], tiles_x=tiles_x,
-            tiles_y=tiles_y, **vars(view),
-        )  # fmt: skip
+            cutoff=settings.cutoff,
+            tile_h=tile[0],
+            tile_w=tile[1],
+            tiles_x=tiles_x,
+            tiles_y=tiles_y,
+            **vars(view),
+        )
         what = f"size={view.height}x{view.width}"
         limits.check_values(what, self.tiles * tile[0] * tile[1])
         image = view.height * view.width * channels

@@ -49,8 +49,13 @@ class Precision:
         near = math.sqrt(size[0] * size[1] / max(k, 1)) / SPACING
         near = min(max(near, 0.1), 4.0)
         fine, coarse = factor * near ** (4 / 3), factor * near ** (2 / 3)
-        return cls(0.07 * fine, 0.0167 * coarse, 0.036 * coarse, 0.0037 * fine,
-                   math.log(USUAL * SPACING * near))  # fmt: skip
+        return cls(
+            0.07 * fine,
+            0.0167 * coarse,
+            0.036 * coarse,
+            0.0037 * fine,
+            math.log(USUAL * SPACING * near),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,11 @@ class Grid:
         most = [widest / (1 << OCTAVES), LOG_SCALE, 2 * LOG_SCALE, COLOR * (1 << COLOR_OCTAVES)]
         least = np.array(most) / (MAX_CELL - 1)
         steps = np.maximum([p.xy, p.log_size, p.stretch, p.color], least).astype("<f4")
-        return cls(steps, round(p.usual / float(steps[1])),
-                   round(float(steps[1]) / math.log(2) * (1 << ONE)))  # fmt: skip
+        return cls(
+            steps,
+            round(p.usual / float(steps[1])),
+            round(float(steps[1]) / math.log(2) * (1 << ONE)),
+        )
 
     def octaves(self, log_size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return by which powers of 2 the steps of centres and of colours differ. [N] each"""

@@ -94,9 +94,18 @@ def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
         )
     height, width = gaussians.size
     header = HEADER.pack(
-        MAGIC, VERSION, list(QUALITIES).index(quality), gaussians.channels, height, width,
-        len(params), s.top_k, BLENDS.index(s.blend), s.cutoff, s.eps,
-    )  # fmt: skip
+        MAGIC,
+        VERSION,
+        list(QUALITIES).index(quality),
+        gaussians.channels,
+        height,
+        width,
+        len(params),
+        s.top_k,
+        BLENDS.index(s.blend),
+        s.cutoff,
+        s.eps,
+    )
     if not len(params):
         body = b""
     elif precision is None:
@@ -136,9 +145,12 @@ def decode(data: bytes) -> Contents:
         raise ValueError("damaged or cut off: its checksum is wrong")
     top_k, blend, cutoff, eps = blending
     if not (
-        preset < len(QUALITIES) and 1 <= channels <= MAX_CHANNELS and blend < len(BLENDS)
-        and 1 <= height * width <= MAX_PIXELS and k <= min(MAX_K, PER_BYTE * len(data))
-    ):  # fmt: skip
+        preset < len(QUALITIES)
+        and 1 <= channels <= MAX_CHANNELS
+        and blend < len(BLENDS)
+        and 1 <= height * width <= MAX_PIXELS
+        and k <= min(MAX_K, PER_BYTE * len(data))
+    ):
         raise ValueError("its header is out of range")
     settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend])
     reader, steps = Reader(data[HEADER.size : -4], k), []
