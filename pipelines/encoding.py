@@ -28,11 +28,11 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
-LARGEST_POWER = 100.0  # of e: a PSNR beyond all pictures, not a number beyond all floats
+LARGEST_POWER = 100.0  # of e: more than any picture asks for, and still a float
 TRIES = 5  # fits of one search, at most
-PSNR_WITHIN = 0.5  # dB of the target
-BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # of a Gaussian in a file
-FILLED = (0.955, 0.98, 0.995)  # of the bytes: least, aimed at, most; refining adds a little
+PSNR_WITHIN = 0.5  # dB that a result may be off its target
+BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
+FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
 
 OnReport = Callable[[int, Report], object]
 

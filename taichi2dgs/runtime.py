@@ -19,7 +19,7 @@ from taichi2dgs.checks import shown
 from taichi2dgs.settings import BACKENDS
 
 surroundings.prepare_import()
-ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
+ti: Any = importlib.import_module("taichi")  # Any, as Taichi's own annotations are wrong in places
 
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
 VARIABLE = "TAICHI2DGS_BACKEND"

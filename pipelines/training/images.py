@@ -26,7 +26,7 @@ from taichi2dgs.storage import files, pictures
 log = logging.getLogger("taichi2dgs")
 
 SUFFIXES = frozenset(pictures.ENDINGS)
-HELD_OUT = 20  # one image in so many validates, if nothing else is there to
+HELD_OUT = 20  # one image in so many validates, where no folder of them is there
 PANEL = "panel-"  # begins the names of pictures that a training draws
 HEAD = 1 << 16  # bytes of a file that tell it from another of its size
 LOOKERS = 8  # threads that read headers

@@ -17,10 +17,10 @@ from taichi2dgs.order import morton_order
 from taichi2dgs.storage import t2d
 from taichi2dgs.storage.quantise import Precision, quantise
 
-CENTRES = 2  # columns of packed parameters
-GROUPS = 4  # of Gaussians, each rounded before the next
-RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small: the fit has ended
-STAGES = 2 * GROUPS  # fits, after each of which more is rounded
+CENTRES = 2  # columns of packed parameters that hold them
+GROUPS = 4  # into which Gaussians are dealt out, and which are rounded one after the other
+RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small, as the fit is over
+STAGES = 2 * GROUPS  # fits; after each, more is rounded
 
 
 def refined(

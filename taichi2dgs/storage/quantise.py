@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_CELL = (1 << 24) - 1  # of one column: float32 holds no finer numbers
-MAX_STORED = (1 << 31) - 1  # of either sign, so that the least of them is an i32
+MAX_CELL = (1 << 24) - 1  # the largest number of a column: float32 holds no finer ones
+MAX_STORED = (1 << 31) - 1  # the largest number of a stream, of either sign: its least is an i32
 TURNS = 8  # more angles for each step of stretch
 SPACING = 5.12  # pixels between neighbours at which the presets are tuned: 10,000 in 512x512
 USUAL = 0.3125  # the usual size of Gaussians, in spacings
 FAR = float(1 << 17)  # pixels outside the picture, to which centres farther away are moved
 LOG_SCALE = 16.0  # log-scales beyond it, of either sign, are taken there
-COLOR = 1024.0  # and colours beyond this
-OCTAVES = 3  # by how many powers of 2 the steps of centres differ from those of the usual size
-COLOR_OCTAVES = 2  # the same for colours, whose steps fall as Gaussians grow
+COLOR = 1024.0  # colours beyond it, of either sign, are taken there
+OCTAVES = 3  # powers of 2 by which the steps of centres differ at most, as sizes do
+COLOR_OCTAVES = 2  # powers of 2 by which the steps of colours fall at most, as sizes grow
 WEIGHT = 8  # bits below the point of weights of channels
 ONE = 16  # bits below the point of `Grid.octave`
 
