@@ -29,12 +29,12 @@ from taichi2dgs.settings import RenderSettings
 from taichi2dgs.storage.files import as_image
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
-KIND = "baselines"  # the folder of configs that has them
+KIND = "baselines"  # of configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
-WAIT_EVERY = 0.02  # seconds between two waits for the device, as in a fused fit
+WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
-REPORT_GROWTH = 1.02  # a report is due when the seconds have grown by this factor
+REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
 
 
 @dataclass(frozen=True)
