@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import taichi2dgs
+from nets.unet import count_of
 from pipelines import baselines
 from taichi2dgs.storage import files
 
@@ -76,7 +77,8 @@ def of_picture(name: str, image: Tensor, options: argparse.Namespace) -> Figure:
         return prior_figures.draw_prior(image, options.k, options.steps)
     if name == "density":
         return prior_figures.draw_density(image)
-    k = [prior_figures.scaled(per_512, image) for per_512 in (options.k, *COUNTS)]
+    pixels = image.shape[0] * image.shape[1]
+    k = [count_of(per_512, pixels) for per_512 in (options.k, *COUNTS)]
     fits = (
         [(Path(method).stem, k[0], method) for method in options.methods]
         if name == "errors"

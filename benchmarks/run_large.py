@@ -16,6 +16,7 @@ from common.costs import peak_mib
 from torch import Tensor
 
 import taichi2dgs
+from pipelines.commands.options import size
 from pipelines.encoding import Encoding
 
 
@@ -48,11 +49,6 @@ def mosaic(paths: list[Path], height: int, width: int, side: int) -> Tensor:
         part = image[top : top + side, left : left + side]
         part.copy_(whole[index % len(whole)][: part.shape[0], : part.shape[1]])
     return image
-
-
-def size(text: str) -> tuple[int, int]:
-    height, width = text.lower().split("x")
-    return int(height), int(width)
 
 
 def parse() -> argparse.Namespace:

@@ -28,6 +28,8 @@ from torch import Tensor
 
 import pipelines
 import taichi2dgs
+from nets.unet import count_of
+from pipelines.commands.options import size as height_and_width
 from taichi2dgs import runtime
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import FitOptions
@@ -90,7 +92,7 @@ def measure_sizes(image: Tensor, options: argparse.Namespace, backend: str) -> d
 
 def fitted(image: Tensor, options: argparse.Namespace) -> Gaussians:
     """Return the Gaussians that are measured: those of an image after a few steps of its fit."""
-    k = max(1, round(options.k * image.shape[0] * image.shape[1] / 512**2))
+    k = count_of(options.k, image.shape[0] * image.shape[1])
     return taichi2dgs.fit(image, pipelines.initialize(image, k), steps=options.steps).gaussians
 
 
@@ -236,8 +238,7 @@ def spread(times: list[float]) -> str:
 
 def size(text: str) -> tuple[int, int]:
     """Read HxW, or the side of a square."""
-    height, _, width = text.lower().partition("x")
-    return int(height), int(width or height)
+    return height_and_width(f"{text}x{text}" if text.isdecimal() else text)
 
 
 def parse() -> argparse.Namespace:

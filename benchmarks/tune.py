@@ -23,6 +23,7 @@ from common import measure
 from tqdm import tqdm
 
 import taichi2dgs
+from nets.unet import count_of
 from pipelines import baselines
 from taichi2dgs.storage import files
 
@@ -111,7 +112,7 @@ def mean_psnr(settings: Settings, images: list, options: argparse.Namespace) -> 
     found = []
     for image in images:
         side = min(image.shape[:2])
-        k = round(options.k * side**2 / TABLE_SIDE**2)
+        k = count_of(options.k, side**2)
         rates = dict(settings["rates"])
         rates["xy"] *= TABLE_SIDE / side  # they are in image sides; the same number of pixels
         method = baselines.Method(**{**settings, "rates": rates})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 LEVELS = (1, 2, 4, 4, 4)  # channels over the base width; four steps down and four up
 K_MAX = 512 * 512  # k_hat is 1 at one Gaussian per pixel
-AREA = 512 * 512  # pixels that k is counted on inside
+AREA = 512 * 512  # pixels, on which numbers of Gaussians are compared
+
+Count = TypeVar("Count", float, Tensor)
 
 
 class UNet(nn.Module):
@@ -82,9 +85,27 @@ class FiLM(nn.Module):
         return x * (1 + gamma) + beta
 
 
+def per_512(k: Count, pixels: int) -> Count:
+    """Return how many Gaussians per 512x512 pixels k are on so many pixels.
+
+    >>> per_512(2500, 256 * 256)
+    10000.0
+    """
+    return k * (AREA / pixels)
+
+
+def count_of(per_512: float, pixels: int) -> int:
+    """Return how many Gaussians on so many pixels are so many per 512x512, at least 1.
+
+    >>> count_of(10_000, 256 * 256)
+    2500
+    """
+    return max(1, round(per_512 * pixels / AREA))
+
+
 def k_hat(k: Tensor, pixels: int) -> Tensor:
     """Return log(1 + k) / log(1 + k_max), for k scaled to 512x512 pixels (paper Eq. 6). [B]"""
-    return torch.log1p(k.float() * (AREA / pixels)) / math.log1p(K_MAX)
+    return torch.log1p(per_512(k.float(), pixels)) / math.log1p(K_MAX)
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -19,13 +19,13 @@ COMMANDS = {
     "train": "train the networks of the prior",
     "doctor": "say what works on this machine",
 }
-BROKEN_PIPE = 141  # as shells have it for what SIGPIPE ends
+BROKEN_PIPE = 141  # the code that shells give to a program that SIGPIPE has ended
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0, 1 if some pictures of a folder failed, 2 after an
     error, 130 after Ctrl-C, or 141 if what reads the output has ended."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is no failure
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a letter gets its code
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

@@ -1,11 +1,11 @@
 """What commands and calls choose where nothing is said. It imports nothing slow, for `--help`."""
 
 K = 50_000  # Gaussians
-SECONDS = 10.0  # of a fit
+SECONDS = 10.0  # that a fit takes
 AUTO = "auto"  # a number of Gaussians by the picture's detail
 START = "prior"
 QUALITY = "high"
 REFINED = ("medium", "small")  # qualities of files that are refined
-REFINE = 200  # steps, of these
-WHOLE = (1, 1)  # the first of one shard
+REFINE = 200  # steps of their refining
+WHOLE = (1, 1)  # the first of one shard, which is all
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)  # of one picture

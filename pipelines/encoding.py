@@ -28,11 +28,11 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
-LARGEST_POWER = 100.0  # of e: a PSNR beyond all pictures, not a number beyond all floats
+LARGEST_POWER = 100.0  # of e: more than any picture asks for, and still a float
 TRIES = 5  # fits of one search, at most
-PSNR_WITHIN = 0.5  # dB of the target
-BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # of a Gaussian in a file
-FILLED = (0.955, 0.98, 0.995)  # of the bytes: least, aimed at, most; refining adds a little
+PSNR_WITHIN = 0.5  # dB that a result may be off its target
+BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
+FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
 
 OnReport = Callable[[int, Report], object]
 
@@ -135,9 +135,12 @@ class Encoding:
         return self.refine
 
     def save(
-        self, path: str | Path, gaussians: Gaussians, image: Tensor,
+        self,
+        path: str | Path,
+        gaussians: Gaussians,
+        image: Tensor,
         on_stage: Callable[[int], object] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write the Gaussians of a picture to a .t2d file, within target_bytes if that is given.
 
         Args:
@@ -170,9 +173,13 @@ class Encoding:
     def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
         start = initialize(image, k, self.start, self.seed, weights=self.weights)
         return fit(
-            image, start, steps=self.steps, seconds=self.seconds, options=self.options,
+            image,
+            start,
+            steps=self.steps,
+            seconds=self.seconds,
+            options=self.options,
             on_report=None if on_report is None else lambda report: on_report(k, report),
-        )  # fmt: skip
+        )
 
     def _search_psnr(self, image: Tensor, target: float, on_report) -> FitResult:
         def off(result: FitResult) -> float:
@@ -184,9 +191,14 @@ class Encoding:
         found: list[FitResult] = []
         try:
             _search(
-                found, lambda k: self._fit(image, k, on_report), off,
-                automatic_count(image, target), SLOPE, (-PSNR_WITHIN, PSNR_WITHIN), _most(image),
-            )  # fmt: skip
+                found,
+                lambda k: self._fit(image, k, on_report),
+                off,
+                automatic_count(image, target),
+                SLOPE,
+                (-PSNR_WITHIN, PSNR_WITHIN),
+                _most(image),
+            )
         except KeyboardInterrupt as stop:
             there = found or _unfinished(stop)
             if not there:
@@ -207,11 +219,14 @@ class Encoding:
         least, aim, most = (math.log(share * target) for share in FILLED)
         try:
             _search(
-                found, lambda k: self._fit(image, k, on_report),
+                found,
+                lambda k: self._fit(image, k, on_report),
                 lambda result: math.log(size(result)) - aim,
-                max(1, round(target / BYTES_EACH[self.quality])), 1.0, (least - aim, most - aim),
+                max(1, round(target / BYTES_EACH[self.quality])),
+                1.0,
+                (least - aim, most - aim),
                 _most(image),
-            )  # fmt: skip
+            )
         except KeyboardInterrupt as stop:
             partial = _unfinished(stop)
             there = within(found) or within(partial) or found or partial
@@ -250,10 +265,14 @@ def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
 
 
 def _search(
-    results: list[FitResult], attempt: Callable[[int], FitResult],
-    off: Callable[[FitResult], float], k: int, slope: float, within: tuple[float, float],
+    results: list[FitResult],
+    attempt: Callable[[int], FitResult],
+    off: Callable[[FitResult], float],
+    k: int,
+    slope: float,
+    within: tuple[float, float],
     most: int,
-) -> None:  # fmt: skip
+) -> None:
     """Try numbers of Gaussians until one is off by little enough.
 
     Args:

@@ -63,8 +63,9 @@ def made(kind: type[Kind], content: Any, within: str = "") -> Kind:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}{place}")
     hints = get_type_hints(kind, include_extras=True)
     prefix = f"{within}." if within else ""
-    return kind(**{name: _value(prefix + name, value, hints[name])
-                   for name, value in content.items()})  # fmt: skip
+    return kind(
+        **{name: _value(prefix + name, value, hints[name]) for name, value in content.items()}
+    )
 
 
 def _value(name: str, value: Any, hint: Any) -> Any:

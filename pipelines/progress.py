@@ -21,9 +21,11 @@ class FitBar:
         if self.steps is None or self.seconds is None:
             form += "{n:.4g}/{total:.4g} " + unit
         self.bar = tqdm(
-            total=self.seconds if self.steps is None else self.steps, disable=hidden,
-            bar_format=form + "{postfix}", desc="encode: start, and compiling",
-        )  # fmt: skip
+            total=self.seconds if self.steps is None else self.steps,
+            disable=hidden,
+            bar_format=form + "{postfix}",
+            desc="encode: start, and compiling",
+        )
 
     def show(self, k: int, report: Report) -> None:
         parts = [

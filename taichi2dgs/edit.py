@@ -80,11 +80,11 @@ def affine(
     half_sum, half_difference = (m[:, 0, 0] + m[:, 1, 1]) / 2, (m[:, 0, 0] - m[:, 1, 1]) / 2
     cross_sum, cross_difference = (m[:, 1, 0] + m[:, 0, 1]) / 2, (m[:, 1, 0] - m[:, 0, 1]) / 2
     large = torch.hypot(half_sum, cross_difference) + torch.hypot(half_difference, cross_sum)
-    first = large.log()
-    second = math.log(determinant) - first
+    log_large = large.log()
+    log_small = math.log(determinant) - log_large
     angle = torch.atan2(cross_difference, half_sum) + torch.atan2(cross_sum, half_difference)
     moved = xy.double() @ linear.T + change[:, 2]
-    stretched = torch.stack([first, second], 1) + middle
+    stretched = torch.stack([log_large, log_small], 1) + middle
     return moved.to(xy), stretched.to(xy), (angle / 2).to(xy)
 
 

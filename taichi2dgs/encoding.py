@@ -62,9 +62,15 @@ def encode(
     from pipelines.progress import FitBar
 
     encoding = Encoding(
-        k=k, target_psnr=target_psnr, target_bytes=target_bytes, quality=quality, steps=steps,
-        seconds=seconds, start=start if init is None else init, seed=seed,
-    )  # fmt: skip
+        k=k,
+        target_psnr=target_psnr,
+        target_bytes=target_bytes,
+        quality=quality,
+        steps=steps,
+        seconds=seconds,
+        start=start if init is None else init,
+        seed=seed,
+    )
     with FitBar(encoding, hidden=not progress) as bar:
 
         def report(k: int, one: Report) -> None:

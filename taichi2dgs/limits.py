@@ -83,9 +83,10 @@ def fit_bytes(height: int, width: int, channels: int, n: int) -> int:
     the Gaussians have been projected, and checked then.
     """
     target = height * width * channels * 2  # the caller's, and the device's
-    state = n * (GEOMETRY + channels) * 5  # as they came, sorted, on the device, two moments
+    # The Gaussians as they came, sorted, and on the device, and Adam's two averages.
+    rows = n * (GEOMETRY + channels) * 5
     lists = n * (RECORD + channels + GEOMETRY + channels)
-    return 4 * (target + state + lists + n * (RECORD + RECT + 1))
+    return 4 * (target + rows + lists + n * (RECORD + RECT + 1))
 
 
 def check_render(

@@ -19,7 +19,7 @@ from taichi2dgs.checks import shown
 from taichi2dgs.settings import BACKENDS
 
 surroundings.prepare_import()
-ti: Any = importlib.import_module("taichi")  # whose own annotations are wrong in places
+ti: Any = importlib.import_module("taichi")  # Any, as Taichi's own annotations are wrong in places
 
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
 VARIABLE = "TAICHI2DGS_BACKEND"
@@ -215,7 +215,7 @@ def _refuse_forked() -> None:
 def _after_fork() -> None:
     """Leave Taichi alone in a forked child: waiting for its threads, even at exit, never ends."""
     global lock, _forked
-    lock = threading.RLock()  # which another thread may have held
+    lock = threading.RLock()  # another thread may have had the old one when the process forked
     _dropped.clear()
     if program() is not None:
         _forked = True

@@ -22,7 +22,7 @@ def prepare_import() -> None:
     """Set what Taichi reads when it is imported; without a home folder it ends the process."""
     os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")
     if os.name != "nt" and CACHE not in os.environ and "HOME" not in os.environ:
-        folder = os.path.expanduser("~/.cache")  # of the account, as there is no variable
+        folder = os.path.expanduser("~/.cache")  # the home of the account, as no variable names one
         os.environ[CACHE] = folder if os.path.isabs(folder) else os.devnull
 
 

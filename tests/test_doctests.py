@@ -25,3 +25,13 @@ def test_a_public_name_has_an_example_that_is_true(face, name, tmp_path, monkeyp
     said: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
     assert not said, "".join(said)
+
+
+# What is easier to show in numbers than to say.
+SHOWN = ("nets.unet", "pipelines.starts.sampling", "taichi2dgs.storage.streams")
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_worked_examples_of_inner_functions_are_true(name):
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted and not done.failed

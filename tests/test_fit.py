@@ -203,7 +203,7 @@ def test_gaussians_too_large_for_their_lists_are_an_error():
         ({"steps": 1, "image": 5}, "image is a int"),
         ({"steps": 1, "image": "absent.png"}, "absent.png"),
         ({"steps": 1, "gaussians": scatter(0, (8, 8))}, "gaussians"),
-        ({"steps": 1, "gaussians": torch.zeros(4, 8)}, "gaussians is a Tensor"),
+        ({"steps": 1, "gaussians": torch.zeros(4, 8)}, "gaussians is torch.float32"),
         ({"steps": 1, "options": {"xy": 1}}, "options="),
         ({"steps": 1, "target_psnr": "30"}, "target_psnr='30'"),
         ({"steps": 1, "target_psnr": math.nan}, "target_psnr=nan"),

@@ -7,6 +7,7 @@ from conftest import scatter
 import taichi2dgs
 from taichi2dgs import Gaussians, limits, runtime
 from taichi2dgs.kernels import binning
+from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering.workspace import Workspace
 
 ti = runtime.ti
@@ -103,7 +104,7 @@ def test_as_many_entries_as_are_allowed_can_be_indexed(channels):
 
 def test_counts_of_tiles_do_not_overflow_their_sum():
     """Four tiles of 2^29 entries, or a list of them, are still more than the lists can hold."""
-    bins = binning.make(3, ti.f32)
+    bins = binning.make(Variant(3, 10, "normalized"))
     view_type = binning.view_type(ti.f32)
     ints = ti.types.ndarray(ti.i32, 1)
 

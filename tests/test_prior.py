@@ -193,5 +193,5 @@ def test_shipped_weights_are_small_and_have_cards():
 
 
 def test_unknown_sampler_is_named():
-    with pytest.raises(ValueError, match="method='best'"):
+    with pytest.raises(ValueError, match="sampler='best'"):
         named.initialize(torch.rand(4, 4, 3), 2, "random", sampler="best")

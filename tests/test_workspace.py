@@ -5,6 +5,8 @@ import torch
 from conftest import scatter
 
 import taichi2dgs
+from taichi2dgs.kernels import cores
+from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import passes
 from taichi2dgs.rendering.workspace import Workspace
 
@@ -52,3 +54,8 @@ def test_large_workspaces_are_kept_for_gradients_only(made, monkeypatch):
     leaf.color.requires_grad_()
     leaf.render().sum().backward()
     assert list(passes._idle) == [True] and made[-1].bytes() > 1000
+
+
+def test_equal_variants_share_their_kernels():
+    one, same, other = (cores.make(Variant(3, k, "normalized")) for k in (5, 5, 6))
+    assert one is same and one is not other

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-REPEATS = 5  # of some work, whose median counts
+REPEATS = 5  # times that some work is measured; the median counts
 
 
 def seconds_of(

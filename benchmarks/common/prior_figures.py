@@ -15,6 +15,7 @@ from torch import Tensor
 import taichi2dgs
 from common.panels import Panel, grid, measured
 from nets import weights
+from nets.unet import count_of
 from pipelines.starts import prior, projection, sampling
 from taichi2dgs.gaussians import Gaussians
 
@@ -29,11 +30,6 @@ class Start(NamedTuple):
     placed: Gaussians
     gaussians: Gaussians
     features: Tensor  # of the attribute network, before its last layer [width, h, w]
-
-
-def scaled(k: int, image: Tensor) -> int:
-    """Return the number of Gaussians for an image that k per 512x512 pixels are."""
-    return max(1, round(k * image.shape[0] * image.shape[1] / 512**2))
 
 
 def start_of(image: Tensor, k: int) -> Start:
@@ -52,7 +48,7 @@ def start_of(image: Tensor, k: int) -> Start:
 
 
 def draw_prior(image: Tensor, per_512: int, steps: int) -> Figure:
-    k = scaled(per_512, image)
+    k = count_of(per_512, image.shape[0] * image.shape[1])
     heat, placed, start, features = start_of(image, k)
     fitted = taichi2dgs.fit(image, start, steps=steps).gaussians
     size = (image.shape[0], image.shape[1])
@@ -75,7 +71,7 @@ def draw_prior(image: Tensor, per_512: int, steps: int) -> Figure:
 def draw_density(image: Tensor) -> Figure:
     panels = []
     for per_512 in COUNTS:
-        k = scaled(per_512, image)
+        k = count_of(per_512, image.shape[0] * image.shape[1])
         heat, placed, start, _ = start_of(image, k)
         share = (heat / heat.sum()).double()
         flat = float(-(share * share.log()).sum()) / np.log(share.numel())

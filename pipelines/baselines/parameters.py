@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from taichi2dgs.edit import rotation
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.rendering.workspace import SHAPES
 from taichi2dgs.settings import DEFAULT, RenderSettings
@@ -80,9 +81,11 @@ def _from_tanh(xy: Tensor, extent: Tensor) -> Tensor:
 def _split_rotation_scale(start: Gaussians) -> Leaves:
     turn = (start.theta / (2 * math.pi)).remainder(1).clamp(1e-4, 1 - 1e-4)
     return {
-        "xy": _tanh_of(start), "shape": start.log_scale.exp() - BOUND,
-        "theta": torch.logit(turn), "color": start.color,
-    }  # fmt: skip
+        "xy": _tanh_of(start),
+        "shape": start.log_scale.exp() - BOUND,
+        "theta": torch.logit(turn),
+        "color": start.color,
+    }
 
 
 def _pack_rotation_scale(leaves: Leaves, extent: Tensor) -> Tensor:
@@ -95,9 +98,7 @@ def _pack_rotation_scale(leaves: Leaves, extent: Tensor) -> Tensor:
 
 def cholesky_of(start: Gaussians) -> Tensor:
     """Return (l0, l1, l2) of the covariances' Cholesky factors, in pixels. [N, 3]"""
-    cos, sin = start.theta.cos(), start.theta.sin()
-    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-    half = rotation * start.log_scale.exp()[:, None]
+    half = rotation(start.theta) * start.log_scale.exp()[:, None]
     factor = torch.linalg.cholesky(half @ half.transpose(1, 2))
     return torch.stack([factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1]], 1)
 

@@ -15,7 +15,7 @@ class Plateau:
     """Lower the learning rates when quality stands still (Image-GS).
 
     Args:
-        every: steps between two looks.
+        every: steps between two measurements of the quality.
         patience: steps without a gain of `psnr` dB and of `ssim`, after which rates fall.
         psnr, ssim: what counts as a gain.
         factor: of the rates.
@@ -69,9 +69,12 @@ class Rates:
     """
 
     def __init__(
-        self, halve_every: int, plateau: Plateau | None, image: Tensor,
+        self,
+        halve_every: int,
+        plateau: Plateau | None,
+        image: Tensor,
         similarity: Callable[[Tensor], Tensor] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.halve_every, self.plateau = halve_every, plateau
         self.image, self.similarity = image, similarity
         self.best, self.idle, self.times = [0.0, 0.0], 0, 0

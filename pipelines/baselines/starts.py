@@ -16,11 +16,11 @@ from pipelines.starts import named, sampling
 from pipelines.starts.names import STARTS as OURS
 from taichi2dgs.gaussians import Gaussians
 
-SCALE = 5.0  # pixels: all of Image-GS's Gaussians
-RANDOM_SHARE = 0.3  # of Image-GS's centres
+SCALE = 5.0  # pixels, of all Gaussians that Image-GS begins with
+RANDOM_SHARE = 0.3  # of Image-GS's centres, drawn uniformly
 SALIENCY_SIDE = 64  # pixels, to which spectral residual scales the shorter side
-SALIENCY_BLUR = 2.5  # pixels there
-AVERAGED = 3  # frequencies, in the mean that the residual is taken from
+SALIENCY_BLUR = 2.5  # pixels of the scaled picture
+AVERAGED = 3  # frequencies on a side, over which the spectrum is averaged
 AVERAGE_DETAIL = 0.0687  # mean gradient magnitude of 211 of the training photographs
 
 

@@ -140,10 +140,12 @@ def check_memory(k: int, channels: int) -> None:
 def _checked_batch(images: object) -> Tensor:
     """Return images as float32 without their autograd history, or raise ValueError."""
     if (
-        not is_dense(images) or images.ndim != 4 or not images.is_floating_point()
+        not is_dense(images)
+        or images.ndim != 4
+        or not images.is_floating_point()
         or not 0 < images.shape[1] <= MAX_CHANNELS
         or 0 in images.shape
-    ):  # fmt: skip
+    ):
         raise ValueError(
             f"images is {kind_of(images)}; expected a tensor of floats in [0, 1], "
             f"[B, C, H, W] with up to {MAX_CHANNELS} channels"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.prior import Residuals
-from nets.unet import AREA
+from nets.unet import per_512
 from pipelines.starts import place as placing
 from pipelines.starts import projection, sampling
 from taichi2dgs.gaussians import Gaussians
@@ -40,8 +40,7 @@ def densities(net: nn.Module, images: Tensor, k: Sequence[int]) -> Tensor:
         [B, H, W]
     """
     heat = heatmaps(net, images, k)
-    per_area = heat.new_tensor(k) * (AREA / heat[0].numel())
-    power = (per_area / SHARP).clamp(min=1) ** -FLATTENING
+    power = (per_512(heat.new_tensor(k), heat[0].numel()) / SHARP).clamp(min=1) ** -FLATTENING
     return heat ** power[:, None, None]
 
 

@@ -101,10 +101,16 @@ def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:
 
     Returns:
         Probability that each pixel is among the k. [H, W]
+
+    With heat 8, 1, 1, 2 and k = 2, the first pixel would get 2 x 8 / 12, more than 1: it gets 1,
+    and the other pixels share what is left, 1, by their heat 1, 1, 2.
+
+    >>> expected_counts(np.array([[8.0, 1.0], [1.0, 2.0]]), 2).tolist()
+    [[1.0, 0.25], [0.25, 0.5]]
     """
     flat = np.sort(heat.ravel())[::-1]
     rest = flat[::-1].cumsum()[::-1]  # heat from the i-th warmest pixel on
-    full = np.arange(len(flat))
+    full = np.arange(len(flat))  # how many of the warmest pixels have a count of 1
     fits = flat * (k - full) <= rest  # with the i warmest full, would the next stay below 1?
     first = int(fits.argmax()) if fits.any() else k
     if first >= k or rest[first] <= 0:  # fewer than k warm pixels: they, and a share of the cold
@@ -115,6 +121,7 @@ def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:
 
 
 def _draw(heat: np.ndarray, k: int, method: str, rng: np.random.Generator) -> np.ndarray:
+    """Choose k pixels of one heatmap, see `sample`. [H, W] -> [k]"""
     if heat.max() == 0:
         heat = np.ones_like(heat)
     if not np.isfinite(heat.sum()):
@@ -130,7 +137,7 @@ def _draw(heat: np.ndarray, k: int, method: str, rng: np.random.Generator) -> np
 
 
 def _distinct(heat: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """The first k of exponential clocks that tick at the rate of the heat."""
+    """Give each pixel a clock that ticks at the rate of its heat; return the k that tick first."""
     with np.errstate(divide="ignore"):
         ticks = rng.exponential(size=heat.size) / heat.ravel()
     cold = heat.ravel() == 0
@@ -139,10 +146,18 @@ def _distinct(heat: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _top_k(heat: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    return np.lexsort((rng.random(heat.size), -heat.ravel()))[:k]  # ties in any order
+    """Choose the k warmest pixels; of equally warm ones, any."""
+    return np.lexsort((rng.random(heat.size), -heat.ravel()))[:k]
 
 
 def _systematic(heat: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose a pixel wherever the sum of expected counts along a curve passes a whole number.
+
+    The sum starts at a random number below 1. For the heat 8, 1, 1, 2 of `expected_counts` and
+    k = 2, the curve goes by the pixels 0, 2, 3, 1, whose counts add up to 1, 1.25, 1.75, 2. From
+    0.4 on, these are 1.4, 1.65, 2.15, 2.4: the sum passes 1 at pixel 0, and 2 at pixel 3. From 0.2
+    on, it would pass 2 at pixel 1.
+    """
     order = hilbert_order(*heat.shape)
     reached = expected_counts(heat, k).ravel()[order].cumsum()
     steps = np.floor(reached * (k / reached[-1]) + rng.random())
@@ -151,7 +166,10 @@ def _systematic(heat: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _floyd_steinberg(heat: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Pixels of equal x + 2 y do not depend on each other, so a diagonal goes at once."""
+    """Round expected counts pixel by pixel, and hand the error on to the pixels that come next.
+
+    Pixels of equal x + 2 y do not depend on each other, so that a diagonal of them goes at once.
+    """
     height, width = heat.shape
     value = np.zeros((height + 1, width + 2))
     value[:-1, 1:-1] = expected_counts(heat, k)

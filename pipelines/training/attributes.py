@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nets import weights
+from nets.unet import count_of
 from pipelines.fields import OneOf, Range
 from pipelines.starts import prior, sampling
 from pipelines.training import images
@@ -111,7 +112,7 @@ class AttributesStage(Stage[AttributesConfig]):
             image = images.read_from(self.pictures.valid, index)
             image = images.cropped(image, c.crop)[None].to(where)
             for count in VALID_K:
-                placed = self._place(image, [round(count * c.crop**2 / images.AREA)], seed=index)
+                placed = self._place(image, [count_of(count, c.crop**2)], seed=index)
                 with torch.no_grad():
                     before = prior.rendered(placed)
                     after = prior.rendered(prior.attribute(net, image, placed, before))

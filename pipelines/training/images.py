@@ -26,7 +26,7 @@ from taichi2dgs.storage import files, pictures
 log = logging.getLogger("taichi2dgs")
 
 SUFFIXES = frozenset(pictures.ENDINGS)
-HELD_OUT = 20  # one image in so many validates, if nothing else is there to
+HELD_OUT = 20  # one image in so many validates, where no folder of them is there
 PANEL = "panel-"  # begins the names of pictures that a training draws
 HEAD = 1 << 16  # bytes of a file that tell it from another of its size
 LOOKERS = 8  # threads that read headers
@@ -47,9 +47,11 @@ class Pictures(NamedTuple):
 
 
 def find(
-    data: str | Path, valid: str | Path | None = None, out: str | Path | None = None,
+    data: str | Path,
+    valid: str | Path | None = None,
+    out: str | Path | None = None,
     quiet: bool = True,
-) -> Pictures:  # fmt: skip
+) -> Pictures:
     """Return the images to train on and those to validate on.
 
     The header of every file is read; a file without a good one is left out, and the log says so.
@@ -114,8 +116,13 @@ def _look(paths: Iterable[Path], quiet: bool) -> dict[Path, tuple[int, str]]:
             bar.update()
     if bad:
         more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        log.warning("left out %d of %d images, which cannot be read: %s%s",
-                    len(bad), len(paths), ", ".join(bad[:NAMED]), more)  # fmt: skip
+        log.warning(
+            "left out %d of %d images, which cannot be read: %s%s",
+            len(bad),
+            len(paths),
+            ", ".join(bad[:NAMED]),
+            more,
+        )
     return good
 
 
@@ -154,9 +161,14 @@ class Crops(Dataset):
     """
 
     def __init__(
-        self, paths: Sequence[Path], number: int, side: int, k: Sequence[float], seed: int,
+        self,
+        paths: Sequence[Path],
+        number: int,
+        side: int,
+        k: Sequence[float],
+        seed: int,
         epoch: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.paths, self.number, self.side, self.seed, self.epoch = paths, number, side, seed, epoch
         self.k = [math.log(count * side * side / AREA) for count in k]
 

@@ -218,8 +218,13 @@ class PositionStage(Stage[PositionConfig]):
                 measured.append([float(measure(row[2][None], row[1][None])), _moved(*row[3:1:-1])])
                 shown.append([row[0], row[1], row[2] / row[2].max()])
         valid_loss, change = self.processes.mean(measured, 2)
-        row = {"round": self.round, "epoch": self.epoch, "loss": loss,
-               "valid_loss": valid_loss, "change": change}  # fmt: skip
+        row = {
+            "round": self.round,
+            "epoch": self.epoch,
+            "loss": loss,
+            "valid_loss": valid_loss,
+            "change": change,
+        }
         self._record(row, shown, f"{self.round:02d}-{self.epoch:02d}")
 
 

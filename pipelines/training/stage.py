@@ -83,9 +83,14 @@ class Stage(Generic[Config]):
     whole_batches = False  # whether crops that do not fill a batch in every process are left out
 
     def __init__(
-        self, data: str, valid: str | None, out: str, config: Config, processes: Processes,
+        self,
+        data: str,
+        valid: str | None,
+        out: str,
+        config: Config,
+        processes: Processes,
         quiet: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         least = processes.world * (config.batch if self.whole_batches else 1)
         if config.crops < least:
             raise ValueError(
@@ -125,9 +130,12 @@ class Stage(Generic[Config]):
         """Return batches of a share of the items."""
         workers = self.config.workers
         return DataLoader(
-            dataset, self.config.batch, sampler=list(share), num_workers=workers,
+            dataset,
+            self.config.batch,
+            sampler=list(share),
+            num_workers=workers,
             multiprocessing_context="spawn" if workers else None,
-        )  # fmt: skip
+        )
 
     def _record(self, row: dict[str, float], shown: list[list[Tensor]], name: str) -> None:
         """Log an epoch, draw its panel, and save."""

@@ -35,7 +35,7 @@ class Engine:
                 runtime.log.info("compiling the fit of %d channels, or loading it", channels)
                 _made.add(key)
             self.work = kind()(n, channels, view, settings)
-            self.state = self.work.rows(params.float().cpu().contiguous().numpy())
+            self.packed = self.work.rows(params.float().cpu().contiguous().numpy())
             self.exp_avg, self.exp_avg_sq = (
                 self.work.rows(np.zeros((n, columns), np.float32)) for _ in range(2)
             )
@@ -52,22 +52,34 @@ class Engine:
     def params(self) -> Tensor:
         """The packed parameters, read back from the device. [N, 5 + C]"""
         with runtime.launching(self.work.owner):
-            return torch.from_numpy(self.state.to_numpy())
+            return torch.from_numpy(self.packed.to_numpy())
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
         o = self.options
         rate /= 1 - o.beta1 ** max(number, 1)
         rates = update.ADAM(
-            xy=o.xy * rate, log_scale=o.log_scale * rate, theta=o.theta * rate,
-            color=o.color * rate, beta1=o.beta1, beta2=o.beta2, epsilon=o.epsilon,
+            xy=o.xy * rate,
+            log_scale=o.log_scale * rate,
+            theta=o.theta * rate,
+            color=o.color * rate,
+            beta1=o.beta1,
+            beta2=o.beta2,
+            epsilon=o.epsilon,
             correction2=1 / (1 - o.beta2 ** max(number, 1)),
-        )  # fmt: skip
+        )
         with runtime.launching(self.work.owner):
             self.work.step(
-                self.state, self.exp_avg, self.exp_avg_sq, self.frozen, self.progress, self.target,
-                self.losses, rates, number,
-            )  # fmt: skip
+                params=self.packed,
+                exp_avg=self.exp_avg,
+                exp_avg_sq=self.exp_avg_sq,
+                frozen=self.frozen,
+                progress=self.progress,
+                target=self.target,
+                losses=self.losses,
+                rates=rates,
+                number=number,
+            )
 
     def poll(self) -> bool:
         """Wait for the device, see how far it got, and make room where it lacked some.
@@ -97,7 +109,7 @@ class Engine:
         """Measure the error of the parameters as they are."""
         while True:
             with runtime.launching(self.work.owner):
-                self.work.score(self.state, self.target, self.losses)
+                self.work.score(self.packed, self.target, self.losses)
             if self.poll():
                 return
 

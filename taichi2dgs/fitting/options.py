@@ -62,7 +62,7 @@ class Report:
         step: how many were done.
         seconds: on the clock, without compiling, measuring and reporting.
         psnr: in dB.
-        read: reads the Gaussians from the device; there in what `on_report` gets.
+        read: reads the Gaussians from the device; only reports that `on_report` gets have it.
 
     >>> Report(step=100, seconds=3.2, psnr=41.5)
     Report(step=100, seconds=3.2, psnr=41.5)

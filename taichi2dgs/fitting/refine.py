@@ -17,17 +17,20 @@ from taichi2dgs.order import morton_order
 from taichi2dgs.storage import t2d
 from taichi2dgs.storage.quantise import Precision, quantise
 
-CENTRES = 2  # columns of packed parameters
-GROUPS = 4  # of Gaussians, each rounded before the next
-RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small: the fit has ended
-STAGES = 2 * GROUPS  # fits, after each of which more is rounded
+CENTRES = 2  # columns of packed parameters that hold them
+GROUPS = 4  # into which Gaussians are dealt out, and which are rounded one after the other
+RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small, as the fit is over
+STAGES = 2 * GROUPS  # fits; after each, more is rounded
 
 
 def refined(
-    gaussians: Gaussians, image: Tensor | np.ndarray, precision: Precision, steps: int,
+    gaussians: Gaussians,
+    image: Tensor | np.ndarray,
+    precision: Precision,
+    steps: int,
     on_stage: Callable[[int], object] | None = None,
-) -> Gaussians:  # fmt: skip
-    """Return Gaussians that lose less to rounding: while it is done bit by bit, the rest is fitted.
+) -> Gaussians:
+    """Return Gaussians that lose less to rounding: it goes by stages, and fits make up for each.
 
     First all centres are rounded, then scales and angles of one group of Gaussians after the other,
     and then their colours. After each a fit moves what is still free, so that it makes up for what
@@ -66,9 +69,12 @@ def refined(
 
 
 def encode_refined(
-    gaussians: Gaussians, quality: str, image: Tensor | np.ndarray | None, refine: int,
+    gaussians: Gaussians,
+    quality: str,
+    image: Tensor | np.ndarray | None,
+    refine: int,
     on_stage: Callable[[int], object] | None = None,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`.
 
     For `on_stage` see `refine`.

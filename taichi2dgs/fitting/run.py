@@ -11,8 +11,8 @@ from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.options import Report
 from taichi2dgs.gaussians import Gaussians
 
-BATCH_SECONDS = 0.02  # launches between two looks at the device, at the latest
-REPORTS = 20  # per fit, unless told
+BATCH_SECONDS = 0.02  # launches between two polls of the device take no longer
+REPORTS = 20  # of one fit, where the options say nothing else
 OnReport = Callable[[Report], object]
 
 
@@ -31,10 +31,13 @@ class Run:
     """
 
     def __init__(
-        self, engine: Engine, budget: Budget, read: Callable[[], Gaussians],
+        self,
+        engine: Engine,
+        budget: Budget,
+        read: Callable[[], Gaussians],
         target_psnr: float | None = None,
         on_report: OnReport | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.engine, self.budget, self.read = engine, budget, read
         self.target_psnr, self.on_report = target_psnr, on_report
         self.ahead = 1 if target_psnr is None else 0  # launches beyond the step of a report
@@ -48,7 +51,7 @@ class Run:
     def until_done(self) -> bool:
         """Run to the end of the budget or the target; return whether Ctrl-C came first."""
         try:
-            self._report(0)  # which the engine has measured
+            self._report(0)  # the engine measured it when it was made
             while not self._is_over():
                 if self._batch() and self._due():
                     self._report(self.engine.done - self.ahead)
@@ -62,12 +65,12 @@ class Run:
     def _is_over(self) -> bool:
         if self.target_psnr is not None and self.history[-1].psnr >= self.target_psnr:
             return True
-        # What the next step takes is nearer to the budget on this side of its middle.
+        # The fit ends where it is nearer to its seconds: before a step of which most would be over.
         elapsed = self.clock.elapsed() + self.second_of_step / 2
         return self.budget.is_over(self.engine.done, elapsed)
 
     def _batch(self) -> bool:
-        """Launch steps until it is time to look at the clock or to report; see `Engine.poll`."""
+        """Launch steps until it is time to poll or to report; return whether the last had room."""
         engine, began, first = self.engine, self.clock.elapsed(), self.engine.done
         for index in range(self._batch_size(began)):
             at = began + index * self.second_of_step

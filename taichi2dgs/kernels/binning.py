@@ -16,12 +16,13 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import maths
+from taichi2dgs.kernels.variant import Variant
 
 # Columns of the parameters of a Gaussian: x, y, three of its shape, then the colour. The shape is
 # "scale-rotation": two log-scales and theta; or "cholesky": l0, l1, l2 of Sigma = L L^T with
 # L = [[l0, 0], [l1, l2]], as GaussianImage has it.
 GEOMETRY = 5
-# Columns of its record, then the colour. With d = point - centre, the whitened offset is
+# Columns of a Gaussian's record, before the colour. With d = point - centre, the whitened offset is
 # (u, v) = S^-1 R^T d and the squared Mahalanobis distance is q = u^2 + v^2 (paper Eq. 1 and 2);
 # unlike the expanded conic, this form does not cancel for thin rotated Gaussians. At height dy the
 # support spans x - SHEAR dy +- sqrt(REACH - FALL dy^2).
@@ -48,8 +49,9 @@ def view_type(real):
     )
 
 
-def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
-    """Return the binning functions for one number of channels, float type and kind of shape."""
+def make(variant: Variant) -> SimpleNamespace:
+    """Return the functions that find the tiles of Gaussians."""
+    real, channels = variant.real, variant.channels
     row = ti.types.vector(RECORD, real)
     m = maths.make(real)
 
@@ -57,7 +59,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
     def bounded(log_scale):
         return ti.math.clamp(log_scale, -real(MAX_LOG_SCALE), real(MAX_LOG_SCALE))
 
-    # Each returns (ux, uy, vx, vy), its determinant, and the variances along x and y.
+    # Both functions return (ux, uy, vx, vy), its determinant, and the variances along x and y.
     @ti.func
     def scale_rotation(params: array):
         co, si = m.cos_sin(params[4])
@@ -72,7 +74,7 @@ def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
         white = ti.Vector([1 / a, real(0.0), -b / (a * c), 1 / c])
         return white, 1 / ti.abs(a * c), a * a, b * b + c * c
 
-    whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[shape]
+    whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[variant.shape]
 
     @ti.func
     def record_of(params: array, cutoff):

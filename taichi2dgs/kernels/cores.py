@@ -1,8 +1,10 @@
 """The kernels that cores launch: the steps of a fit, and renders.
 
-Every parallel loop is a loop over workers, see `cores_lists.py`. A fit's state across launches:
-    params, first and second moments [N, 5 + C]; frozen [N], 1 where a Gaussian stays as it is;
-    target, see `cores_walk.py`; losses [T];
+Every parallel loop is a loop over workers, see `cores_lists.py`. Launches of a fit pass on:
+    params, exp_avg and exp_avg_sq [N, 5 + C]: the parameters, and Adam's averages of their
+        gradients and of the squares of these;
+    frozen [N]: 1 where a Gaussian stays as it is;
+    target: see `cores_walk.py`; losses [T]: squared errors;
     progress [2]: steps done, and the first step that met a non-finite number (or 0).
 A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
 which the host reads what to grow to before it repeats the steps that are missing.
@@ -16,17 +18,16 @@ import taichi as ti
 from taichi2dgs.kernels import binning, cores_walk, update
 from taichi2dgs.kernels.binning import RECORD, array
 from taichi2dgs.kernels.cores_lists import CHUNK
+from taichi2dgs.kernels.variant import Variant
 
 
 @functools.cache
-def make(
-    channels: int, top_k: int, blend: str, double: bool = False, shape: str = "scale-rotation"
-) -> SimpleNamespace:
+def make(variant: Variant) -> SimpleNamespace:
     """Return the kernels, the type of their view, and the elements of their arrays."""
-    real = ti.f64 if double else ti.f32
-    f = cores_walk.make(channels, top_k, blend, real, shape)
+    real = variant.real
+    f = cores_walk.make(variant)
     tiles = f.tiles
-    u = update.make(channels, real, shape)
+    u = update.make(variant)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     render_walk, push_walk = f.make_walk("render"), f.make_walk("backward")
     view_type = binning.view_type(real)
@@ -45,11 +46,11 @@ def make(
     @ti.func
     def clear(shares: array):
         for w in range(shares.shape[0]):
-            shares[w] = 0 if w == 0 else -1  # the look that finds no tile does not count
+            shares[w] = 0 if w == 0 else -1  # to ask and to get no tile does not count
 
     @ti.func
     def gather(params: array, records: array, rects: array, places: array, grads: array, g, at):
-        """The gradient of Gaussian g, whose entries' places begin `at`, and where they end."""
+        """Return the gradient of Gaussian g, whose places begin at `at`, and where they end."""
         row = f.elements.grads(0)
         after = at + rects[g, 2] * rects[g, 3]
         for n in range(at, after):
@@ -78,21 +79,21 @@ def make(
 
     @ti.kernel
     def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
-              weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, target: lanes_2,
+              values: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, target: lanes_2,
               losses: reals_1, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write the squared error of the clamped render per tile, if the lists fit."""
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    score_walk(records, starts, entries, own, lists, weights, None, slots,
+                    score_walk(records, starts, entries, own, lists, values, None, slots,
                                lattice, None, target, losses, t, w // CHUNK, depth, view,
                                eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
     def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
-                weights: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, out: reals_3,
+                values: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, out: reals_3,
                 view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
         for _ in range(1):
@@ -101,14 +102,14 @@ def make(
             if w % CHUNK == 0:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    render_walk(records, starts, entries, own, lists, weights, None, slots,
+                    render_walk(records, starts, entries, own, lists, values, None, slots,
                                 lattice, None, out, None, t, w // CHUNK, depth, view,
                                 eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
     def backward(params: grads_1, records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1,
-                 entries: ints_1, places: ints_1, own: own_1, lists: ints_1, weights: lanes_2,
+                 entries: ints_1, places: ints_1, own: own_1, lists: ints_1, values: lanes_2,
                  sums: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, grads: grads_1,
                  d_out: reals_3, d_params: grads_1, view: view_type, depth: ti.i32,
                  eps: real):  # fmt: skip
@@ -119,7 +120,7 @@ def make(
             if w % CHUNK == 0:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    push_walk(records, starts, entries, own, lists, weights, sums, slots,
+                    push_walk(records, starts, entries, own, lists, values, sums, slots,
                               lattice, grads, d_out, None, t, w // CHUNK, depth, view,
                               eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
@@ -132,12 +133,12 @@ def make(
                     d_params[g] = row
 
     @ti.kernel
-    def step(params: grads_1, first: grads_1, second: grads_1, frozen: ints_1, progress: ints_1,
-             target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2, cursors: ints_2,
-             bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1, own: own_1,
-             lists: ints_1, weights: lanes_2, sums: lanes_2, slots: lanes_2, lattice: lanes_2,
-             shares: ints_1, grads: grads_1, view: view_type, rates: update.ADAM, number: ti.i32,
-             depth: ti.i32, eps: real):  # fmt: skip
+    def step(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, frozen: ints_1,
+             progress: ints_1, target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2,
+             cursors: ints_2, bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1,
+             own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2, slots: lanes_2,
+             lattice: lanes_2, shares: ints_1, grads: grads_1, view: view_type,
+             rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
@@ -152,7 +153,7 @@ def make(
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
-                    fit_walk(records, starts, entries, own, lists, weights, sums, slots,
+                    fit_walk(records, starts, entries, own, lists, values, sums, slots,
                              lattice, grads, target, losses, t, w // CHUNK, depth, view,
                              eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
@@ -164,8 +165,10 @@ def make(
                 for g in range(begin, end):
                     row, at = gather(params, records, rects, places, grads, g, at)
                     if frozen[g] == 0:
-                        m, v, value, finite = u.adam(params[g], first[g], second[g], row, rates)
-                        first[g], second[g], params[g] = m, v, value
+                        m, v, value, finite = u.adam(
+                            params[g], exp_avg[g], exp_avg_sq[g], row, rates
+                        )
+                        exp_avg[g], exp_avg_sq[g], params[g] = m, v, value
                         if not finite and progress[1] == 0:
                             progress[1] = number
         for _ in range(1):

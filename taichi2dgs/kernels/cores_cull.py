@@ -6,7 +6,8 @@ band the support of an entry extends from `left` to `right`, which a line of ari
 exactly, for the 8 bands of a cell at once; and the blocks between them are bits of one number. So
 entry by entry, in index order, only those blocks are visited that get the entry.
 
-Padded, as all of it only narrows the search: what a pixel blends is decided by squared distances.
+All extents are padded, because they only narrow the search: squared distances decide what a pixel
+blends.
 
 The record of each entry is copied on the way, so that the worker has those of its tile at hand.
 """
@@ -29,11 +30,12 @@ from taichi2dgs.kernels.binning import (
 )
 from taichi2dgs.kernels.cores_lists import COLOR, HALF_Y, TILT
 from taichi2dgs.kernels.cores_topk import GROUP
+from taichi2dgs.kernels.variant import Variant
 
 BLOCK_W, BLOCK_H = 4, 2  # pixels: one AVX2 register of floats, half an AVX-512 one
 LANES = BLOCK_W * BLOCK_H
-CELL = 16  # pixels: LANES bands
-ACROSS, BLOCKS = CELL // BLOCK_W, CELL * CELL // LANES  # of a band, of a cell
+CELL = 16  # pixels: as many bands as LANES
+ACROSS, BLOCKS = CELL // BLOCK_W, CELL * CELL // LANES  # blocks of a band, and of a cell
 
 PAD_SQUARE = 1.0e-5  # relative, on a difference of squares: covers the rounding of both
 PAD_PLACE = 1.0e-6  # relative, on coordinates: covers the rounding of a sample point
@@ -48,11 +50,13 @@ def stride_of(depth):
 
 @ti.func
 def cells_of(view):
+    """Columns and rows of cells in a tile."""
     return (view.tile_w + CELL - 1) // CELL, (view.tile_h + CELL - 1) // CELL
 
 
-def make(channels: int, real) -> SimpleNamespace:
-    """Return `cull` for one number of channels and float type."""
+def make(variant: Variant) -> SimpleNamespace:
+    """Return `cull`."""
+    real, channels = variant.real, variant.channels
     reals = ti.types.vector(LANES, real)
 
     @ti.func
@@ -113,18 +117,18 @@ def make(channels: int, real) -> SimpleNamespace:
         x, y is the cell's first sample point.
         """
         step_x, step_y = BLOCK_W * view.pitch_x, BLOCK_H * view.pitch_y
-        wide, high = (BLOCK_W - 1) * view.pitch_x, (BLOCK_H - 1) * view.pitch_y
+        width, height = (BLOCK_W - 1) * view.pitch_x, (BLOCK_H - 1) * view.pitch_y
         shear, reach, fall = records[g, SHEAR], records[g, REACH], records[g, FALL]
         tilt, middle = records[g, TILT], records[g, X] - x
         reach *= real(1.0 + PAD_SQUARE)
         pad = real(PAD_PIXELS) + real(PAD_PLACE) * (ti.abs(x) + ti.abs(y))
         half = records[g, HALF_Y] * real(1.0 + PAD_RELATIVE) + pad
         top = lattice[0, 2] * step_y - (records[g, Y] - y)
-        bottom = top + high
+        bottom = top + height
         on_right, on_left = between(reals(-tilt), top, bottom), between(reals(tilt), top, bottom)
         right = middle - shear * on_right + extent(on_right, shear, reach, fall, pad)
         left = middle - shear * on_left - extent(on_left, shear, reach, fall, pad)
-        first = between(ti.ceil((left - wide) / step_x), reals(0), reals(ACROSS))
+        first = between(ti.ceil((left - width) / step_x), reals(0), reals(ACROSS))
         after = between(ti.floor(right / step_x) + 1, reals(0), reals(ACROSS))
         here = (first < after) & (top <= half) & (bottom >= -half)
         spans = (1 << ti.cast(after, ti.i32)) - (1 << ti.cast(first, ti.i32))
@@ -135,6 +139,7 @@ def make(channels: int, real) -> SimpleNamespace:
 
     @ti.func
     def between(value, low, high):
+        """The value, or the end of the range beyond which it lies."""
         value = ti.select(value < low, low, value)
         return ti.select(value < high, value, high)
 

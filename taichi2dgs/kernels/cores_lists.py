@@ -1,7 +1,7 @@
 """Tile lists on cores.
 
-Who owns what. Gaussians are cut into as many parts as there are workers, each a run of indices. The
-worker of a part projects its Gaussians and counts, in a row of `cursors` of its own, how many
+Gaussians are cut into as many parts as there are workers, each a run of indices. The worker of a
+part projects its Gaussians and counts, in a row of `cursors` of its own, how many
 entries each tile gets from them. One thread then turns counts into places: of each tile's list,
 the entries of part 0 come first, then those of part 1. Each worker writes the entries of its part
 to those places, in index order, and so no list is ever sorted and no two workers share a number.
@@ -22,6 +22,7 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels.binning import FALL, GEOMETRY, MAX_ENTRIES, RECORD, SHEAR, array
+from taichi2dgs.kernels.variant import Variant
 
 CHUNK = 512
 # Height above the centre at which the support reaches farthest to the left, and below it to the
@@ -30,9 +31,10 @@ HALF_Y, TILT = RECORD, RECORD + 1
 COLOR = RECORD + 2
 
 
-def make(channels: int, real, shape: str = "scale-rotation") -> SimpleNamespace:
+def make(variant: Variant) -> SimpleNamespace:
     """Return the functions that make tile lists, for one worker's part or for all."""
-    bins = binning.make(channels, real, shape)
+    channels = variant.channels
+    bins = binning.make(variant)
 
     @ti.func
     def part_of(n, part, parts):

@@ -1,11 +1,15 @@
 """The K-th smallest squared distance of each lane, on cores: sorting networks, unrolled.
 
-Distances come in groups of 8, which a network sorts, lane by lane. Of the K smallest so far, in
-order, the last 8 meet the group in opposite order: the smaller of each pair stays, and what stays
-falls and rises once, so that a short network puts it in order. With K = 10 that is 19 exchanges for
-the group, 8 minima, 12 exchanges for the 8 and 12 to merge them with the first 2.
+Distances come in groups of 8, which a network sorts, lane by lane. The 8 largest of the K smallest
+so far are in rising order, and are compared, one by one, with the group in falling order: the
+smaller of each pair stays. These 8 rise and then fall, so that a short network sorts them.
 
-Other K than 8 to 16 take memory and a loop: few ask for them, and unrolled they compile for long.
+An example with K = 8: of 1 3 5 7 9 11 13 15, and the group 2 4 6 8 10 12 14 16 in falling order,
+1 3 5 7 8 6 4 2 stay, which are the 8 smallest. With K = 10 all this is 19 exchanges for the group,
+8 minima, 12 exchanges for the 8, and 12 to merge them with the first 2.
+
+Networks serve K from 8 to 16. Few callers ask for another K, and its network would compile for
+long: `by_insertion` takes memory and a loop instead.
 """
 
 from types import SimpleNamespace
@@ -72,12 +76,12 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
             nearest[j] = ordered[j]
 
     @ti.func
-    def by_insertion(slots: array, base, weights: array, at, found):
-        """The K-th smallest of `found` distances from row `at` of weights."""
+    def by_insertion(slots: array, base, values: array, at, found):
+        """Return the K-th smallest of `found` distances, which stand in values from row `at`."""
         for k in range(base, base + top_k):
             slots[k, 0] = reals(FAR_AWAY)
         for n in range(at, at + found):
-            q = weights[n, 0]
+            q = values[n, 0]
             for k in range(base, base + top_k):
                 nearest = slots[k, 0]
                 nearer = q < nearest

@@ -1,32 +1,32 @@
 """Top-K selection, normalised weighted splat and its backward, on cores.
 
-Who owns what. Each worker is a thread with memory of its own: it takes a tile from a counter until
-none is left, so that any number of cores is busy to the end, and everything it writes to is its
-own or its tile's. A tile is 16x16 pixels, cut into blocks of 4x2, and a block is one vector of
-LANES numbers: `cull` first lists, for each block, the entries that reach it. Then block by block:
+Each worker is a thread with memory of its own. It takes a tile from a counter until none is left,
+so that any number of cores is busy to the end, and it writes only to what is its own or its tile's.
+A tile is 16x16 pixels, cut into blocks of 4x2, and a block is one vector of LANES numbers. `cull`
+first lists, for each block, the entries that reach it. Then a worker computes, block by block:
 
     distances   of all pixels to each entry of the block's list, in index order
     threshold   the K-th smallest of each pixel, `cores_topk.py`
-    weights     of what is not farther than that, and with them the colours
+    weights     of the entries that are not farther than that, and with them the colours
     loss        against the target, whose blocks lie as they are taken
     gradients   added, pixel by pixel, to the sums of each entry
 
 and after the last block the sums of each entry, over its pixels, go to `grads`. Results depend
 neither on who takes a tile nor on how pixels are tiled: each pixel sees the same entries in the
-same order. Where several entries tie at the threshold, the lower indices count: more than K weights
-of a pixel tell, and the block is weighed again, one rank at a time.
+same order. Where several entries tie at the threshold, the lower indices count: a block that has a
+pixel with more than K weights is weighed again, by `settle_ties`.
 
 Arrays beside those of `cores_lists.py` (D rows of each worker, at least the longest list; B blocks
 of a tile; L lanes), all of workers but the last two:
     own [W * D] of 11 + C and some: records of the tile, of which the last is far away;
     lists [W * (B * (D + 9) + D)]: see `cores_cull.py`;
-    weights [W * (D + 8), 1] of L lanes: squared distances, then weights;
+    values [W * (D + 8), 1] of L lanes: of each entry of a block squared distances, then weights;
     sums [W * D, 5 + C] of L lanes: zero wherever no tile is in the making;
     slots [W * rows, 1] of L lanes: see `cores_topk.py` and `exchange`;
     shares [1 + W]: the next tile, and how many tiles each worker took;
     lattice [1, 3] of L lanes: columns and rows within a block, and bands; grads [E] of 5 + C.
-Arrays of lanes have two axes, and their places are read before they are written: else LLVM does not
-make vector stores. Offsets of lanes come from an array, so that it does not know them one by one.
+Arrays of lanes have two axes, and each place is read before it is written: LLVM makes vector stores
+only then. Offsets of lanes come from an array: LLVM would take lanes of known offsets apart.
 """
 
 from types import SimpleNamespace
@@ -47,27 +47,28 @@ from taichi2dgs.kernels.cores_cull import (
 )
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
+from taichi2dgs.kernels.variant import Variant
 
 OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
 
 
 def power_of_two(least: int) -> int:
+    """Return the least power of two that is not below a number."""
     return 1 << (least - 1).bit_length()
 
 
-def make(
-    channels: int, top_k: int, blend: str, real, shape: str = "scale-rotation"
-) -> SimpleNamespace:
-    """Return the functions of one configuration; see `splat.make`."""
-    tiles = cores_lists.make(channels, real, shape)
-    cull = cores_cull.make(channels, real).cull
+def make(variant: Variant) -> SimpleNamespace:
+    """Return the functions that walk over tiles, and the types of their arrays."""
+    real, channels, top_k = variant.real, variant.channels, variant.top_k
+    normalized = variant.normalized
+    tiles = cores_lists.make(variant)
+    cull = cores_cull.make(variant).cull
     m = maths.make(real)
     reals = ti.types.vector(LANES, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     columns = GEOMETRY + channels
     # A power of two, so that LLVM knows each number at a fixed distance from the first.
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
-    normalized = blend == "normalized"
     nearest = cores_topk.make(top_k, LANES, real)
     rows = max(nearest.rows, channels)  # of slots, of each worker
 
@@ -79,38 +80,39 @@ def make(
 
     @ti.func
     def distance(own: array, e, x, y):
+        """The squared Mahalanobis distance of each lane from entry e."""
         u, v = whitened(own, e, x, y)
         return u * u + v * v
 
     @ti.func
-    def thresholds(own: array, lists: array, first, found, x, y, weights: array, at,
+    def thresholds(own: array, lists: array, first, found, x, y, values: array, at,
                    slots: array, worker):  # fmt: skip
-        """Write squared distances; return what the K nearest of each lane are within."""
+        """Write squared distances to values; return what the K nearest of each lane are within."""
         kth = reals(FAR_AWAY)
         groups = (found + GROUP - 1) // GROUP
         for n in range(GROUP * groups):
             q = distance(own, lists[first + n], x, y)
-            weights[at + n, 0] = ti.select(q >= 0, q, weights[at + n, 0])
+            values[at + n, 0] = ti.select(q >= 0, q, values[at + n, 0])
         if ti.static(normalized and nearest.network):
             distances = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
             for group in range(groups):
-                new = [weights[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
+                new = [values[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
                 nearest.take(distances, new)
                 lists[first - 1] = found  # with a store in it, the loop loads whole vectors
             kth = distances[top_k - 1]
         elif ti.static(normalized):
-            kth = nearest.by_insertion(slots, worker * rows, weights, at, found)
+            kth = nearest.by_insertion(slots, worker * rows, values, at, found)
         return kth
 
     @ti.func
-    def weigh(own: array, lists: array, first, found, weights: array, at, kth, out: ti.template()):
-        """Turn distances into weights; add up weights and colours, return how many count."""
+    def weigh(own: array, lists: array, first, found, values: array, at, kth, out: ti.template()):
+        """Replace distances by weights; add up weights and colours, return how many count."""
         count = reals(0)
         for n in range(found):
-            q = weights[at + n, 0]
+            q = values[at + n, 0]
             counts = q <= kth
             w = ti.select(counts, m.exp_half(q), reals(0))
-            weights[at + n, 0] = w
+            values[at + n, 0] = w
             add_up(own, lists[first + n], w, out)
             if ti.static(normalized):
                 count += ti.select(counts, reals(1), reals(0))
@@ -118,15 +120,15 @@ def make(
 
     @ti.func
     def add_up(own: array, e, w, out: ti.template()):
-        """The last of `out` is the sum of weights."""
+        """Add an entry's part to the colours in `out`, and w to the sum of weights after them."""
         for c in ti.static(range(channels)):
             out[c] = out[c] + w * own[e][COLOR + c]
         out[channels] = out[channels] + w
 
     @ti.func
-    def settle_ties(own: array, lists: array, first, found, x, y, weights: array, at, kth,
+    def settle_ties(own: array, lists: array, first, found, x, y, values: array, at, kth,
                     out: ti.template()):  # fmt: skip
-        """As `weigh`, where some pixel has more than K within its threshold."""
+        """Weigh a block anew of which some pixel has more than K entries within its threshold."""
         left = reals(top_k)
         for n in range(found):
             q = distance(own, lists[first + n], x, y)
@@ -139,11 +141,11 @@ def make(
             counts = (q < kth) | (tie & (left > 0))
             left -= ti.select(tie, reals(1), reals(0))
             w = ti.select(counts, m.exp_half(q), reals(0))
-            weights[at + n, 0] = ti.select(w >= 0, w, weights[at + n, 0])
+            values[at + n, 0] = ti.select(w >= 0, w, values[at + n, 0])
             add_up(own, lists[first + n], w, out)
 
     @ti.func
-    def push(own: array, lists: array, first, found, x, y, weights: array, at, sums: array,
+    def push(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
              out: ti.template(), d_out: ti.template()):  # fmt: skip
         """Add to the sums of each entry: d_out is already divided by the denominator."""
         d_mean = reals(0)
@@ -152,7 +154,7 @@ def make(
                 d_mean += d_out[c] * out[c]
         for n in range(found):
             e = lists[first + n]
-            w = weights[at + n, 0]
+            w = values[at + n, 0]
             u, v = whitened(own, e, x, y)
             # All is read before any is written.
             totals = [sums[e, j] for j in ti.static(range(columns))]
@@ -172,7 +174,7 @@ def make(
 
     @ti.func
     def finish(begin, end, lists: array, order, sums: array, grads: array):
-        """Bring the sums of a tile to its entries' gradients (dL/dq is -h / 2), and clear them."""
+        """Add up the lanes of sums to gradients of entries (dL/dq is -h / 2), and clear them."""
         for n in range(end - begin):
             total, e = grad_row(0), lists[order + n]  # not base + n: LLVM would take it apart
             for j in ti.static(range(columns)):
@@ -198,10 +200,7 @@ def make(
         @ti.func
         def exchange(image: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
                      out: ti.template(), d_out: ti.template()):  # fmt: skip
-            """Bring a block's colours to the image, or the image to the block.
-
-            Numbers that go one by one pass through `slots`, so that the rest stays in vectors.
-            """
+            """Bring colours to the image, or it to the block; single numbers go by way of slots."""
             loss = reals(0)
             for c in ti.static(range(channels)):
                 if ti.static(measures):
@@ -232,20 +231,20 @@ def make(
             return loss
 
         @ti.func
-        def treat(own: array, lists: array, first, found, x, y, weights: array, at, sums: array,
+        def treat(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
                   slots: array, worker, image: array, row, ix, iy, stop_x, stop_y, view,
                   eps):  # fmt: skip
             """Treat one block, and return its squared error, lane by lane."""
-            kth = thresholds(own, lists, first, found, x, y, weights, at, slots, worker)
-            whole = reals(view.cutoff * view.cutoff)
-            kth = ti.select(kth < whole, kth, whole)
+            kth = thresholds(own, lists, first, found, x, y, values, at, slots, worker)
+            support = reals(view.cutoff * view.cutoff)
+            kth = ti.select(kth < support, kth, support)
             out = [reals(0) for _ in ti.static(range(channels + 1))]
             d_out = [reals(0) for _ in ti.static(range(channels))]
-            count = weigh(own, lists, first, found, weights, at, kth, out)
+            count = weigh(own, lists, first, found, values, at, kth, out)
             scale = reals(1)
             if ti.static(normalized):
                 if count.max() > top_k:
-                    settle_ties(own, lists, first, found, x, y, weights, at, kth, out)
+                    settle_ties(own, lists, first, found, x, y, values, at, kth, out)
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
@@ -253,14 +252,15 @@ def make(
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
                     d_out[c] = d_out[c] * scale
-                push(own, lists, first, found, x, y, weights, at, sums, out, d_out)
+                push(own, lists, first, found, x, y, values, at, sums, out, d_out)
             return loss
 
         @ti.func
         def walk(records: array, starts: array, entries: array, own: array, lists: array,
-                 weights: array, sums: array, slots: array, lattice: array,
+                 values: array, sums: array, slots: array, lattice: array,
                  grads: array, image: array, losses: array, t, worker, depth, view,
                  eps):  # fmt: skip
+            """Treat tile t with the memory of one worker."""
             begin, end, base = starts[t], starts[t + 1], worker * depth
             left, top = t % view.tiles_x * view.tile_w, t // view.tiles_x * view.tile_h
             stop_x = ti.min(left + view.tile_w, view.width)
@@ -284,7 +284,7 @@ def make(
                     y = (lattice[0, 1] + row) * view.pitch_y
                     first = own_lists + b * stride_of(depth)
                     loss += treat(
-                        own, lists, first + 1, lists[first], x, y, weights,
+                        own, lists, first + 1, lists[first], x, y, values,
                         worker * (depth + GROUP), sums, slots, worker, image, t * blocks + b, ix,
                         iy, stop_x, stop_y, view, eps,
                     )  # fmt: skip

@@ -67,6 +67,7 @@ def make(real) -> SimpleNamespace:
 
     @ti.func
     def cos_sin(angle):
+        """The cosine and the sine of an angle in radians."""
         co, si = angle, angle
         if ti.static(real == ti.f64):
             co, si = ti.cos(angle), ti.sin(angle)

@@ -6,15 +6,14 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import binning, splat
+from taichi2dgs.kernels.variant import Variant
 
 
 @functools.cache
-def make(
-    channels: int, top_k: int, blend: str, double: bool = False, shape: str = "scale-rotation"
-) -> SimpleNamespace:
+def make(variant: Variant) -> SimpleNamespace:
     """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view."""
-    real = ti.f64 if double else ti.f32
-    f = splat.make(channels, top_k, blend, real, shape)
+    real, channels = variant.real, variant.channels
+    f = splat.make(variant)
     render, push = f.make_walk("render"), f.make_walk("backward")
     view_type = binning.view_type(real)
     reals_2 = ti.types.ndarray(real, 2)
@@ -33,6 +32,7 @@ def make(
     @ti.kernel
     def fill(params: reals_2, records: reals_2, rects: ints_2, counts: ints_1, starts: ints_1,
              entries: ints_1, packed: lists.packed, view: view_type):  # fmt: skip
+        """Write the lists, if they fit."""
         f.fill(params, records, rects, counts, starts, entries, packed, view)
 
     @ti.kernel

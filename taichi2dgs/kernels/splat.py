@@ -1,9 +1,9 @@
 """Top-K selection, normalised weighted splat and its backward, on a GPU.
 
-Who owns what. A thread owns a pixel, and where there are more pixels than threads, some pixels in
-turn (a unit); what it remembers of a pixel is in its registers. Pixels of a tile lie side by side,
-so that neighbouring threads read the same list at the same time. Gradients of an entry belong to
-all threads of its tile, which add to them atomically.
+A thread owns a pixel or, where there are more pixels than threads, some pixels in turn (a unit).
+What it remembers of a pixel is in its registers. Pixels of a tile lie side by side, so that
+neighbouring threads read the same list at the same time. The gradients of an entry belong to all
+threads of its tile, which add to them atomically.
 
 A thread passes over the list of its tile three times: `find` finds how near the K nearest are, see
 `selection.py`; `blend_found` weighs the entries below that; `push_found` sends gradients back.
@@ -18,22 +18,17 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning, selection, update
 from taichi2dgs.kernels.binning import GEOMETRY, RECORD, array
+from taichi2dgs.kernels.variant import Variant
 
 
-def make(
-    channels: int, top_k: int, blend: str, real, shape: str = "scale-rotation"
-) -> SimpleNamespace:
-    """Return the splatting functions for one configuration.
-
-    blend is "normalized" (paper Eq. 3 over the top K) or "sum" (all Gaussians, no denominator);
-    shape is what columns 2 to 4 of the parameters are, see `binning.py`.
-    """
-    bins, u = binning.make(channels, real, shape), update.make(channels, real, shape)
+def make(variant: Variant) -> SimpleNamespace:
+    """Return the functions that splat, those of `binning.py`, and the types of their arrays."""
+    real, channels, normalized = variant.real, variant.channels, variant.normalized
+    bins, u = binning.make(variant), update.make(variant)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
-    normalized = blend == "normalized"
-    chosen = selection.make(channels, top_k, blend, real)
+    chosen = selection.make(variant)
     rows = chosen.rows
-    registers = ti.types.vector(rows.count, real)
+    register_row = ti.types.vector(rows.count, real)
 
     @ti.func
     def pixel_of(s, view):
@@ -45,36 +40,36 @@ def make(
         return t, ix, iy
 
     @ti.func
-    def blend_found(state: ti.template(), begin, end, x, y, packed: array, cutoff, eps):
-        """Leave the colours in the state; return 1 / denominator."""
+    def blend_found(registers: ti.template(), begin, end, x, y, packed: array, cutoff, eps):
+        """Blend the entries that count into the registers; return 1 / denominator."""
         for k in ti.static(range(rows.total, rows.d_out)):
-            state[k] = real(0.0)
+            registers[k] = real(0.0)
         if ti.static(normalized):
-            chosen.count_ties(state)
+            chosen.count_ties(registers)
         for e in range(begin, end):
             q = chosen.distance(packed, e, x, y, cutoff)
-            if chosen.may_count(state, q):
-                w = chosen.weight_of(state, q)
-                state[rows.total] += w
+            if chosen.may_count(registers, q):
+                w = chosen.weight_of(registers, q)
+                registers[rows.total] += w
                 for c in ti.static(range(channels)):
-                    state[rows.out + c] += w * packed[e][RECORD + c]
+                    registers[rows.out + c] += w * packed[e][RECORD + c]
         scale = real(1.0)
         if ti.static(normalized):
-            scale = 1 / (state[rows.total] + eps)
+            scale = 1 / (registers[rows.total] + eps)
             for c in ti.static(range(channels)):
-                state[rows.out + c] *= scale
+                registers[rows.out + c] *= scale
         return scale
 
     @ti.func
-    def push(state: ti.template(), e, x, y, w, packed: array, grads: array):
+    def push(registers: ti.template(), e, x, y, w, packed: array, grads: array):
         """Add to entry e what a pixel sends back: d_out is already divided by the denominator."""
         u, v = chosen.whitened(packed, e, x, y)
         d_weight = real(0.0)
         for c in ti.static(range(channels)):
-            d_out = state[rows.d_out + c]
+            d_out = registers[rows.d_out + c]
             relative = packed[e][RECORD + c]
             if ti.static(normalized):
-                relative -= state[rows.out + c]
+                relative -= registers[rows.out + c]
             d_weight += d_out * relative
             grads[e][GEOMETRY + c] += w * d_out
         h = real(-0.5) * w * d_weight
@@ -86,13 +81,14 @@ def make(
         grads[e][4] += hv * v
 
     @ti.func
-    def push_found(state: ti.template(), begin, end, x, y, packed: array, grads: array, cutoff):
+    def push_found(registers: ti.template(), begin, end, x, y, packed: array, grads: array, cutoff):
+        """Add to all entries that a pixel blended what it sends back."""
         if ti.static(normalized):
-            chosen.count_ties(state)
+            chosen.count_ties(registers)
         for e in range(begin, end):
             q = chosen.distance(packed, e, x, y, cutoff)
-            if chosen.may_count(state, q):
-                push(state, e, x, y, chosen.weight_of(state, q), packed, grads)
+            if chosen.may_count(registers, q):
+                push(registers, e, x, y, chosen.weight_of(registers, q), packed, grads)
 
     def make_walk(task: str):
         """Return the function that treats every pixel of the view for one task.
@@ -104,18 +100,18 @@ def make(
         pushes = task in ("backward", "fit")
 
         @ti.func
-        def exchange(state: ti.template(), ix, iy, image: array):
+        def exchange(registers: ti.template(), ix, iy, image: array):
             """Bring a pixel's colours to the image, or the image to the pixel; return the error."""
             loss = real(0.0)
             for c in ti.static(range(channels)):
-                out = state[rows.out + c]
+                out = registers[rows.out + c]
                 if ti.static(task == "render"):
                     image[iy, ix, c] = out
                 elif ti.static(task == "backward"):
-                    state[rows.d_out + c] = image[iy, ix, c]
+                    registers[rows.d_out + c] = image[iy, ix, c]
                 else:
                     target = image[iy, ix, c]
-                    state[rows.d_out + c] = out - target
+                    registers[rows.d_out + c] = out - target
                     error = ti.math.clamp(out, 0, 1) - target
                     loss += error * error
             return loss
@@ -125,14 +121,14 @@ def make(
             """Treat one pixel; return its error."""
             x = (ti.cast(view.left + ix, real) + real(0.5)) * view.pitch_x
             y = (ti.cast(view.top + iy, real) + real(0.5)) * view.pitch_y
-            state = registers(0)
-            chosen.find(state, begin, end, x, y, packed, view.cutoff)
-            scale = blend_found(state, begin, end, x, y, packed, view.cutoff, eps)
-            loss = exchange(state, ix, iy, image)
+            registers = register_row(0)
+            chosen.find(registers, begin, end, x, y, packed, view.cutoff)
+            scale = blend_found(registers, begin, end, x, y, packed, view.cutoff, eps)
+            loss = exchange(registers, ix, iy, image)
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
-                    state[rows.d_out + c] *= scale
-                push_found(state, begin, end, x, y, packed, grads, view.cutoff)
+                    registers[rows.d_out + c] *= scale
+                push_found(registers, begin, end, x, y, packed, grads, view.cutoff)
             return loss
 
         @ti.func

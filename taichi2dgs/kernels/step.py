@@ -1,8 +1,10 @@
 """One launch of the fit engine on a GPU: bin, splat, loss, backward and Adam.
 
-State that lives across launches, beside the arrays of `binning.py` and `splat.py`:
-    params, first and second moments [N, 5 + C]; frozen [N], 1 where a Gaussian stays as it is;
-    target [H, W, C]; losses [U];
+Launches pass on, beside the arrays of `binning.py` and `splat.py`:
+    params, exp_avg and exp_avg_sq [N, 5 + C]: the parameters, and Adam's averages of their
+        gradients and of the squares of these;
+    frozen [N]: 1 where a Gaussian stays as it is;
+    target [H, W, C]; losses [U]: squared errors;
     progress [2]: steps done, and the first step that met a non-finite number (or 0).
 A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
 which the host reads the capacity to grow to before it repeats the steps that are missing.
@@ -15,13 +17,15 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning, splat, update
 from taichi2dgs.kernels.binning import GEOMETRY, array
+from taichi2dgs.kernels.variant import Variant
 
 
 @functools.cache
-def make(channels: int, top_k: int, blend: str) -> SimpleNamespace:
+def make(variant: Variant) -> SimpleNamespace:
     """Return the kernels `step` and `score` and the types of their arguments."""
-    f = splat.make(channels, top_k, blend, ti.f32)
-    u = update.make(channels, ti.f32)
+    channels = variant.channels
+    f = splat.make(variant)
+    u = update.make(variant)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     view_type = binning.view_type(ti.f32)
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
@@ -34,9 +38,9 @@ def make(channels: int, top_k: int, blend: str) -> SimpleNamespace:
         return ti.Vector([values[g, j] for j in ti.static(range(GEOMETRY + channels))])
 
     @ti.kernel
-    def step(params: reals_2, first: reals_2, second: reals_2, frozen: ints_1, progress: ints_1,
-             target: reals_3, losses: reals_1, records: reals_2, rects: ints_2, counts: ints_1,
-             starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
+    def step(params: reals_2, exp_avg: reals_2, exp_avg_sq: reals_2, frozen: ints_1,
+             progress: ints_1, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
+             counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
              grads: lists.grads, view: view_type, rates: update.ADAM, number: ti.i32, units: ti.i32,
              pixels: ti.i32, eps: ti.f32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
@@ -49,10 +53,10 @@ def make(channels: int, top_k: int, blend: str) -> SimpleNamespace:
             if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
                 row = f.gather(params, records, rects, starts, entries, grads, g, view)
                 m, v, value, finite = u.adam(
-                    row_of(params, g), row_of(first, g), row_of(second, g), row, rates
+                    row_of(params, g), row_of(exp_avg, g), row_of(exp_avg_sq, g), row, rates
                 )
                 for j in ti.static(range(GEOMETRY + channels)):
-                    first[g, j], second[g, j], params[g, j] = m[j], v[j], value[j]
+                    exp_avg[g, j], exp_avg_sq[g, j], params[g, j] = m[j], v[j], value[j]
                 if not finite and progress[1] == 0:
                     progress[1] = number
         for _ in range(1):

@@ -14,6 +14,7 @@ from taichi2dgs.kernels import cores as kernels
 from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_walk import power_of_two
+from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
 
@@ -23,7 +24,7 @@ class CoresWorkspace(Workspace):
 
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
-        return kernels.make(self.channels, s.top_k, s.blend, double, shape)
+        return kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
 
     def _make(self, n: int) -> None:
         elements = self.kernels.elements
@@ -45,13 +46,13 @@ class CoresWorkspace(Workspace):
         self.workers = self._workers()
         rows = self.workers * self.depth
         # Freed before their heirs.
-        self.entries = self.places = self.own = self.lists = self.weights = self._sums = None
+        self.entries = self.places = self.own = self.lists = self.values = self._sums = None
         self.entries = runtime.array("i32", (self.capacity,))
         self.places = runtime.array("i32", (self.capacity,))
         self.own = runtime.array(elements.own, (rows,))
         numbers = self.blocks * (self.depth + 9) + self.depth
         self.lists = runtime.array("i32", (self.workers * numbers,))
-        self.weights = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
+        self.values = runtime.array(elements.lanes, (rows + 8 * self.workers, 1))
         self.slots = runtime.array(elements.lanes, (self.workers * self.kernels.slots, 1))
         self.shares = runtime.zeros("i32", (1 + self.workers,))
 
@@ -76,7 +77,7 @@ class CoresWorkspace(Workspace):
     def allowed(self, capacity: int, differentiated: bool) -> bool:
         return self._workers() > 0 and super().allowed(capacity, differentiated)
 
-    def gradients(self) -> tuple:
+    def gradients(self) -> dict[str, Any]:
         if self._grads is None:
             elements = self.kernels.elements
             self._check(self.capacity, differentiated=True)
@@ -84,7 +85,7 @@ class CoresWorkspace(Workspace):
             self._sums = runtime.array(elements.lanes, (self.workers * self.depth, columns))
             self._sums.fill(0)
             self._grads = runtime.array(elements.grads, (self.capacity,))
-        return self._sums, self._grads
+        return {"sums": self._sums, "grads": self._grads}
 
     def make_room(self) -> bool:
         total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
@@ -107,36 +108,60 @@ class CoresWorkspace(Workspace):
     def measure(self, params) -> None:
         """Project, and count entries."""
         self.kernels.measure(
-            params, self.records, self.rects, self.cursors, self.bases, self.starts, self.shares,
-            self.view,
-        )  # fmt: skip
+            params=params,
+            records=self.records,
+            rects=self.rects,
+            cursors=self.cursors,
+            bases=self.bases,
+            starts=self.starts,
+            shares=self.shares,
+            view=self.view,
+        )
 
     def fill(self, params) -> None:
         """Write the lists, if they fit."""
         self.kernels.fill(
-            self.rects, self.cursors, self.bases, self.starts, self.entries, self.places,
-            self.view, self.depth,
-        )  # fmt: skip
+            rects=self.rects,
+            cursors=self.cursors,
+            bases=self.bases,
+            starts=self.starts,
+            entries=self.entries,
+            places=self.places,
+            view=self.view,
+            depth=self.depth,
+        )
 
-    def _lists(self) -> tuple:
-        """The arrays of a walk that only reads Gaussians."""
-        return (
-            self.records, self.starts, self.entries, self.own, self.lists, self.weights,
-            self.slots, self.lattice, self.shares,
-        )  # fmt: skip
+    def _walk(self) -> dict[str, Any]:
+        """What every walk over the tiles takes, by the names of the kernels' arguments."""
+        return {
+            "records": self.records,
+            "starts": self.starts,
+            "entries": self.entries,
+            "own": self.own,
+            "lists": self.lists,
+            "values": self.values,
+            "slots": self.slots,
+            "lattice": self.lattice,
+            "shares": self.shares,
+            "view": self.view,
+            "depth": self.depth,
+            "eps": self.settings.eps,
+        }
+
+    def _gather(self) -> dict[str, Any]:
+        """What a walk takes besides where gradients go back to Gaussians."""
+        lists = {"rects": self.rects, "bases": self.bases, "places": self.places}
+        return lists | self.gradients()
 
     def forward(self, out: Tensor) -> None:
         """Write out [H, W, C]."""
-        self.kernels.forward(*self._lists(), out, self.view, self.depth, self.settings.eps)
+        self.kernels.forward(out=out, **self._walk())
 
     def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
         """Write d_params [N, 5 + C]."""
-        sums, grads = self.gradients()
         self.kernels.backward(
-            params, self.records, self.rects, self.bases, self.starts, self.entries, self.places,
-            self.own, self.lists, self.weights, sums, self.slots, self.lattice,
-            self.shares, grads, d_out, d_params, self.view, self.depth, self.settings.eps,
-        )  # fmt: skip
+            params=params, d_out=d_out, d_params=d_params, **self._gather(), **self._walk()
+        )
 
     def rows(self, values: np.ndarray):
         """Return an array of one row for each Gaussian, as `step` takes it."""
@@ -149,9 +174,11 @@ class CoresWorkspace(Workspace):
         height, width, channels = image.shape
         (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
         padded = torch.full(
-            (self.tiles // tiles_x * rows, tiles_x * columns, channels), cores_walk.OUTSIDE,
-            dtype=torch.float32, device="cpu",
-        )  # fmt: skip
+            (self.tiles // tiles_x * rows, tiles_x * columns, channels),
+            cores_walk.OUTSIDE,
+            dtype=torch.float32,
+            device="cpu",
+        )
         padded[:height, :width] = image.float().cpu()
         blocks = padded.reshape(
             -1, rows // BLOCK_H, BLOCK_H, tiles_x, columns // BLOCK_W, BLOCK_W, channels
@@ -160,18 +187,12 @@ class CoresWorkspace(Workspace):
         result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
         return result
 
-    def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:
-        """Make one step of a fit; see `kernels/cores.py`."""
-        sums, grads = self.gradients()
-        self.kernels.step(
-            params, first, second, frozen, progress, target, losses, self.records, self.rects,
-            self.cursors, self.bases, self.starts, self.entries, self.places, self.own, self.lists,
-            self.weights, sums, self.slots, self.lattice, self.shares, grads, self.view,
-            rates, number, self.depth, self.settings.eps,
-        )  # fmt: skip
+    def step(self, **fit: Any) -> None:
+        """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`."""
+        self.kernels.step(cursors=self.cursors, **fit, **self._gather(), **self._walk())
 
     def score(self, params, target, losses) -> None:
         """Write the squared error of each tile, if the lists fit."""
         self.measure(params)
         self.fill(params)
-        self.kernels.score(*self._lists(), target, losses, self.view, self.depth, self.settings.eps)
+        self.kernels.score(target=target, losses=losses, **self._walk())

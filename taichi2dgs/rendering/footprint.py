@@ -27,8 +27,7 @@ def widened(params: Tensor, x: float, y: float) -> Tensor:
     """Return Gaussians with variances added along x and y, each with its integral kept.
 
     The shape of the result is Cholesky's, which has no case of its own for round Gaussians, in
-    value or in gradient. Its determinant is
-    a sum of positive terms: nothing cancels.
+    value or in gradient. Its determinant is a sum of positive terms: nothing cancels.
 
     Args:
         params: as `Gaussians.packed` has them. [N, 5 + C]
@@ -40,14 +39,13 @@ def widened(params: Tensor, x: float, y: float) -> Tensor:
     """
     cos, sin = params[:, 4].cos(), params[:, 4].sin()
     s0, s1 = params[:, 2:4].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp().unbind(1)
-    first, second = s0 * s0, s1 * s1
-    xx = cos * cos * first + sin * sin * second
-    yy = sin * sin * first + cos * cos * second
-    xy = cos * sin * (first - second)
+    v0, v1 = s0 * s0, s1 * s1
+    xx = cos * cos * v0 + sin * sin * v1
+    yy = sin * sin * v0 + cos * cos * v1
+    xy = cos * sin * (v0 - v1)
     l0 = (xx + x).sqrt()
-    l2 = (
-        (s0 / l0 * s1).square() + x / (xx + x) * yy + y
-    ).sqrt()  # det / l0^2, where none overflows
+    # This is the square root of the determinant over l0^2, of which neither is formed: no overflow.
+    l2 = ((s0 / l0 * s1).square() + x / (xx + x) * yy + y).sqrt()
     fall = s0 / l0 * (s1 / l2)
     shape = torch.stack([l0, xy / l0, l2], 1)
     return torch.cat([params[:, :2], shape, params[:, 5:] * fall[:, None], fall[:, None]], 1)

@@ -12,6 +12,7 @@ from taichi2dgs import runtime
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.kernels import step as step_kernels
+from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering.workspace import Workspace
 
 GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
@@ -22,8 +23,8 @@ class GpuWorkspace(Workspace):
 
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
-        self.step_kernels = step_kernels.make(self.channels, s.top_k, s.blend)
-        return render_kernels.make(self.channels, s.top_k, s.blend, double, shape)
+        self.step_kernels = step_kernels.make(Variant(self.channels, s.top_k, s.blend))
+        return render_kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
 
     def _make(self, n: int) -> None:
         pixels = self.tiles * self.tile[0] * self.tile[1]
@@ -39,43 +40,62 @@ class GpuWorkspace(Workspace):
         self.entries = runtime.array("i32", (self.capacity,))
         self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
 
-    def gradients(self) -> tuple:
+    def gradients(self) -> dict[str, Any]:
         if self._grads is None:
             self._check(self.capacity, differentiated=True)
             self._grads = runtime.array(self.kernels.elements.grads, (self.capacity,))
-        return (self._grads,)
+        return {"grads": self._grads}
 
     def list_bytes(self, capacity: int, differentiated: bool) -> int:
         numbers = binning.RECORD + self.channels
         numbers += binning.GEOMETRY + self.channels if differentiated else 0
         return capacity * (numbers * (8 if self.real == "f64" else 4) + 4)
 
+    def _binning(self) -> dict[str, Any]:
+        """What counting takes, by the names of the kernels' arguments."""
+        return {
+            "records": self.records,
+            "rects": self.rects,
+            "counts": self.counts,
+            "starts": self.starts,
+            "view": self.view,
+        }
+
+    def _walk(self) -> dict[str, Any]:
+        """What every walk over the pixels takes besides its lists."""
+        return {"units": self.units, "pixels": self.pixels, "eps": self.settings.eps}
+
     def measure(self, params) -> None:
         """Project, and count entries."""
-        self.kernels.measure(
-            params, self.records, self.rects, self.counts, self.starts, self.partial, self.view
-        )
+        self.kernels.measure(params=params, partial=self.partial, **self._binning())
 
     def fill(self, params) -> None:
         """Write the lists."""
         self.kernels.fill(
-            params, self.records, self.rects, self.counts, self.starts, self.entries, self.packed,
-            self.view,
-        )  # fmt: skip
+            params=params, entries=self.entries, packed=self.packed, **self._binning()
+        )
 
     def forward(self, out: Tensor) -> None:
         """Write out [H, W, C]."""
         self.kernels.forward(
-            self.packed, self.starts, out, self.view, self.units, self.pixels, self.settings.eps
-        )  # fmt: skip
+            out=out, packed=self.packed, starts=self.starts, view=self.view, **self._walk()
+        )
 
     def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
         """Write d_params [N, 5 + C]."""
         self.kernels.backward(
-            params, self.records, self.rects, self.starts, self.entries, self.packed,
-            *self.gradients(), d_out, d_params, self.view, self.units, self.pixels,
-            self.settings.eps,
-        )  # fmt: skip
+            params=params,
+            d_out=d_out,
+            d_params=d_params,
+            records=self.records,
+            rects=self.rects,
+            starts=self.starts,
+            entries=self.entries,
+            packed=self.packed,
+            view=self.view,
+            **self.gradients(),
+            **self._walk(),
+        )
 
     def rows(self, values: np.ndarray):
         """Return an array of one row for each Gaussian, as `step` takes it."""
@@ -87,18 +107,27 @@ class GpuWorkspace(Workspace):
         """Return the target of `step` and `score` as the kernels read it."""
         return self.rows(image.float().cpu().contiguous().numpy())
 
-    def step(self, params, first, second, frozen, progress, target, losses, rates, number) -> None:
-        """Make one step of a fit; see `kernels/step.py`."""
+    def step(self, **fit: Any) -> None:
+        """Make one step of a fit, whose arrays come by the names in `kernels/step.py`."""
         self.step_kernels.step(
-            params, first, second, frozen, progress, target, losses, self.records, self.rects,
-            self.counts, self.starts, self.partial, self.entries, self.packed, *self.gradients(),
-            self.view, rates, number, self.units, self.pixels, self.settings.eps,
-        )  # fmt: skip
+            **fit,
+            partial=self.partial,
+            entries=self.entries,
+            packed=self.packed,
+            **self._binning(),
+            **self.gradients(),
+            **self._walk(),
+        )
 
     def score(self, params, target, losses) -> None:
         """Write the squared error of each unit."""
         self.step_kernels.score(
-            params, target, losses, self.records, self.rects, self.counts, self.starts,
-            self.partial, self.entries, self.packed, self.view, self.units, self.pixels,
-            self.settings.eps,
-        )  # fmt: skip
+            params=params,
+            target=target,
+            losses=losses,
+            partial=self.partial,
+            entries=self.entries,
+            packed=self.packed,
+            **self._binning(),
+            **self._walk(),
+        )

@@ -40,13 +40,17 @@ def kind() -> type[CoresWorkspace] | type[GpuWorkspace]:
 class RenderPass:
     """One render: lists are made once and serve the forward and the backward pass.
 
-    Its workspace is left to the next launch like it.
+    It leaves its workspace to the next render of the same kind.
     """
 
     def __init__(
-        self, params: Tensor, view: View, settings: RenderSettings, shape: str = SHAPES[0],
+        self,
+        params: Tensor,
+        view: View,
+        settings: RenderSettings,
+        shape: str = SHAPES[0],
         tile: tuple[int, int] = (TILE, TILE),
-    ) -> None:  # fmt: skip
+    ) -> None:
         channels, double = params.shape[1] - 5, params.element_size() == 8
         self.params = params
         self.shape = (view.height, view.width, channels)

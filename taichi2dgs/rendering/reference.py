@@ -29,10 +29,10 @@ def averaged_at(
     Each keeps its integral, so its peak falls as its area grows. [P, 2] -> [P, C]
     """
     narrow = gaussians.covariance()
-    wide = narrow + torch.diag(narrow.new_tensor(spread))  # [N, 2, 2]
+    widened = narrow + torch.diag(narrow.new_tensor(spread))  # [N, 2, 2]
     offset = points[:, None, :] - gaussians.xy[None]
-    q = torch.einsum("pni,nij,pnj->pn", offset, wide.inverse(), offset)
-    peak = (narrow.det() / wide.det()).sqrt()
+    q = torch.einsum("pni,nij,pnj->pn", offset, widened.inverse(), offset)
+    peak = (narrow.det() / widened.det()).sqrt()
     weight = torch.where(q <= settings.cutoff**2, peak * (-q / 2).exp(), 0.0)
     total = weight @ gaussians.color
     if settings.blend == "sum":

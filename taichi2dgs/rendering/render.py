@@ -70,6 +70,6 @@ def render(
     limits.check_render(
         view.height, view.width, gaussians.channels, len(params), params.element_size(), True
     )
-    wide = footprint.widened(params, *view.spread)
-    sums = render_packed(wide, view, footprint.summed(settings), SHAPES[1])
+    widened = footprint.widened(params, *view.spread)
+    sums = render_packed(widened, view, footprint.summed(settings), SHAPES[1])
     return footprint.blended(sums, settings)

@@ -54,9 +54,13 @@ class Workspace:
         self.tiles = tiles_x * tiles_y
         self.kernels = self._kernels(double, shape)
         self.view = self.kernels.view_type(
-            cutoff=settings.cutoff, tile_h=tile[0], tile_w=tile[1], tiles_x=tiles_x,
-            tiles_y=tiles_y, **vars(view),
-        )  # fmt: skip
+            cutoff=settings.cutoff,
+            tile_h=tile[0],
+            tile_w=tile[1],
+            tiles_x=tiles_x,
+            tiles_y=tiles_y,
+            **vars(view),
+        )
         what = f"size={view.height}x{view.width}"
         limits.check_values(what, self.tiles * tile[0] * tile[1])
         image = view.height * view.width * channels
@@ -77,8 +81,8 @@ class Workspace:
         """Make what has `capacity` entries, without gradients."""
         raise NotImplementedError
 
-    def gradients(self) -> tuple:
-        """The lists of gradients, allocated when a backward pass first asks for them."""
+    def gradients(self) -> dict[str, Any]:
+        """The lists of gradients, by name, allocated when a backward pass first asks for them."""
         raise NotImplementedError
 
     def list_bytes(self, capacity: int, differentiated: bool) -> int:
@@ -93,7 +97,7 @@ class Workspace:
         return min(binning.MAX_ENTRIES - 1, limits.MAX_VALUES // row)
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` entries of the tile lists; what they held is lost.
+        """Make room for `capacity` entries of the tile lists, and lose those that are there.
 
         Raises:
             MemoryError: they would need more memory than the limit, or than Taichi can index.

@@ -24,7 +24,7 @@ from taichi2dgs.tensors import is_dense
 
 SAMPLES = ("astronaut",)
 READ = tuple(FORMATS)
-MAX_BYTES = 8 * MAX_PIXELS  # of a file: 16 bits in four channels, uncompressed
+MAX_BYTES = 8 * MAX_PIXELS  # bytes of a file: 16 bits in four channels, uncompressed
 ENDINGS = {ending: kind for kind, names in FORMATS.items() for ending in names}
 WRITTEN = {e: kind for e, kind in ENDINGS.items() if kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP")}
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # the others get a white ground

@@ -15,7 +15,7 @@ TEXT = 1 << 20  # bytes of comments that are kept; orientation may be there
 PROFILE = 1 << 24  # bytes of a colour profile
 GREY, RGB, GREY_ALPHA = 0, 2, 4  # colour types
 COLOR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
-SRGB_GAMMA = 0.45455  # as PNG files have it; what is within 5 % of it is sRGB's, as in libpng
+SRGB_GAMMA = 0.45455  # as PNG files have it; libpng, too, takes what is within 5 % of it as sRGB's
 SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white first
 
 
@@ -33,7 +33,7 @@ class Png:
 
     def __init__(self, data: bytes) -> None:
         self.chunks: dict[bytes, bytes] = {}
-        self.spans: list[tuple[int, int]] = []  # of bytes of compressed pixels
+        self.spans: list[tuple[int, int]] = []  # where compressed pixels begin and end
         self.data, kept, room, since = data, [], TEXT, 0
         for kind, start, end in _chunks(data):
             if kind == b"IDAT":

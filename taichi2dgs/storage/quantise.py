@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_CELL = (1 << 24) - 1  # of one column: float32 holds no finer numbers
-MAX_STORED = (1 << 31) - 1  # of either sign, so that the least of them is an i32
+MAX_CELL = (1 << 24) - 1  # the largest number of a column: float32 holds no finer ones
+MAX_STORED = (1 << 31) - 1  # the largest number of a stream, of either sign: its least is an i32
 TURNS = 8  # more angles for each step of stretch
 SPACING = 5.12  # pixels between neighbours at which the presets are tuned: 10,000 in 512x512
 USUAL = 0.3125  # the usual size of Gaussians, in spacings
 FAR = float(1 << 17)  # pixels outside the picture, to which centres farther away are moved
 LOG_SCALE = 16.0  # log-scales beyond it, of either sign, are taken there
-COLOR = 1024.0  # and colours beyond this
-OCTAVES = 3  # by how many powers of 2 the steps of centres differ from those of the usual size
-COLOR_OCTAVES = 2  # the same for colours, whose steps fall as Gaussians grow
+COLOR = 1024.0  # colours beyond it, of either sign, are taken there
+OCTAVES = 3  # powers of 2 by which the steps of centres differ at most, as sizes do
+COLOR_OCTAVES = 2  # powers of 2 by which the steps of colours fall at most, as sizes grow
 WEIGHT = 8  # bits below the point of weights of channels
 ONE = 16  # bits below the point of `Grid.octave`
 
@@ -49,8 +49,13 @@ class Precision:
         near = math.sqrt(size[0] * size[1] / max(k, 1)) / SPACING
         near = min(max(near, 0.1), 4.0)
         fine, coarse = factor * near ** (4 / 3), factor * near ** (2 / 3)
-        return cls(0.07 * fine, 0.0167 * coarse, 0.036 * coarse, 0.0037 * fine,
-                   math.log(USUAL * SPACING * near))  # fmt: skip
+        return cls(
+            0.07 * fine,
+            0.0167 * coarse,
+            0.036 * coarse,
+            0.0037 * fine,
+            math.log(USUAL * SPACING * near),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,11 @@ class Grid:
         most = [widest / (1 << OCTAVES), LOG_SCALE, 2 * LOG_SCALE, COLOR * (1 << COLOR_OCTAVES)]
         least = np.array(most) / (MAX_CELL - 1)
         steps = np.maximum([p.xy, p.log_size, p.stretch, p.color], least).astype("<f4")
-        return cls(steps, round(p.usual / float(steps[1])),
-                   round(float(steps[1]) / math.log(2) * (1 << ONE)))  # fmt: skip
+        return cls(
+            steps,
+            round(p.usual / float(steps[1])),
+            round(float(steps[1]) / math.log(2) * (1 << ONE)),
+        )
 
     def octaves(self, log_size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return by which powers of 2 the steps of centres and of colours differ. [N] each"""
@@ -132,8 +140,8 @@ def quantise(params: np.ndarray, size: tuple[int, int], precision: Precision) ->
     place, color = grid.octaves(log_size)
     xy = values[:, :2].clip(-FAR, extent + FAR) / np.ldexp(steps[0], place)[:, None]
     colors = values[:, 5:].clip(-COLOR, COLOR) / np.ldexp(steps[3], color)[:, None]
-    wide = [np.rint(xy), log_size[:, None], stretch[:, None], np.rint(colors)]
-    return Cells(grid, np.concatenate(wide, axis=1).astype(np.int64), angle)
+    columns = [np.rint(xy), log_size[:, None], stretch[:, None], np.rint(colors)]
+    return Cells(grid, np.concatenate(columns, axis=1).astype(np.int64), angle)
 
 
 def weights_of(colors: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ Coder = tuple[Callable[[bytes], bytes], Callable[[bytes, int], bytes]]
 
 
 def _lzma(context: int) -> Coder:
-    """LZMA that looks at the highest bits of the byte before."""
+    """Return LZMA that expects a byte by so many of the highest bits of the byte before it."""
     lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": context, "lp": 0, "pb": 0}
 
     def compress(octets: bytes) -> bytes:
@@ -38,6 +38,8 @@ def _lzma(context: int) -> Coder:
 
 
 def _huffman() -> Coder:
+    """Return a coder of bytes one by one, of which frequent ones get short codes."""
+
     def compress(octets: bytes) -> bytes:
         coder = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
         return coder.compress(octets) + coder.flush()
@@ -49,7 +51,18 @@ CODERS = (_lzma(0), _lzma(3), _huffman())
 
 
 def write(whole: np.ndarray) -> bytes:
-    """Code whole numbers: the least, their low bits as they are, the rest compressed. [N]"""
+    """Code whole numbers: the least, their low bits as they are, the rest compressed. [N]
+
+    Of 1000, 1001, 1258 and 1002 the least is 1000, and 0, 1, 258 and 2 are above it. Their lowest
+    bits 0, 1, 0, 0 are one byte, 01000000; the rests 0, 0, 129, 1 are a plane of four bytes, which
+    the last of CODERS makes six. So few numbers gain nothing, and their head is longer than they.
+
+    >>> coded = write(np.array([1000, 1001, 1258, 1002]))
+    >>> HEAD.unpack(coded[:7])  # the least, low bits, which coder, how many planes
+    (1000, 1, 2, 1)
+    >>> f"{coded[7]:08b}", LENGTH.unpack(coded[8:12])
+    ('01000000', (6,))
+    """
     least = 0 if whole.dtype == np.uint32 else min(int(whole.min()), (1 << 31) - 1)
     above = whole.astype(np.int64) - least
     few = above[:SAMPLE]
@@ -68,7 +81,14 @@ def write(whole: np.ndarray) -> bytes:
 
 
 def _planes(whole: np.ndarray, coder: int) -> list[bytes]:
-    """Compress bytes of numbers, all least significant ones first."""
+    """Compress bytes of numbers, all least significant ones first.
+
+    The numbers 3, 258 and 515 have the bytes 3, 2 and 3 in the first plane, and 0, 1 and 2 in the
+    second.
+
+    >>> [list(CODERS[2][1](plane, 3)) for plane in _planes(np.array([3, 258, 515]), 2)]
+    [[3, 2, 3], [0, 1, 2]]
+    """
     count = max(1, -(-int(whole.max()).bit_length() // 8))
     octets = ((whole >> 8 * plane & 255).astype(np.uint8).tobytes() for plane in range(count))
     return [CODERS[coder][0](plane) for plane in octets]
@@ -80,6 +100,12 @@ def pack_mixed(whole: np.ndarray, counts: np.ndarray) -> bytes:
     Args:
         whole: the numbers, from 0. [N]
         counts: of values that each can have. [N]
+
+    The digits 2, 3 and 1 in the bases 3, 5 and 4 are 2 + 3 (3 + 5 1) = 26, one byte for the
+    3 x 5 x 4 = 60 values that three such digits can have.
+
+    >>> list(pack_mixed(np.array([2, 3, 1]), np.array([3, 5, 4])))
+    [26]
     """
     out = []
     for digits, bases in zip(_chunks(whole), _chunks(counts), strict=True):
@@ -105,6 +131,12 @@ def pack(whole: np.ndarray, counts: np.ndarray) -> bytes:
     Args:
         whole: the numbers. [N]
         counts: how many bits of each. [N]
+
+    Of 5, 2 and 7 with 3, 2 and 3 bits the lowest bits are 1, 0, 1, the next are 0, 1, 1, and the
+    first and the last number have a third: 1, 1.
+
+    >>> f"{pack(np.array([5, 2, 7]), np.array([3, 2, 3]))[0]:08b}"
+    '10101111'
     """
     bits = [whole[counts > bit] >> bit & 1 for bit in range(int(counts.max(initial=0)))]
     return np.packbits(np.concatenate(bits).astype(np.uint8)).tobytes() if bits else b""
@@ -120,12 +152,14 @@ class Reader:
         self.data, self.k, self.at = data, k, 0
 
     def take(self, count: int) -> bytes:
+        """Return the next bytes."""
         if self.at + count > len(self.data):
             raise ValueError("damaged: it ends too early")
         self.at += count
         return self.data[self.at - count : self.at]
 
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """Return the next numbers, in a fixed layout."""
         return layout.unpack(self.take(layout.size))
 
     def stream(self) -> np.ndarray:

@@ -23,7 +23,7 @@ MAGIC = b"\x8aT2D\r\n\x1a\n"
 VERSION = 2
 MAX_K = 1 << 24
 MAX_PIXELS = 1 << 28
-MAX_BYTES = 1 << 31  # of a file; the longest that is written has three quarters of it
+MAX_BYTES = 1 << 31  # bytes of a file; the longest that is written has three quarters of them
 PER_BYTE = 64  # Gaussians per byte of a file, at most: bounds what a small file makes a reader hold
 HEADER = struct.Struct("<8sHBBIIIBBdd")
 GRID = struct.Struct("<4f4i")
@@ -94,9 +94,18 @@ def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
         )
     height, width = gaussians.size
     header = HEADER.pack(
-        MAGIC, VERSION, list(QUALITIES).index(quality), gaussians.channels, height, width,
-        len(params), s.top_k, BLENDS.index(s.blend), s.cutoff, s.eps,
-    )  # fmt: skip
+        MAGIC,
+        VERSION,
+        list(QUALITIES).index(quality),
+        gaussians.channels,
+        height,
+        width,
+        len(params),
+        s.top_k,
+        BLENDS.index(s.blend),
+        s.cutoff,
+        s.eps,
+    )
     if not len(params):
         body = b""
     elif precision is None:
@@ -136,9 +145,12 @@ def decode(data: bytes) -> Contents:
         raise ValueError("damaged or cut off: its checksum is wrong")
     top_k, blend, cutoff, eps = blending
     if not (
-        preset < len(QUALITIES) and 1 <= channels <= MAX_CHANNELS and blend < len(BLENDS)
-        and 1 <= height * width <= MAX_PIXELS and k <= min(MAX_K, PER_BYTE * len(data))
-    ):  # fmt: skip
+        preset < len(QUALITIES)
+        and 1 <= channels <= MAX_CHANNELS
+        and blend < len(BLENDS)
+        and 1 <= height * width <= MAX_PIXELS
+        and k <= min(MAX_K, PER_BYTE * len(data))
+    ):
         raise ValueError("its header is out of range")
     settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend])
     reader, steps = Reader(data[HEADER.size : -4], k), []
@@ -190,8 +202,8 @@ def _decoded(reader: Reader, channels: int) -> Cells:
     log_size, stretch = reader.stream(), reader.stream()
     stored = np.stack([reader.stream() for _ in range(channels)], axis=1)
     shape = np.stack([log_size, stretch], axis=1)
-    wide = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
-    if wide or not np.isfinite(grid.steps).all():
+    beyond = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
+    if beyond or not np.isfinite(grid.steps).all():
         raise ValueError("damaged: a number is out of range")
     angle = reader.mixed(quantise.angles(stretch))
     fine = OCTAVES - grid.octaves(log_size)[0]
