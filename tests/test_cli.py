@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -133,7 +134,9 @@ def test_malformed_size_is_a_usage_error(tmp_path):
 def interrupted(word: str, *arguments: object, cwd) -> tuple[int, str, str]:
     """Run a command on a terminal, press Ctrl-C a second after its bar shows a word, and return
     exit code, output and what the terminal showed."""
+    fcntl, termios = (pytest.importorskip(name) for name in ("fcntl", "termios"))
     shown, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", *map(str, arguments)], cwd=cwd, text=True,
         env=environment(), stdout=subprocess.PIPE, stderr=terminal,
@@ -141,13 +144,13 @@ def interrupted(word: str, *arguments: object, cwd) -> tuple[int, str, str]:
     os.close(terminal)
     text = ""
     while word not in text:
-        text += os.read(shown, 4096).decode()
+        text += os.read(shown, 4096).decode(errors="replace")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     with contextlib.suppress(OSError):  # how a terminal ends whose processes have
         while more := os.read(shown, 4096):
-            text += more.decode()
+            text += more.decode(errors="replace")
     os.close(shown)
     return process.returncode, out, text
 
