@@ -137,7 +137,7 @@ def test_ctrl_c_ends_a_folder_with_what_is_finished(tmp_path, photograph):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=25)
     assert process.returncode == 130 and "1 encoded, 0 were there, 0 failed" in out
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.t2d"]
+    assert [path.name for path in (tmp_path / "out").glob("*.t2d")] == ["a.t2d"]
 
 
 def test_ctrl_c_in_training_keeps_no_unfinished_targets(tmp_path, photograph, monkeypatch):

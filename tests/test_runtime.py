@@ -19,7 +19,7 @@ def run(script: str, **variables: str) -> subprocess.CompletedProcess:
 
 
 def test_import_starts_nothing_and_prints_nothing():
-    done = run("import taichi2dgs, pipelines; print(taichi2dgs.runtime.current())")
+    done = run("import taichi2dgs, pipelines; print(taichi2dgs.backend())")
     assert done.stdout == "None\n" and done.stderr == ""
 
 

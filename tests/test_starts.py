@@ -81,7 +81,7 @@ def test_gradient_start_prefers_edges():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [((torch.zeros(4, 4, 3), 0), "k"), ((torch.zeros(4, 4, 3), 2.0), "k"),
-     ((torch.zeros(4, 4, 3), 1, "best"), "init"), ((torch.zeros(4), 1), "image"),
+     ((torch.zeros(4, 4, 3), 1, "best"), "start"), ((torch.zeros(4), 1), "image"),
      ((torch.full((4, 4, 3), 255.0), 1), "image has floats from 255 to 255"),
      ((torch.zeros(3, 40, 40), 1), "image has shape")],
 )  # fmt: skip
@@ -104,8 +104,8 @@ BATCH = torch.full((2, 3, 4, 5), 0.5)
      (BATCH, {"start": ["prior"]}, r"start=\['prior'\]"), (BATCH, {"start": 3}, "start=3"),
      (BATCH, {"sampler": ""}, "sampler=''"), (BATCH, {"sampler": 3}, "sampler=3"),
      (BATCH, {"sampler": ["top-k"]}, "sampler="), (BATCH, {"weights": ""}, "weights=''"),
-     (BATCH, {"weights": 3}, "weights=3"), (BATCH, {"weights": "a\0b", "init": "prior"}, "a.*b"),
-     (BATCH, {"weights": "n" * 300, "init": "prior"}, "nnn"),
+     (BATCH, {"weights": 3}, "weights=3"), (BATCH, {"weights": "a\0b", "start": "prior"}, "a.*b"),
+     (BATCH, {"weights": "n" * 300, "start": "prior"}, "nnn"),
      (None, {}, "images is a NoneType"), ("photo.png", {}, "images is a str"),
      (BATCH.numpy(), {}, "images is a ndarray"), (BATCH[0], {}, r"\[3, 4, 5\]; expected"),
      (BATCH.to_sparse(), {}, "a torch.sparse_coo tensor"), (BATCH[..., :0], {}, r"\[2, 3, 4, 0\]"),
@@ -118,7 +118,7 @@ BATCH = torch.full((2, 3, 4, 5), 0.5)
 )  # fmt: skip
 def test_bad_arguments_of_a_batch_are_one_clear_line(images, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
-        pipelines.initialize_batch(images, **{"k": 5, "init": "random", **arguments})
+        pipelines.initialize_batch(images, **{"k": 5, "start": "random", **arguments})
     assert "\n" not in str(error.value)
 
 
