@@ -30,8 +30,7 @@ def rows(index: Any, count: int, device: torch.device) -> Tensor:
         key = index if isinstance(index, slice) else torch.as_tensor(index, device=device)
         chosen = torch.arange(count, device=device)[key]
     if chosen is None or chosen.ndim != 1:
-        shape = getattr(index, "shape", None)
-        what = f"={shown(index)}" if shape is None else f" has shape {list(shape)}"
+        what = f" is {kind_of(index)}" if isinstance(index, Tensor) else f"={shown(index)}"
         raise ValueError(
             f"index{what}; expected a slice, booleans [{count}], or indices below {count}"
         )
