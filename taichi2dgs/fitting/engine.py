@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from taichi2dgs import limits, runtime
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.kernels import update
+from taichi2dgs.fitting.respawn import moves
+from taichi2dgs.fitting.schedule import Schedule
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
@@ -22,7 +25,7 @@ class Engine:
     def __init__(
         self, target: Tensor, params: Tensor, options: FitOptions, frozen: Tensor | None = None
     ) -> None:
-        self.options, self.done = options, 0
+        self.options, self.schedule, self.done = options, Schedule(options), 0
         n, columns = params.shape
         height, width, channels = target.shape
         limits.check_fit(f"gaussians of {n} for {height}x{width}", height, width, channels, n)
@@ -45,7 +48,10 @@ class Engine:
             self.progress = runtime.zeros("i32", (2,))
             self.losses = runtime.zeros("f32", (self.work.units,))
             self.target = self.work.target(target)
+        self.image = target.to(runtime.device()).float()
         self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
+        if options.respawn:
+            self.removal()  # compiles
         self.score()
 
     @property
@@ -56,18 +62,7 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
-        o = self.options
-        rate /= 1 - o.beta1 ** max(number, 1)
-        rates = update.ADAM(
-            xy=o.xy * rate,
-            log_scale=o.log_scale * rate,
-            theta=o.theta * rate,
-            color=o.color * rate,
-            beta1=o.beta1,
-            beta2=o.beta2,
-            epsilon=o.epsilon,
-            correction2=1 / (1 - o.beta2 ** max(number, 1)),
-        )
+        rates = self.schedule.rates(number, rate)
         with runtime.launching(self.work.owner):
             self.work.step(
                 params=self.packed,
@@ -80,6 +75,38 @@ class Engine:
                 rates=rates,
                 number=number,
             )
+
+    def removal(self) -> tuple[Tensor, Tensor]:
+        """Return what leaving out each Gaussian would cost, [N], and the residual, [H, W, C].
+
+        The cost is by how much the squared error grows, infinite for a frozen Gaussian; the
+        residual is the clamped render minus the picture.
+        """
+        while True:
+            with runtime.launching(self.work.owner):
+                costs, residual = self.work.removal(self.packed, self.target)
+                frozen = torch.from_numpy(self.frozen.to_numpy()).bool().to(costs.device)
+            if self.poll():
+                return costs.masked_fill(frozen, math.inf), residual
+
+    def respawn(self, share: float) -> int:
+        """Move at most a share of the Gaussians; return how many: see `respawn.py`.
+
+        Adam's averages begin anew for those that moved.
+        """
+        costs, residual = self.removal()
+        rows, values = moves(costs, self.image, residual, share, self.options.settings.blend)
+        if not len(rows):
+            return 0  # a kernel takes no empty array
+        with runtime.launching(self.work.owner):
+            self.work.put(
+                params=self.packed,
+                exp_avg=self.exp_avg,
+                exp_avg_sq=self.exp_avg_sq,
+                rows=rows.int(),
+                values=values.contiguous(),
+            )
+        return len(rows)
 
     def poll(self) -> bool:
         """Wait for the device, see how far it got, and make room where it lacked some.

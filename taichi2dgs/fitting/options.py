@@ -19,6 +19,11 @@ class FitOptions:
         xy, log_scale, theta, color: learning rates in pixels, log pixels, radians, colour units.
         beta1, beta2, epsilon: Adam's constants. The usual 0.9 and 0.999 (the configuration "adam")
             remember longer than a fit of a few hundred steps has use for.
+        growing_memory: whether the first steps remember less than beta1 and beta2 say, and move
+            centres more slowly; see `taichi2dgs.fitting.schedule`.
+        respawn: share of the Gaussians that may move, at a few moments of the first half of the
+            budget, from where they matter least to where the error is largest; 0 for none. See
+            `taichi2dgs.fitting.respawn`.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
 
@@ -33,6 +38,8 @@ class FitOptions:
     beta1: float = 0.8
     beta2: float = 0.9
     epsilon: float = 1e-8
+    growing_memory: bool = True
+    respawn: float = 0.2
     settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
 
@@ -45,8 +52,14 @@ class FitOptions:
         for name in ("beta1", "beta2"):
             if not 0 <= number(getattr(self, name)) < 1:
                 raise ValueError(f"{name}={shown(getattr(self, name))}; expected 0 <= {name} < 1")
-        for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon"):
+        for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon", "respawn"):
             object.__setattr__(self, name, number(getattr(self, name)))
+        if not 0 <= number(self.respawn) <= 1:
+            raise ValueError(f"respawn={shown(self.respawn)}; expected a share from 0 to 1")
+        if not isinstance(self.growing_memory, bool):
+            raise ValueError(
+                f"growing_memory={shown(self.growing_memory)}; expected True or False"
+            )
         if self.settings is not None and not isinstance(self.settings, RenderSettings):
             raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings, or None")
         if self.report_every is not None:

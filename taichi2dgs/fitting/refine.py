@@ -48,7 +48,7 @@ def refined(
         ValueError: the image does not fit the Gaussians, or steps is not a whole number.
     """
     group = _groups(gaussians)
-    shapes = replace(FitOptions(settings=gaussians.settings), **RATES)
+    shapes = replace(FitOptions(settings=gaussians.settings, respawn=0), **RATES)
     colors = replace(shapes, log_scale=0.0, theta=0.0)
     everyone = torch.ones_like(group, dtype=torch.bool)
     stages = [(everyone, CENTRES, None, shapes)]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.options import Report
+from taichi2dgs.fitting.respawn import moments
 from taichi2dgs.gaussians import Gaussians
 
 BATCH_SECONDS = 0.02  # launches between two polls of the device take no longer
@@ -47,12 +48,14 @@ class Run:
         self.by_clock = budget.seconds is not None and every is None
         self.clock = Clock()
         self.second_of_step = 0.0
+        self.moments: list[tuple[float, float]] | None = None  # left to come; None: not known yet
 
     def until_done(self) -> bool:
         """Run to the end of the budget or the target; return whether Ctrl-C came first."""
         try:
             self._report(0)  # the engine measured it when it was made
             while not self._is_over():
+                self._respawn()
                 if self._batch() and self._due():
                     self._report(self.engine.done - self.ahead)
             self._report(self.engine.done)
@@ -68,6 +71,20 @@ class Run:
         # The fit ends where it is nearer to its seconds: before a step of which most would be over.
         elapsed = self.clock.elapsed() + self.second_of_step / 2
         return self.budget.is_over(self.engine.done, elapsed)
+
+    def _respawn(self) -> None:
+        """Move Gaussians if that is due."""
+        steps, seconds = self.budget.steps, self.budget.seconds
+        if self.moments is None and (seconds is None or self.second_of_step):
+            most = math.inf if seconds is None else seconds / self.second_of_step
+            wanted = self.engine.options.respawn
+            self.moments = moments(min(most, math.inf if steps is None else steps), wanted)
+        used = self.budget.used(self.engine.done, self.clock.elapsed())
+        share = 0.0
+        while self.moments and used >= self.moments[0][0]:
+            share = max(share, self.moments.pop(0)[1])
+        if share:
+            self.engine.respawn(share)
 
     def _batch(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
@@ -91,6 +108,9 @@ class Run:
         count = max(1, int(BATCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
         if steps is not None:
             count = min(count, steps - self.engine.done)
+            if self.moments:
+                due = math.ceil(self.moments[0][0] * steps)
+                count = min(count, max(1, due - self.engine.done))
         if seconds is not None and self.second_of_step:
             count = min(count, max(1, round((seconds - elapsed) / self.second_of_step)))
         if self.every is not None:

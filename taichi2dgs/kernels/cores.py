@@ -30,6 +30,7 @@ def make(variant: Variant) -> SimpleNamespace:
     u = update.make(variant)
     score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
     render_walk, push_walk = f.make_walk("render"), f.make_walk("backward")
+    removal_walk = f.make_walk("removal")
     view_type = binning.view_type(real)
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
     reals_1, reals_2 = ti.types.ndarray(real, 1), ti.types.ndarray(real, 2)
@@ -175,7 +176,40 @@ def make(variant: Variant) -> SimpleNamespace:
             if tiles.fits(starts, entries, view, depth) and progress[0] == number - 1:
                 progress[0] = number
 
+    @ti.kernel
+    def removal(records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1, entries: ints_1,
+                places: ints_1, own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2,
+                slots: lanes_2, lattice: lanes_2, shares: ints_1, grads: grads_1, target: lanes_2,
+                residual: lanes_2, costs: reals_1, view: view_type, depth: ti.i32,
+                eps: real):  # fmt: skip
+        """Write what leaving out each Gaussian costs, and the clamped render minus the target."""
+        for w in range((shares.shape[0] - 1) * CHUNK):
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
+                t = next_tile(shares, w // CHUNK)
+                while t < view.tiles_x * view.tiles_y:
+                    removal_walk(records, starts, entries, own, lists, values, sums, slots,
+                                 lattice, grads, target, residual, t, w // CHUNK, depth, view,
+                                 eps)  # fmt: skip
+                    t = next_tile(shares, w // CHUNK)
+        for w in range(bases.shape[0] * CHUNK):
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
+                begin, end = tiles.part_of(costs.shape[0], w // CHUNK, bases.shape[0])
+                at = bases[w // CHUNK]
+                for g in range(begin, end):
+                    after, cost = at + rects[g, 2] * rects[g, 3], real(0.0)
+                    for n in range(at, after):
+                        cost += grads[places[n]][0]
+                    costs[g], at = cost, after
+
+    @ti.kernel
+    def put(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, rows: ints_1, values: grads_1):
+        """Give the Gaussians in rows other parameters, and averages as of the first step."""
+        for n in range(rows.shape[0]):
+            params[rows[n]] = values[n]
+            exp_avg[rows[n]] = f.elements.grads(0)
+            exp_avg_sq[rows[n]] = f.elements.grads(0)
+
     return SimpleNamespace(
-        measure=measure, fill=fill, score=score, forward=forward, backward=backward, step=step,
+        measure=measure, fill=fill, score=score, removal=removal, put=put, forward=forward, backward=backward, step=step,
         view_type=view_type, rates_type=update.ADAM, elements=f.elements, slots=f.slots,
     )  # fmt: skip

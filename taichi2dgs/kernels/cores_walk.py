@@ -33,7 +33,7 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import cores_cull, cores_lists, cores_topk, maths
+from taichi2dgs.kernels import cores_cull, cores_lists, cores_removal, cores_topk, maths
 from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, X, Y, array
 from taichi2dgs.kernels.cores_cull import (
     ACROSS,
@@ -46,10 +46,9 @@ from taichi2dgs.kernels.cores_cull import (
     stride_of,
 )
 from taichi2dgs.kernels.cores_lists import COLOR
+from taichi2dgs.kernels.cores_removal import OUTSIDE
 from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
 from taichi2dgs.kernels.variant import Variant
-
-OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
 
 
 def power_of_two(least: int) -> int:
@@ -70,6 +69,7 @@ def make(variant: Variant) -> SimpleNamespace:
     # A power of two, so that LLVM knows each number at a fixed distance from the first.
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
     nearest = cores_topk.make(top_k, LANES, real)
+    removal = cores_removal.make(variant)
     rows = max(nearest.rows, channels)  # of slots, of each worker
 
     @ti.func
@@ -190,15 +190,18 @@ def make(variant: Variant) -> SimpleNamespace:
     def make_walk(task: str):
         """Return the function that treats one tile for one task.
 
-        "render" writes image [H, W, C]. "backward" reads it as dL/d(out). "score" and "fit" take
-        image [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel, and write the
-        squared error of the clamped render, per tile; "backward" and "fit" fill grads, "fit" with
-        the gradient of half the squared error.
+        "render" writes image [H, W, C]. "backward" reads it as dL/d(out). The others take image
+        [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel: "score" and "fit"
+        write the squared error of the clamped render per tile, "removal" the clamped render minus
+        the target per pixel, losses [T * B, C] of L lanes. "backward" and "fit" fill grads, "fit"
+        with the gradient of half the squared error, "removal" their first column with what
+        `cores_removal.py` adds up.
         """
-        pushes, measures = task in ("backward", "fit"), task in ("score", "fit")
+        pushes, removes = task in ("backward", "fit"), task == "removal"
+        measures = task in ("score", "fit", "removal")
 
         @ti.func
-        def exchange(image: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
+        def exchange(image: array, losses: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
                      out: ti.template(), d_out: ti.template()):  # fmt: skip
             """Bring colours to the image, or it to the block; single numbers go by way of slots."""
             loss = reals(0)
@@ -211,6 +214,8 @@ def make(variant: Variant) -> SimpleNamespace:
                     clamped = ti.select(clamped < 1, clamped, reals(1))
                     error = ti.select(there, clamped - target, reals(0))
                     loss += error * error
+                    if ti.static(removes):
+                        losses[row, c], d_out[c] = error, target
                 elif ti.static(task == "render"):
                     q = slots[slot + c, 0]
                     slots[slot + c, 0] = ti.select(q == q, out[c], out[c])
@@ -232,8 +237,8 @@ def make(variant: Variant) -> SimpleNamespace:
 
         @ti.func
         def treat(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
-                  slots: array, worker, image: array, row, ix, iy, stop_x, stop_y, view,
-                  eps):  # fmt: skip
+                  slots: array, worker, image: array, losses: array, row, ix, iy, stop_x, stop_y,
+                  view, eps):  # fmt: skip
             """Treat one block, and return its squared error, lane by lane."""
             kth = thresholds(own, lists, first, found, x, y, values, at, slots, worker)
             support = reals(view.cutoff * view.cutoff)
@@ -248,11 +253,15 @@ def make(variant: Variant) -> SimpleNamespace:
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
-            loss = exchange(image, row, ix, iy, stop_x, stop_y, slots, worker * rows, out, d_out)
+            loss = exchange(
+                image, losses, row, ix, iy, stop_x, stop_y, slots, worker * rows, out, d_out
+            )
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
                     d_out[c] = d_out[c] * scale
                 push(own, lists, first, found, x, y, values, at, sums, out, d_out)
+            elif ti.static(removes):
+                removal.push(own, lists, first, found, values, at, sums, out, d_out, eps)
             return loss
 
         @ti.func
@@ -285,12 +294,14 @@ def make(variant: Variant) -> SimpleNamespace:
                     first = own_lists + b * stride_of(depth)
                     loss += treat(
                         own, lists, first + 1, lists[first], x, y, values,
-                        worker * (depth + GROUP), sums, slots, worker, image, t * blocks + b, ix,
-                        iy, stop_x, stop_y, view, eps,
+                        worker * (depth + GROUP), sums, slots, worker, image, losses, t * blocks + b,
+                        ix, iy, stop_x, stop_y, view, eps,
                     )  # fmt: skip
             if ti.static(pushes):
                 finish(begin, end, lists, order, sums, grads)
-            if ti.static(measures):
+            elif ti.static(removes):
+                removal.finish(begin, end, lists, order, sums, grads)
+            if ti.static(task in ("score", "fit")):
                 losses[t] = loss.sum()
 
         return walk

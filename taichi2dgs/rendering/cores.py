@@ -196,3 +196,31 @@ class CoresWorkspace(Workspace):
         self.measure(params)
         self.fill(params)
         self.kernels.score(target=target, losses=losses, **self._walk())
+
+    def removal(self, params, target) -> tuple[Tensor, Tensor]:
+        """Return what leaving out each Gaussian costs, [N], and the residual, [H, W, C].
+
+        See `kernels/cores_removal.py`. Nothing is measured if the lists do not fit.
+        """
+        self.measure(params)
+        self.fill(params)
+        costs = torch.zeros(params.shape[0], device="cpu")
+        residual = torch.zeros(
+            (self.tiles * self.blocks, self.channels, LANES), dtype=torch.float32, device="cpu"
+        )
+        self.kernels.removal(
+            target=target, residual=residual, costs=costs, **self._gather(), **self._walk()
+        )
+        return costs, self._picture(residual)
+
+    def _picture(self, blocks: Tensor) -> Tensor:
+        """Return [H, W, C] of what lies block by block, see `target`."""
+        (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
+        shape = (-1, tiles_x, rows // BLOCK_H, columns // BLOCK_W, self.channels, BLOCK_H, BLOCK_W)
+        plane = blocks.reshape(shape).permute(0, 2, 5, 1, 3, 6, 4)
+        plane = plane.reshape(-1, tiles_x * columns, self.channels)
+        return plane[: self.view.height, : self.view.width]
+
+    def put(self, **rows: Any) -> None:
+        """Give Gaussians other parameters, see `kernels/cores.py`."""
+        self.kernels.put(**rows)

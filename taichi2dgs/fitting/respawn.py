@@ -1,0 +1,92 @@
+"""Moving the Gaussians that matter least to where the error is, a few times during a fit.
+
+Gradients carry Gaussians only so far: where many lie too close together, and few where there is
+detail, a fit does not even it out. So at a few moments each Gaussian is asked what leaving it out
+would cost, in squared error (`kernels/cores_removal.py`), and each pixel how wrong it is. The
+cheapest Gaussians go to the worst pixels, the cheapest to the worst, as long as that pays. The
+learning rates go on as if nothing had happened: begun anew they would undo what was won.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+APART = 10  # steps between two moments, unless there would be too few or too many
+LEAST, MOST = 2, 10  # moments of a fit
+CELL = 8  # pixels: at most one Gaussian is set down in each square of this side, at its worst pixel
+SCALE = 0.5  # pixels, a deviation of what is set down: it reaches the pixels next to its own
+UNTIL = 0.5  # of the budget: what is moved later has too little time left
+PAYS = 4.0  # a move pays where leaving a Gaussian out costs less than this times the pixel's error
+
+
+def moves(
+    costs: Tensor, target: Tensor, residual: Tensor, share: float, blend: str
+) -> tuple[Tensor, Tensor]:
+    """Choose Gaussians to move and what becomes of them.
+
+    Args:
+        costs: squared error that leaving out each Gaussian costs. [N]
+        target: the picture. [H, W, C]
+        residual: the clamped render minus the picture. [H, W, C]
+        share: of the Gaussians, at most, that move.
+        blend: how they blend; what is set down mends its pixel by itself, or with those around it.
+
+    Returns:
+        Their indices, and their packed parameters. int64 [M], [M, 5 + C]
+    """
+    errors, places = worst_pixels(residual.square().sum(2), int(share * len(costs)))
+    cheapest, rows = costs.sort(stable=True)
+    cheapest, rows = cheapest[: len(places)], rows[: len(places)]
+    pays = cheapest < PAYS * errors
+    rows, places = rows[pays], places[pays]
+    y, x = places // target.shape[1], places % target.shape[1]
+    centres = torch.stack([x, y], 1) + 0.5
+    shapes = torch.tensor([math.log(SCALE), math.log(SCALE), 0.0]).to(centres)
+    colors = target[y, x] if blend == "normalized" else -residual[y, x]
+    return rows, torch.cat([centres, shapes.expand(len(rows), 3), colors], 1)
+
+
+def moments(steps: float, share: float) -> list[tuple[float, float]]:
+    """Return when Gaussians move, as shares of the budget, and how many, as shares of them all.
+
+    With 100 steps and a share of 0.2 there are five moments: after 0.1 of the budget at most 0.2 of
+    the Gaussians move, after 0.2 at most 0.16, and so on, after 0.5 at most 0.04.
+
+    Args:
+        steps: of the fit, about.
+        share: of the Gaussians that may move at the first moment.
+    """
+    count = max(LEAST, min(MOST, round(UNTIL * steps / APART))) if share > 0 else 0
+    return [(UNTIL * (n + 1) / count, share * (1 - n / count)) for n in range(count)]
+
+
+def worst_pixels(errors: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the worst pixel of each cell, of as many cells as asked for, the worst first.
+
+    Cells have a side of `CELL` pixels, or half of that, or a quarter, where there are too few of
+    them. For 3 pixels of a picture of 6x8 there is only one cell of 8x8, but there are four of 4x4,
+    of which the lower two are cut off by the edge.
+
+    Args:
+        errors: of each pixel. [H, W]
+        count: of pixels wanted.
+
+    Returns:
+        Errors and indices into the flattened picture. [M], int64 [M]
+    """
+    height, width = errors.shape
+    count, cell = min(count, errors.numel()), CELL
+    while cell > 1 and -(-height // cell) * -(-width // cell) < count:
+        cell //= 2
+    rows, columns = -(-height // cell), -(-width // cell)
+    padded = errors.new_full((rows * cell, columns * cell), -1.0)
+    padded[:height, :width] = errors
+    cells = padded.reshape(rows, cell, columns, cell).transpose(1, 2).flatten(2).flatten(0, 1)
+    worst, inside = cells.max(1)
+    worst, order = worst.sort(descending=True, stable=True)
+    worst, order, inside = worst[:count], order[:count], inside[order[:count]]
+    y, x = order // columns * cell + inside // cell, order % columns * cell + inside % cell
+    return worst, y * width + x

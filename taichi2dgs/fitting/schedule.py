@@ -1,0 +1,62 @@
+"""Learning rates and Adam's memory in the course of a fit."""
+
+from __future__ import annotations
+
+from taichi2dgs.fitting.options import FitOptions
+from taichi2dgs.kernels import update
+
+# While the memory grows, step n forgets a share FORGETS / n of Adam's averages, first of gradients,
+# then of their squares: about as much as the gradients of steps long past are worth. It is never
+# more than 1 - LEAST, and in the end 1 - beta.
+FORGETS = (12.0, 6.0)
+LEAST = (0.5, 0.8)
+XY_BEGINS, XY_STEPS = 2 / 3, 60  # the rate of centres begins at this share, and is whole then
+
+
+class Schedule:
+    """What each step of a fit goes by.
+
+    Args:
+        options: of the fit.
+    """
+
+    def __init__(self, options: FitOptions) -> None:
+        self.options = options
+        self._products = [(1.0, 1.0)]  # of the betas of steps 1 to n
+
+    def betas(self, number: int) -> tuple[float, float]:
+        """Return Adam's beta1 and beta2 in step `number`, from 1."""
+        betas = self.options.beta1, self.options.beta2
+        if not self.options.growing_memory:
+            return betas
+        first, second = (
+            min(beta, max(least, 1 - forgets / number))
+            for beta, least, forgets in zip(betas, LEAST, FORGETS, strict=True)
+        )
+        return first, second
+
+    def rates(self, number: int, share: float):
+        """Return what step `number`, from 1, goes by, at a share of the learning rates.
+
+        An average that began with zeros has weights that add up to 1 - beta(1) ... beta(n) after n
+        steps; what it is divided by goes into the rates, and into `correction2`.
+        """
+        o, number = self.options, max(number, 1)
+        while len(self._products) <= number:
+            step = len(self._products)
+            pairs = zip(self._products[-1], self.betas(step), strict=True)
+            self._products.append(tuple(product * beta for product, beta in pairs))
+        first, second = self._products[number]
+        beta1, beta2 = self.betas(number)
+        rate = share / (1 - first)
+        begun = min(1.0, XY_BEGINS + (1 - XY_BEGINS) * number / XY_STEPS)
+        return update.ADAM(
+            xy=o.xy * rate * (begun if o.growing_memory else 1.0),
+            log_scale=o.log_scale * rate,
+            theta=o.theta * rate,
+            color=o.color * rate,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=o.epsilon,
+            correction2=1 / (1 - second),
+        )
