@@ -55,6 +55,12 @@ class Engine:
         self.score()
 
     @property
+    def spacing(self) -> float:
+        """Side of the square that each Gaussian has to itself, in pixels."""
+        height, width, _ = self.image.shape
+        return math.sqrt(height * width / self.packed.shape[0])
+
+    @property
     def params(self) -> Tensor:
         """The packed parameters, read back from the device. [N, 5 + C]"""
         with runtime.launching(self.work.owner):

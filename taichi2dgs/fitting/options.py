@@ -21,9 +21,9 @@ class FitOptions:
             remember longer than a fit of a few hundred steps has use for.
         growing_memory: whether the first steps remember less than beta1 and beta2 say, and move
             centres more slowly; see `taichi2dgs.fitting.schedule`.
-        respawn: share of the Gaussians that may move, at a few moments of the first half of the
-            budget, from where they matter least to where the error is largest; 0 for none. See
-            `taichi2dgs.fitting.respawn`.
+        respawn: share of the Gaussians that may move at once, at five moments in the first half of
+            the budget, from where they matter least to where the error is largest; 0 for none.
+            Where they are crowded, fewer do: see `taichi2dgs.fitting.respawn`.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
 

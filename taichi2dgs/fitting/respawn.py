@@ -14,12 +14,12 @@ import math
 import torch
 from torch import Tensor
 
-APART = 10  # steps between two moments, unless there would be too few or too many
-LEAST, MOST = 2, 10  # moments of a fit
+MOMENTS = 5
+SPACING = 2.29  # pixels: of 50,000 Gaussians on 512x512
 CELL = 8  # pixels: at most one Gaussian is set down in each square of this side, at its worst pixel
 SCALE = 0.5  # pixels, a deviation of what is set down: it reaches the pixels next to its own
 UNTIL = 0.5  # of the budget: what is moved later has too little time left
-PAYS = 4.0  # a move pays where leaving a Gaussian out costs less than this times the pixel's error
+PAYS = 8.0  # a move pays where leaving a Gaussian out costs less than this times the pixel's error
 
 
 def moves(
@@ -49,17 +49,19 @@ def moves(
     return rows, torch.cat([centres, shapes.expand(len(rows), 3), colors], 1)
 
 
-def moments(steps: float, share: float) -> list[tuple[float, float]]:
+def moments(share: float, spacing: float) -> list[tuple[float, float]]:
     """Return when Gaussians move, as shares of the budget, and how many, as shares of them all.
 
-    With 100 steps and a share of 0.2 there are five moments: after 0.1 of the budget at most 0.2 of
-    the Gaussians move, after 0.2 at most 0.16, and so on, after 0.5 at most 0.04.
+    With a share of 0.2 and a spacing of 2.3 pixels or more, at most 0.2 of the Gaussians move after
+    a tenth of the budget, at most 0.16 after two tenths, and so on; at most 0.04 after half of it.
 
     Args:
-        steps: of the fit, about.
-        share: of the Gaussians that may move at the first moment.
+        share: of the Gaussians that may move at the first moment; 0 for no moments.
+        spacing: side of the square that each Gaussian has to itself, in pixels. Where they lie
+            closer than `SPACING`, fewer move: there each one costs little, but all of them much.
     """
-    count = max(LEAST, min(MOST, round(UNTIL * steps / APART))) if share > 0 else 0
+    share *= min(1.0, spacing / SPACING) ** 4
+    count = MOMENTS if share > 0 else 0
     return [(UNTIL * (n + 1) / count, share * (1 - n / count)) for n in range(count)]
 
 

@@ -48,7 +48,7 @@ class Run:
         self.by_clock = budget.seconds is not None and every is None
         self.clock = Clock()
         self.second_of_step = 0.0
-        self.moments: list[tuple[float, float]] | None = None  # left to come; None: not known yet
+        self.moments = moments(engine.options.respawn, engine.spacing)  # that are left to come
 
     def until_done(self) -> bool:
         """Run to the end of the budget or the target; return whether Ctrl-C came first."""
@@ -74,16 +74,13 @@ class Run:
 
     def _respawn(self) -> None:
         """Move Gaussians if that is due."""
-        steps, seconds = self.budget.steps, self.budget.seconds
-        if self.moments is None and (seconds is None or self.second_of_step):
-            most = math.inf if seconds is None else seconds / self.second_of_step
-            wanted = self.engine.options.respawn
-            self.moments = moments(min(most, math.inf if steps is None else steps), wanted)
         used = self.budget.used(self.engine.done, self.clock.elapsed())
         share = 0.0
         while self.moments and used >= self.moments[0][0]:
             share = max(share, self.moments.pop(0)[1])
         if share:
+            if self.every is not None and self.engine.done % self.every == 0:
+                self._report(self.engine.done)  # before anything moves
             self.engine.respawn(share)
 
     def _batch(self) -> bool:
