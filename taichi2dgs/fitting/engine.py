@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import limits, runtime
+from taichi2dgs.fitting import between
 from taichi2dgs.fitting.options import FitOptions
 from taichi2dgs.fitting.respawn import moves
 from taichi2dgs.fitting.schedule import Schedule
@@ -48,6 +49,10 @@ class Engine:
             self.progress = runtime.zeros("i32", (2,))
             self.losses = runtime.zeros("f32", (self.work.units,))
             self.target = self.work.target(target)
+            self.phases = [
+                self.work.target(phase)
+                for phase in (between.phases(target) if options.between else ())
+            ]
         self.image = target.to(runtime.device()).float()
         self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
         if options.respawn:
@@ -69,18 +74,25 @@ class Engine:
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
         rates = self.schedule.rates(number, rate)
+        phase = between.phase_of(number, self.options.between)
+        self.sees_pixels = phase is None
+        x, y = (0.0, 0.0) if phase is None else between.offset_of(phase)
         with runtime.launching(self.work.owner):
+            if not self.sees_pixels:
+                self.work.move(self.packed, x, y)
             self.work.step(
                 params=self.packed,
                 exp_avg=self.exp_avg,
                 exp_avg_sq=self.exp_avg_sq,
                 frozen=self.frozen,
                 progress=self.progress,
-                target=self.target,
+                target=self.target if phase is None else self.phases[phase],
                 losses=self.losses,
                 rates=rates,
                 number=number,
             )
+            if not self.sees_pixels:
+                self.work.move(self.packed, -x, -y)
 
     def removal(self) -> tuple[Tensor, Tensor]:
         """Return what leaving out each Gaussian would cost, [N], and the residual, [H, W, C].
@@ -140,6 +152,7 @@ class Engine:
 
     def score(self) -> None:
         """Measure the error of the parameters as they are."""
+        self.sees_pixels = True
         while True:
             with runtime.launching(self.work.owner):
                 self.work.score(self.packed, self.target, self.losses)

@@ -24,6 +24,8 @@ class FitOptions:
         respawn: share of the Gaussians that may move at once, at five moments in the first half of
             the budget, from where they matter least to where the error is largest; 0 for none.
             Where they are crowded, fewer do: see `taichi2dgs.fitting.respawn`.
+        between: share of the steps that see the picture a quarter of a pixel away from its pixels'
+            centres, so that it can be enlarged; 0 for none. See `taichi2dgs.fitting.between`.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
 
@@ -40,6 +42,7 @@ class FitOptions:
     epsilon: float = 1e-8
     growing_memory: bool = True
     respawn: float = 0.2
+    between: float = 0.0
     settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
 
@@ -52,10 +55,13 @@ class FitOptions:
         for name in ("beta1", "beta2"):
             if not 0 <= number(getattr(self, name)) < 1:
                 raise ValueError(f"{name}={shown(getattr(self, name))}; expected 0 <= {name} < 1")
-        for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon", "respawn"):
+        for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon", "respawn", "between"):
             object.__setattr__(self, name, number(getattr(self, name)))
-        if not 0 <= number(self.respawn) <= 1:
-            raise ValueError(f"respawn={shown(self.respawn)}; expected a share from 0 to 1")
+        for name in ("respawn", "between"):
+            if not 0 <= number(getattr(self, name)) <= 1:
+                raise ValueError(
+                    f"{name}={shown(getattr(self, name))}; expected a share from 0 to 1"
+                )
         if not isinstance(self.growing_memory, bool):
             raise ValueError(
                 f"growing_memory={shown(self.growing_memory)}; expected True or False"

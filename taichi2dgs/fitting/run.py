@@ -122,7 +122,12 @@ class Run:
         return self.by_clock and since >= (self.budget.seconds or 0) / REPORTS
 
     def _report(self, step: int) -> None:
-        """Record a report, unless that step has one."""
+        """Record a report, unless that step has one.
+
+        A launch that did not see the pixels' centres has measured something else: then the report
+        is of the state after it.
+        """
+        step = step if self.engine.sees_pixels else self.engine.done
         if self.history and self.history[-1].step >= step:
             return
         seconds = self.clock.elapsed()

@@ -202,6 +202,13 @@ def make(variant: Variant) -> SimpleNamespace:
                     costs[g], at = cost, after
 
     @ti.kernel
+    def move(params: grads_1, x: real, y: real):
+        """Move all centres by (x, y) pixels."""
+        for g in range(params.shape[0]):
+            params[g][0] += x
+            params[g][1] += y
+
+    @ti.kernel
     def put(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, rows: ints_1, values: grads_1):
         """Give the Gaussians in rows other parameters, and averages as of the first step."""
         for n in range(rows.shape[0]):
@@ -210,6 +217,6 @@ def make(variant: Variant) -> SimpleNamespace:
             exp_avg_sq[rows[n]] = f.elements.grads(0)
 
     return SimpleNamespace(
-        measure=measure, fill=fill, score=score, removal=removal, put=put, forward=forward, backward=backward, step=step,
+        measure=measure, fill=fill, score=score, removal=removal, move=move, put=put, forward=forward, backward=backward, step=step,
         view_type=view_type, rates_type=update.ADAM, elements=f.elements, slots=f.slots,
     )  # fmt: skip

@@ -221,6 +221,10 @@ class CoresWorkspace(Workspace):
         plane = plane.reshape(-1, tiles_x * columns, self.channels)
         return plane[: self.view.height, : self.view.width]
 
+    def move(self, params, x: float, y: float) -> None:
+        """Move all centres by (x, y) pixels."""
+        self.kernels.move(params=params, x=x, y=y)
+
     def put(self, **rows: Any) -> None:
         """Give Gaussians other parameters, see `kernels/cores.py`."""
         self.kernels.put(**rows)

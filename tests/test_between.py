@@ -1,0 +1,85 @@
+"""Fits that look between the pixels: see fitting/between.py."""
+
+import math
+
+import pytest
+import torch
+
+import pipelines
+from taichi2dgs import FitOptions, metrics
+from taichi2dgs import fit as fit_function
+from taichi2dgs.fitting import between
+from taichi2dgs.fitting.engine import Engine
+
+
+def test_a_share_of_the_steps_sees_each_phase_in_turn():
+    phases = [between.phase_of(n, 0.25) for n in range(1, 21)]
+    assert [n for n, phase in enumerate(phases, 1) if phase is not None] == [4, 8, 12, 16, 20]
+    assert [phase for phase in phases if phase is not None] == [1, 2, 3, 0, 1]
+    assert {between.phase_of(n, 0.0) for n in range(-1, 50)} == {None}
+    assert None not in {between.phase_of(n, 1.0) for n in range(1, 50)}
+    assert between.phase_of(0, 1.0) is None  # no step: what measures
+
+
+def test_phases_of_a_ramp_are_a_quarter_of_a_pixel_away():
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(15.0), indexing="ij")
+    ramp = torch.stack([x, y], 2) / 20
+    inner = (slice(4, -4), slice(4, -4))
+    for phase, seen in enumerate(between.phases(ramp)):
+        move = torch.tensor(between.offset_of(phase))  # of Gaussians: of the picture, too
+        assert torch.allclose(seen[inner], ramp[inner] - move / 20, atol=2e-3)
+
+
+@pytest.mark.parametrize("phase", range(4))
+def test_a_step_sees_what_a_moved_picture_shows(photograph, phase):
+    """The step's own measure is that of Gaussians moved by hand against the phase."""
+    image = photograph[:33, :41].contiguous()
+    start = pipelines.initialize(image, 150, "gradient")
+    engine = Engine(image, start.packed(), FitOptions(settings=start.settings, between=1.0))
+    number = next(n for n in range(1, 9) if between.phase_of(n, 1.0) == phase)
+    for done in range(1, number):
+        engine.step(done, 0.0)
+    engine.step(number, 0.0)
+    engine.poll()
+    assert not engine.sees_pixels
+    moved = start.replace(xy=start.xy + torch.tensor(between.offset_of(phase)))
+    expected = metrics.psnr(moved.render(), between.phases(image)[phase].clamp(0, 1))
+    assert engine.psnr() == pytest.approx(expected, abs=0.02)  # phases overshoot, renders may not
+    assert torch.allclose(engine.params, start.packed(), atol=1e-4)  # and back
+    engine.score()
+    assert engine.psnr() == pytest.approx(metrics.psnr(start.render(), image), abs=1e-3)
+
+
+def test_a_fit_between_the_pixels_shows_more_where_it_is_enlarged(photograph):
+    """Against the picture of twice the size, of which the fit has seen half."""
+    whole = photograph[:96, :96]
+    half = whole.reshape(48, 2, 48, 2, 3).mean((1, 3)).contiguous()
+    start = pipelines.initialize(half, 440, "gradient")
+    plain, looked = (
+        fit_function(half, start, steps=120, options=FitOptions(between=share)).gaussians
+        for share in (0.0, 0.1)
+    )
+    enlarged = [metrics.psnr(fitted.render(scale=2), whole) for fitted in (plain, looked)]
+    assert enlarged[1] > enlarged[0] + 0.3
+
+
+def test_reports_are_of_the_pixels_whatever_a_step_sees(photograph):
+    image = photograph[:40, :40].contiguous()
+    start = pipelines.initialize(image, 150, "gradient")
+    seen = []
+    result = fit_function(
+        image, start, steps=12, options=FitOptions(between=0.5, report_every=1),
+        on_report=lambda report: seen.append((report, report.gaussians)),
+    )  # fmt: skip
+    assert result.psnr == pytest.approx(metrics.psnr(result.gaussians.render(), image), abs=1e-3)
+    steps = [report.step for report in result.history]
+    assert steps == sorted(set(steps)) and steps[-1] == 12
+    for report, gaussians in seen:
+        near = metrics.psnr(gaussians.render(), image)  # at most a step later
+        assert report.psnr == pytest.approx(near, abs=1.5)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, "half", None])
+def test_a_bad_share_is_named(value):
+    with pytest.raises(ValueError, match="between"):
+        FitOptions(between=value)
