@@ -154,7 +154,7 @@ def test_edges_are_gentle(k):
 
 def test_memory_grows_to_the_betas_of_the_options():
     schedule = Schedule(FitOptions())
-    assert schedule.betas(1) == (0.5, 0.8) and schedule.betas(10**4) == (0.8, 0.9)
+    assert schedule.betas(1) == (0.5, 0.6) and schedule.betas(10**4) == (0.9, 0.9)
     found = [schedule.betas(n) for n in range(1, 200)]
     assert found == sorted(found)
     constant = Schedule(FitOptions(beta1=0.9, beta2=0.999, growing_memory=False))
@@ -173,7 +173,7 @@ def test_averages_of_constant_gradients_are_unbiased_at_every_step(growing):
         second = rates.beta2 * second + (1 - rates.beta2) * 9.0
         moved = rates.color * first / math.sqrt(second * rates.correction2)
         assert moved == pytest.approx(options.color, rel=1e-5)
-        begun = min(1, 2 / 3 + number / 180) if growing else 1
+        begun = min(1, 1 / 2 + number / 120) if growing else 1
         assert rates.xy / rates.color == pytest.approx(begun * options.xy / options.color)
 
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import limits, runtime
-from taichi2dgs.fitting import between
+from taichi2dgs.fitting import between, respawn
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.fitting.respawn import moves
 from taichi2dgs.fitting.schedule import Schedule
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
@@ -113,7 +112,9 @@ class Engine:
         Adam's averages begin anew for those that moved.
         """
         costs, residual = self.removal()
-        rows, values = moves(costs, self.image, residual, share, self.options.settings.blend)
+        scale = respawn.BETWEEN_SCALE if self.options.between else respawn.SCALE
+        blend = self.options.settings.blend
+        rows, values = respawn.moves(costs, self.image, residual, share, blend, scale)
         if not len(rows):
             return 0  # a kernel takes no empty array
         with runtime.launching(self.work.owner):

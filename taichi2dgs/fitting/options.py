@@ -37,7 +37,7 @@ class FitOptions:
     log_scale: float = 0.15
     theta: float = 0.1
     color: float = 0.01
-    beta1: float = 0.8
+    beta1: float = 0.9
     beta2: float = 0.9
     epsilon: float = 1e-8
     growing_memory: bool = True

@@ -17,13 +17,15 @@ from torch import Tensor
 MOMENTS = 5
 SPACING = 2.29  # pixels: of 50,000 Gaussians on 512x512
 CELL = 8  # pixels: at most one Gaussian is set down in each square of this side, at its worst pixel
-SCALE = 0.5  # pixels, a deviation of what is set down: it reaches the pixels next to its own
+# Pixels, a deviation of what is set down: it reaches the pixels next to its own. Where a fit looks
+# between the pixels, it has to fill one.
+SCALE, BETWEEN_SCALE = 0.4, 0.8
 UNTIL = 0.5  # of the budget: what is moved later has too little time left
 PAYS = 8.0  # a move pays where leaving a Gaussian out costs less than this times the pixel's error
 
 
 def moves(
-    costs: Tensor, target: Tensor, residual: Tensor, share: float, blend: str
+    costs: Tensor, target: Tensor, residual: Tensor, share: float, blend: str, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Choose Gaussians to move and what becomes of them.
 
@@ -33,6 +35,7 @@ def moves(
         residual: the clamped render minus the picture. [H, W, C]
         share: of the Gaussians, at most, that move.
         blend: how they blend; what is set down mends its pixel by itself, or with those around it.
+        scale: a deviation of what is set down, in pixels.
 
     Returns:
         Their indices, and their packed parameters. int64 [M], [M, 5 + C]
@@ -44,7 +47,7 @@ def moves(
     rows, places = rows[pays], places[pays]
     y, x = places // target.shape[1], places % target.shape[1]
     centres = torch.stack([x, y], 1) + 0.5
-    shapes = torch.tensor([math.log(SCALE), math.log(SCALE), 0.0]).to(centres)
+    shapes = torch.tensor([math.log(scale), math.log(scale), 0.0]).to(centres)
     colors = target[y, x] if blend == "normalized" else -residual[y, x]
     return rows, torch.cat([centres, shapes.expand(len(rows), 3), colors], 1)
 

@@ -8,9 +8,9 @@ from taichi2dgs.kernels import update
 # While the memory grows, step n forgets a share FORGETS / n of Adam's averages, first of gradients,
 # then of their squares: about as much as the gradients of steps long past are worth. It is never
 # more than 1 - LEAST, and in the end 1 - beta.
-FORGETS = (12.0, 6.0)
-LEAST = (0.5, 0.8)
-XY_BEGINS, XY_STEPS = 2 / 3, 60  # the rate of centres begins at this share, and is whole then
+FORGETS = (12.0, 10.0)
+LEAST = (0.5, 0.6)
+XY_BEGINS, XY_STEPS = 0.5, 60  # the rate of centres begins at this share, and is whole then
 
 
 class Schedule:
