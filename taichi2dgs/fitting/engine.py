@@ -23,6 +23,7 @@ class Engine:
         self, target: Tensor, params: Tensor, options: FitOptions, frozen: Tensor | None = None
     ) -> None:
         self.options, self.done = options, 0
+        self.stale = True  # whether the next step selects anew, whatever its number
         n, columns = params.shape
         height, width, channels = target.shape
         limits.check_fit(f"gaussians of {n} for {height}x{width}", height, width, channels, n)
@@ -46,6 +47,8 @@ class Engine:
             self.losses = runtime.zeros("f32", (self.work.units,))
             self.target = self.work.target(target)
         self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
+        if options.reselect > 1:
+            self._launch(0, 0.0, selects=False)
         self.score()
 
     @property
@@ -56,6 +59,11 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
+        selects = self.stale or (number - 1) % self.options.reselect == 0
+        self.stale = False
+        self._launch(number, rate, selects)
+
+    def _launch(self, number: int, rate: float, selects: bool) -> None:
         o = self.options
         rate /= 1 - o.beta1 ** max(number, 1)
         rates = update.ADAM(
@@ -70,6 +78,8 @@ class Engine:
         )
         with runtime.launching(self.work.owner):
             self.work.step(
+                selects=selects,
+                keeps=o.reselect > 1,
                 params=self.packed,
                 exp_avg=self.exp_avg,
                 exp_avg_sq=self.exp_avg_sq,
@@ -96,20 +106,23 @@ class Engine:
                 raise FloatingPointError(
                     f"a parameter is not finite after step {bad}; lower the learning rates"
                 )
-            return self.work.make_room()
+            had_room = self.work.make_room()
+            self.stale |= not had_room
+            return had_room
 
     def recover(self) -> None:
         """Make the lists anew, which an exception may have left of different lengths."""
         with runtime.launching():
             runtime.sync()
             self.work.reserve(self.work.capacity)
+            self.stale = True
         self.poll()
 
     def score(self) -> None:
         """Measure the error of the parameters as they are."""
+        self.stale = True
         while True:
-            with runtime.launching(self.work.owner):
-                self.work.score(self.packed, self.target, self.losses)
+            self._launch(0, 0.0, selects=True)
             if self.poll():
                 return
 

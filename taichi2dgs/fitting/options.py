@@ -21,6 +21,8 @@ class FitOptions:
             remember longer than a fit of a few hundred steps has use for.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
+        reselect: steps from one selection of the Gaussians that each pixel blends to the next; the
+            steps between weigh what was selected. 1 selects in every step, which is exact.
 
     >>> FitOptions(color=0.02, report_every=10).color
     0.02
@@ -35,6 +37,7 @@ class FitOptions:
     epsilon: float = 1e-8
     settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
+    reselect: int = 1
 
     def __post_init__(self) -> None:
         for name in ("xy", "log_scale", "theta", "color", "epsilon"):
@@ -52,6 +55,7 @@ class FitOptions:
         if self.report_every is not None:
             steps = whole(self.report_every, "report_every", 1)
             object.__setattr__(self, "report_every", steps)
+        object.__setattr__(self, "reselect", whole(self.reselect, "reselect", 1))
 
 
 @dataclass(frozen=True)
