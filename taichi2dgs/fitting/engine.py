@@ -119,7 +119,10 @@ class Engine:
         self.poll()
 
     def score(self) -> None:
-        """Measure the error of the parameters as they are."""
+        """Measure the error of the parameters as they are, exactly.
+
+        Step 0 does it, which is never due: a kernel that only measures would have to be compiled.
+        """
         self.stale = True
         while True:
             self._launch(0, 0.0, selects=True)

@@ -29,9 +29,8 @@ def make(variant: Variant) -> SimpleNamespace:
     f = cores_walk.make(variant)
     tiles = f.tiles
     u = update.make(variant)
-    score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
+    fit_walk, kept_walk = f.make_walk("fit"), f.make_walk("kept")
     render_walk, push_walk = f.make_walk("render"), f.make_walk("backward")
-    kept_walk = f.make_walk("kept")
     view_type = binning.view_type(real)
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
     reals_1, reals_2 = ti.types.ndarray(real, 1), ti.types.ndarray(real, 2)
@@ -78,20 +77,6 @@ def make(variant: Variant) -> SimpleNamespace:
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
-
-    @ti.kernel
-    def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
-              values: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, target: lanes_2,
-              losses: reals_1, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
-        """Write the squared error of the clamped render per tile, if the lists fit."""
-        for w in range((shares.shape[0] - 1) * CHUNK):
-            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
-                t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
-                    score_walk(records, starts, entries, own, lists, values, None, slots,
-                               lattice, None, 0, None, target, losses, t, w // CHUNK, depth, view,
-                               eps)  # fmt: skip
-                    t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
     def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
@@ -217,6 +202,7 @@ def make(variant: Variant) -> SimpleNamespace:
                 progress[0] = number
 
     return SimpleNamespace(
-        measure=measure, fill=fill, score=score, forward=forward, backward=backward, step=step,
-        step_kept=step_kept, view_type=view_type, rates_type=update.ADAM, elements=f.elements, slots=f.slots,
+        measure=measure, fill=fill, forward=forward, backward=backward, step=step,
+        step_kept=step_kept, view_type=view_type, rates_type=update.ADAM, elements=f.elements,
+        slots=f.slots,
     )  # fmt: skip

@@ -50,16 +50,17 @@ def make(variant: Variant, weights: SimpleNamespace) -> SimpleNamespace:
         return 1 << ti.cast(lattice[0, 2], ti.i32)
 
     @ti.func
-    def remember(kept: array, place, lists: array, first, found, base, values: array, at,
+    def remember(kept: array, keeps, place, lists: array, first, found, base, values: array, at,
                  lattice: array):  # fmt: skip
         """Write the words of a block from its weights; return where the next block's begin."""
         bits = bits_of(lattice)
         count = 0
-        for n in range(found):
-            blend = ti.select(values[at + n, 0] > 0, bits, 0).sum()
-            kept[place + 1 + count] = ((lists[first + n] - base) << LANES) + blend
-            count += ti.cast(blend > 0, ti.i32)
-        kept[place] = count
+        if keeps:
+            for n in range(found):
+                blend = ti.select(values[at + n, 0] > 0, bits, 0).sum()
+                kept[place + 1 + count] = ((lists[first + n] - base) << LANES) + blend
+                count += ti.cast(blend > 0, ti.i32)
+            kept[place] = count
         return place + 1 + count
 
     @ti.func

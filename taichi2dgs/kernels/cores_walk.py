@@ -119,11 +119,11 @@ def make(variant: Variant) -> SimpleNamespace:
 
         "render" writes image [H, W, C]. "backward" reads it as dL/d(out). The others take image
         [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel, and write the squared
-        error of the clamped render, per tile. All but "render" and "score" fill grads, "fit" and
-        "kept" with the gradient of half the squared error. "kept" blends what the last "fit" that
-        had `keeps` selected, see `cores_kept.py`; the others select.
+        error of the clamped render, per tile. All but "render" fill grads, "fit" and "kept" with
+        the gradient of half the squared error. "kept" blends what the last "fit" that had `keeps`
+        selected, see `cores_kept.py`; the others select.
         """
-        pushes, measures = task not in ("render", "score"), task not in ("render", "backward")
+        pushes, measures = task != "render", task in ("fit", "kept")
 
         @ti.func
         def exchange(image: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
@@ -167,7 +167,8 @@ def make(variant: Variant) -> SimpleNamespace:
             kth = ti.select(kth < support, kth, support)
             count = w.weigh(own, lists, first, found, values, at, kth, out)
             if ti.static(normalized):
-                if count.max() > top_k:
+                too_many = count.max() > top_k
+                if too_many:
                     w.settle_ties(own, lists, first, found, x, y, values, at, kth, out)
 
         @ti.func
@@ -237,10 +238,9 @@ def make(variant: Variant) -> SimpleNamespace:
                         t * blocks + b, ix, iy, stop_x, stop_y, eps, out,
                     )  # fmt: skip
                     if ti.static(task == "fit"):
-                        if keeps:
-                            place = selection.remember(
-                                kept, place, lists, first, found, base, values, at, lattice
-                            )
+                        place = selection.remember(
+                            kept, keeps, place, lists, first, found, base, values, at, lattice
+                        )
             if ti.static(pushes):
                 finish(begin, end, lists, order, sums, grads)
             if ti.static(measures):

@@ -171,7 +171,7 @@ class CoresWorkspace(Workspace):
         return result
 
     def target(self, image: Tensor):
-        """Return the target of `step` and `score`, block by block: [T * B, C] of L lanes."""
+        """Return the target of `step`, block by block: [T * B, C] of L lanes."""
         height, width, channels = image.shape
         (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
         padded = torch.full(
@@ -213,9 +213,3 @@ class CoresWorkspace(Workspace):
             words = self.tiles * cores_kept.words_of(self.blocks, self.settings.top_k)
             self._kept = runtime.array("i32", (words,))
         return self._kept if keeps else self.shares
-
-    def score(self, params, target, losses) -> None:
-        """Write the squared error of each tile, if the lists fit."""
-        self.measure(params)
-        self.fill(params)
-        self.kernels.score(target=target, losses=losses, **self._walk())
