@@ -26,7 +26,8 @@ class Engine:
         self.stale = True  # whether the next step selects anew, whatever its number
         n, columns = params.shape
         height, width, channels = target.shape
-        limits.check_fit(f"gaussians of {n} for {height}x{width}", height, width, channels, n)
+        what = f"gaussians of {n} for {height}x{width}"
+        limits.check_fit(what, height, width, channels, n, runtime.is_gpu())
         self.values = target.numel()
         settings = options.settings
         view = View.of((height, width), None, None)

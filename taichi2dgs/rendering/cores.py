@@ -211,5 +211,8 @@ class CoresWorkspace(Workspace):
         """Return the array of kept selections, or what stands for none."""
         if keeps and self._kept is None:
             words = self.tiles * cores_kept.words_of(self.blocks, self.settings.top_k)
+            what = f"a kept selection (reselect) of size={self.view.height}x{self.view.width}"
+            limits.check_values(what, words)
+            limits.check(what, self.bytes() + 4 * words)
             self._kept = runtime.array("i32", (words,))
         return self._kept if keeps else self.shares
