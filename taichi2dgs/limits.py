@@ -17,6 +17,7 @@ from pathlib import Path
 
 from taichi2dgs.checks import number, shown
 from taichi2dgs.kernels.binning import GEOMETRY, RECORD
+from taichi2dgs.kernels.cores_lists import COLOR
 
 VARIABLE = "TAICHI2DGS_MEMORY"
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}  # powers of 1024
@@ -76,7 +77,7 @@ def render_bytes(
     return real * (pixels + rows) + 4 * n * RECT
 
 
-def fit_bytes(height: int, width: int, channels: int, n: int) -> int:
+def fit_bytes(height: int, width: int, channels: int, n: int, gpu: bool = False) -> int:
     """Return the bytes that a fit of N Gaussians takes, at least; see `render_bytes`.
 
     Of its tile lists, this counts one entry for each Gaussian. How many there are is known when
@@ -85,8 +86,11 @@ def fit_bytes(height: int, width: int, channels: int, n: int) -> int:
     target = height * width * channels * 2  # the caller's, and the device's
     # The Gaussians as they came, sorted, and on the device, and Adam's two averages.
     rows = n * (GEOMETRY + channels) * 5
-    lists = n * (RECORD + channels + GEOMETRY + channels)
-    return 4 * (target + rows + lists + n * (RECORD + RECT + 1))
+    # An entry has a gradient and, on a GPU, the record and the colour beside its number. On cores
+    # these are the Gaussian's own, and the entry has its place.
+    record, entry = (RECORD, 1 + RECORD + channels) if gpu else (COLOR + channels, 2)
+    each = record + entry + GEOMETRY + channels + RECT + 1  # rectangle, and whether it is frozen
+    return 4 * (target + rows + n * each)
 
 
 def check_render(
@@ -98,7 +102,7 @@ def check_render(
     check_values(what, max(height * width * (channels + averaged), n * (RECORD + channels)))
 
 
-def check_fit(what: str, height: int, width: int, channels: int, n: int) -> None:
+def check_fit(what: str, height: int, width: int, channels: int, n: int, gpu: bool = False) -> None:
     """Raise ValueError, naming `what` is asked for, if a fit needs more than the limit.
 
     Args:
@@ -106,8 +110,9 @@ def check_fit(what: str, height: int, width: int, channels: int, n: int) -> None
         height, width: of the picture, in pixels.
         channels: colour channels C.
         n: number of Gaussians.
+        gpu: whether a GPU fits them.
     """
-    check(what, fit_bytes(height, width, channels, n))
+    check(what, fit_bytes(height, width, channels, n, gpu))
     check_values(what, max(height * width * channels, n * (RECORD + channels)))
 
 

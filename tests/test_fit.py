@@ -222,7 +222,8 @@ def test_bad_arguments_are_named(change, name):
 
 @pytest.mark.parametrize("change", [
     {"xy": -1.0}, {"beta1": 1.0}, {"report_every": 0}, {"color": "fast"}, {"beta2": None},
-    {"report_every": 2.5}, {"epsilon": 10**400}, {"settings": {"top_k": 3}},
+    {"report_every": 2.5}, {"reselect": 0}, {"reselect": 1.5},
+    {"epsilon": 10**400}, {"settings": {"top_k": 3}},
 ])  # fmt: skip
 def test_bad_options_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):

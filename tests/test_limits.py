@@ -5,9 +5,11 @@ import torch
 from conftest import scatter
 
 import taichi2dgs
-from taichi2dgs import Gaussians, limits, runtime
+from taichi2dgs import FitOptions, Gaussians, limits, runtime
+from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels.variant import Variant
+from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
 
 ti = runtime.ti
@@ -79,6 +81,36 @@ def test_a_fit_over_the_limit_is_refused():
     taichi2dgs.set_memory_limit("24G")
     with pytest.raises(ValueError, match=r"k=1000000000 needs .* GiB"):
         limits.check_fit("k=1000000000", 512, 512, 3, 10**9)
+
+
+def test_a_fit_holds_what_is_counted_before_it_begins(backend, monkeypatch):
+    """Each Gaussian is in one tile, or at an edge in more; the lists have no room to spare."""
+    if backend != "cpu":
+        pytest.skip("what a GPU holds depends on its workspace")
+    monkeypatch.setattr(workspace, "SPARE", 1.0)
+    for channels in (1, 3, 7):
+        g = scatter(20_000, (256, 256), channels=channels, margin=0, log_scale=(-1.6, -1.6))
+        engine = Engine(torch.rand(256, 256, channels), g.packed(), FitOptions(settings=g.settings))
+        held = bytes_of(engine) + engine.work.bytes()
+        callers = 4 * (256 * 256 * channels + 2 * g.packed().numel())
+        counted = limits.fit_bytes(256, 256, channels, len(g)) - callers
+        assert 0.9 * held < counted <= held
+
+
+def bytes_of(engine: Engine) -> int:
+    """Bytes of all arrays that a fit keeps on the device beside its workspace."""
+    arrays = [one.arr for one in vars(engine).values() if isinstance(one, ti.Ndarray)]
+    return sum(array.nelement() * array.element_size() for array in arrays)
+
+
+def test_a_kept_selection_over_the_limit_is_refused(backend):
+    if backend != "cpu":
+        pytest.skip("kernels for GPUs keep no selection")
+    g, image = scatter(1000, (160, 160)), torch.rand(160, 160, 3)
+    taichi2dgs.set_memory_limit("1M")
+    assert len(taichi2dgs.fit(image, g, steps=1).gaussians) == 1000
+    with pytest.raises(ValueError, match=r"kept selection .*reselect.* size=160x160 needs"):
+        taichi2dgs.fit(image, g, steps=1, options=FitOptions(reselect=2))
 
 
 def test_tile_lists_over_the_limit_are_a_memory_error():

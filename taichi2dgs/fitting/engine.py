@@ -26,9 +26,12 @@ class Engine:
         self, target: Tensor, params: Tensor, options: FitOptions, frozen: Tensor | None = None
     ) -> None:
         self.options, self.schedule, self.done = options, Schedule(options), 0
+        self.sees_pixels = True  # whether the last launch did
+        self.stale = True  # whether the next step selects anew, whatever its number
         n, columns = params.shape
         height, width, channels = target.shape
-        limits.check_fit(f"gaussians of {n} for {height}x{width}", height, width, channels, n)
+        what = f"gaussians of {n} for {height}x{width}"
+        limits.check_fit(what, height, width, channels, n, runtime.is_gpu())
         self.values = target.numel()
         settings = options.settings
         view = View.of((height, width), None, None)
@@ -54,6 +57,8 @@ class Engine:
             ]
         self.image = target.to(runtime.device()).float()
         self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
+        if options.reselect > 1:
+            self._launch(0, 0.0, selects=False)
         if options.respawn:
             self.removal()  # compiles
         self.score()
@@ -72,14 +77,23 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
-        rates = self.schedule.rates(number, rate)
         phase = between.phase_of(number, self.options.between)
+        sees_pixels, saw_pixels = phase is None, self.sees_pixels
+        selects = self.stale or (number - 1) % self.options.reselect == 0
+        self._launch(number, rate, selects or not (sees_pixels and saw_pixels), phase=phase)
+        self.stale = False
+
+    def _launch(self, number: int, rate: float, selects: bool, phase: int | None = None) -> None:
+        """Launch a step that may see one of the `between.PHASES` in place of the pixels."""
+        rates = self.schedule.rates(number, rate)
         self.sees_pixels = phase is None
         x, y = (0.0, 0.0) if phase is None else between.offset_of(phase)
         with runtime.launching(self.work.owner):
             if not self.sees_pixels:
                 self.work.move(self.packed, x, y)
             self.work.step(
+                selects=selects,
+                keeps=self.options.reselect > 1,
                 params=self.packed,
                 exp_avg=self.exp_avg,
                 exp_avg_sq=self.exp_avg_sq,
@@ -99,6 +113,7 @@ class Engine:
         The cost is by how much the squared error grows, infinite for a frozen Gaussian; the
         residual is the clamped render minus the picture.
         """
+        self.stale = True  # the lists are made anew
         while True:
             with runtime.launching(self.work.owner):
                 costs, residual = self.work.removal(self.packed, self.target)
@@ -142,21 +157,26 @@ class Engine:
                 raise FloatingPointError(
                     f"a parameter is not finite after step {bad}; lower the learning rates"
                 )
-            return self.work.make_room()
+            had_room = self.work.make_room()
+            self.stale |= not had_room
+            return had_room
 
     def recover(self) -> None:
         """Make the lists anew, which an exception may have left of different lengths."""
         with runtime.launching():
             runtime.sync()
             self.work.reserve(self.work.capacity)
+            self.stale = True
         self.poll()
 
     def score(self) -> None:
-        """Measure the error of the parameters as they are."""
-        self.sees_pixels = True
+        """Measure the error of the parameters as they are, exactly.
+
+        Step 0 does it, which is never due: a kernel that only measures would have to be compiled.
+        """
+        self.stale = True
         while True:
-            with runtime.launching(self.work.owner):
-                self.work.score(self.packed, self.target, self.losses)
+            self._launch(0, 0.0, selects=True)
             if self.poll():
                 return
 

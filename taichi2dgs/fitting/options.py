@@ -10,6 +10,8 @@ from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import RenderSettings
 
+RATES = ("xy", "log_scale", "theta", "color", "epsilon")  # fields that are numbers of 0 or more
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -28,6 +30,10 @@ class FitOptions:
             centres, so that it can be enlarged; 0 for none. See `taichi2dgs.fitting.between`.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
+        reselect: steps from one selection of the Gaussians that each pixel blends to the next. The
+            steps between, and reports on them, weigh what was selected by Gaussians that have moved
+            since; the last report is exact. 1 selects in every step. GPUs and the blend "sum" do
+            so whatever is given.
 
     >>> FitOptions(color=0.02, report_every=10).color
     0.02
@@ -45,9 +51,10 @@ class FitOptions:
     between: float = 0.0
     settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
+    reselect: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("xy", "log_scale", "theta", "color", "epsilon"):
+        for name in RATES:
             if not 0 <= number(getattr(self, name)) < math.inf:
                 raise ValueError(
                     f"{name}={shown(getattr(self, name))}; expected a number of 0 or more"
@@ -55,22 +62,21 @@ class FitOptions:
         for name in ("beta1", "beta2"):
             if not 0 <= number(getattr(self, name)) < 1:
                 raise ValueError(f"{name}={shown(getattr(self, name))}; expected 0 <= {name} < 1")
-        for name in ("xy", "log_scale", "theta", "color", "beta1", "beta2", "epsilon", "respawn", "between"):
-            object.__setattr__(self, name, number(getattr(self, name)))
         for name in ("respawn", "between"):
             if not 0 <= number(getattr(self, name)) <= 1:
                 raise ValueError(
                     f"{name}={shown(getattr(self, name))}; expected a share from 0 to 1"
                 )
+        for name in (*RATES, "beta1", "beta2", "respawn", "between"):
+            object.__setattr__(self, name, number(getattr(self, name)))
         if not isinstance(self.growing_memory, bool):
-            raise ValueError(
-                f"growing_memory={shown(self.growing_memory)}; expected True or False"
-            )
+            raise ValueError(f"growing_memory={shown(self.growing_memory)}; expected True or False")
         if self.settings is not None and not isinstance(self.settings, RenderSettings):
             raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings, or None")
         if self.report_every is not None:
             steps = whole(self.report_every, "report_every", 1)
             object.__setattr__(self, "report_every", steps)
+        object.__setattr__(self, "reselect", whole(self.reselect, "reselect", 1))
 
 
 @dataclass(frozen=True)

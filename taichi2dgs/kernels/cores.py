@@ -5,7 +5,8 @@ Every parallel loop is a loop over workers, see `cores_lists.py`. Launches of a 
         gradients and of the squares of these;
     frozen [N]: 1 where a Gaussian stays as it is;
     target: see `cores_walk.py`; losses [T]: squared errors;
-    progress [2]: steps done, and the first step that met a non-finite number (or 0).
+    progress [2]: steps done, and the first step that met a non-finite number (or 0);
+    kept: see `cores_kept.py`; keeps: whether a step that selects writes it.
 A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
 which the host reads what to grow to before it repeats the steps that are missing.
 """
@@ -28,7 +29,7 @@ def make(variant: Variant) -> SimpleNamespace:
     f = cores_walk.make(variant)
     tiles = f.tiles
     u = update.make(variant)
-    score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
+    fit_walk, kept_walk = f.make_walk("fit"), f.make_walk("kept")
     render_walk, push_walk = f.make_walk("render"), f.make_walk("backward")
     removal_walk = f.make_walk("removal")
     view_type = binning.view_type(real)
@@ -79,20 +80,6 @@ def make(variant: Variant) -> SimpleNamespace:
                 tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
 
     @ti.kernel
-    def score(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
-              values: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, target: lanes_2,
-              losses: reals_1, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
-        """Write the squared error of the clamped render per tile, if the lists fit."""
-        for w in range((shares.shape[0] - 1) * CHUNK):
-            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
-                t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
-                    score_walk(records, starts, entries, own, lists, values, None, slots,
-                               lattice, None, target, losses, t, w // CHUNK, depth, view,
-                               eps)  # fmt: skip
-                    t = next_tile(shares, w // CHUNK)
-
-    @ti.kernel
     def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
                 values: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, out: reals_3,
                 view: view_type, depth: ti.i32, eps: real):  # fmt: skip
@@ -104,7 +91,7 @@ def make(variant: Variant) -> SimpleNamespace:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
                     render_walk(records, starts, entries, own, lists, values, None, slots,
-                                lattice, None, out, None, t, w // CHUNK, depth, view,
+                                lattice, None, 0, None, out, None, t, w // CHUNK, depth, view,
                                 eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
 
@@ -122,7 +109,7 @@ def make(variant: Variant) -> SimpleNamespace:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
                     push_walk(records, starts, entries, own, lists, values, sums, slots,
-                              lattice, grads, d_out, None, t, w // CHUNK, depth, view,
+                              lattice, None, 0, grads, d_out, None, t, w // CHUNK, depth, view,
                               eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
@@ -133,13 +120,29 @@ def make(variant: Variant) -> SimpleNamespace:
                     row, at = gather(params, records, rects, places, grads, g, at)
                     d_params[g] = row
 
+    @ti.func
+    def advance(params: array, exp_avg: array, exp_avg_sq: array, frozen: array, progress: array,
+                records: array, rects: array, bases: array, places: array, grads: array, rates,
+                number, part):  # fmt: skip
+        """Make a step of Adam for the Gaussians of a part."""
+        begin, end = tiles.part_of(params.shape[0], part, bases.shape[0])
+        at = bases[part]
+        for g in range(begin, end):
+            row, at = gather(params, records, rects, places, grads, g, at)
+            if frozen[g] == 0:
+                m, v, value, finite = u.adam(params[g], exp_avg[g], exp_avg_sq[g], row, rates)
+                exp_avg[g], exp_avg_sq[g], params[g] = m, v, value
+                if not finite and progress[1] == 0:
+                    progress[1] = number
+
     @ti.kernel
     def step(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, frozen: ints_1,
              progress: ints_1, target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2,
              cursors: ints_2, bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1,
              own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2, slots: lanes_2,
-             lattice: lanes_2, shares: ints_1, grads: grads_1, view: view_type,
-             rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
+             lattice: lanes_2, shares: ints_1, kept: ints_1, grads: grads_1, view: view_type,
+             rates: update.ADAM, number: ti.i32, keeps: ti.i32, depth: ti.i32,
+             eps: real):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
@@ -155,23 +158,46 @@ def make(variant: Variant) -> SimpleNamespace:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
                     fit_walk(records, starts, entries, own, lists, values, sums, slots,
-                             lattice, grads, target, losses, t, w // CHUNK, depth, view,
-                             eps)  # fmt: skip
+                             lattice, kept, keeps, grads, target, losses, t, w // CHUNK, depth,
+                             view, eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
             fits = tiles.fits(starts, entries, view, depth) and progress[0] == number - 1
             if w % CHUNK == 0 and fits:
+                advance(params, exp_avg, exp_avg_sq, frozen, progress, records, rects, bases,
+                        places, grads, rates, number, w // CHUNK)  # fmt: skip
+        for _ in range(1):
+            if tiles.fits(starts, entries, view, depth) and progress[0] == number - 1:
+                progress[0] = number
+
+    @ti.kernel
+    def step_kept(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, frozen: ints_1,
+                  progress: ints_1, target: lanes_2, losses: reals_1, records: reals_2,
+                  rects: ints_2, bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1,
+                  own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2, slots: lanes_2,
+                  lattice: lanes_2, shares: ints_1, kept: ints_1, grads: grads_1, view: view_type,
+                  rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
+        """Make a step as `step` does, by the lists and the selection of the last one."""
+        for w in range(bases.shape[0] * CHUNK):
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 begin, end = tiles.part_of(params.shape[0], w // CHUNK, bases.shape[0])
-                at = bases[w // CHUNK]
                 for g in range(begin, end):
-                    row, at = gather(params, records, rects, places, grads, g, at)
-                    if frozen[g] == 0:
-                        m, v, value, finite = u.adam(
-                            params[g], exp_avg[g], exp_avg_sq[g], row, rates
-                        )
-                        exp_avg[g], exp_avg_sq[g], params[g] = m, v, value
-                        if not finite and progress[1] == 0:
-                            progress[1] = number
+                    tiles.renew(params, records, g, view)
+        for _ in range(1):
+            clear(shares)
+        for w in range((shares.shape[0] - 1) * CHUNK):
+            if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
+                t = next_tile(shares, w // CHUNK)
+                while t < view.tiles_x * view.tiles_y:
+                    kept_walk(records, starts, entries, own, lists, values, sums, slots, lattice,
+                              kept, 0, grads, target, losses, t, w // CHUNK, depth, view,
+                              eps)  # fmt: skip
+                    t = next_tile(shares, w // CHUNK)
+        for w in range(bases.shape[0] * CHUNK):
+            fits = tiles.fits(starts, entries, view, depth) and progress[0] == number - 1
+            if w % CHUNK == 0 and fits:
+                advance(params, exp_avg, exp_avg_sq, frozen, progress, records, rects, bases,
+                        places, grads, rates, number, w // CHUNK)  # fmt: skip
         for _ in range(1):
             if tiles.fits(starts, entries, view, depth) and progress[0] == number - 1:
                 progress[0] = number
@@ -188,8 +214,8 @@ def make(variant: Variant) -> SimpleNamespace:
                 t = next_tile(shares, w // CHUNK)
                 while t < view.tiles_x * view.tiles_y:
                     removal_walk(records, starts, entries, own, lists, values, sums, slots,
-                                 lattice, grads, target, residual, t, w // CHUNK, depth, view,
-                                 eps)  # fmt: skip
+                                 lattice, None, 0, grads, target, residual, t, w // CHUNK, depth,
+                                 view, eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
@@ -217,6 +243,7 @@ def make(variant: Variant) -> SimpleNamespace:
             exp_avg_sq[rows[n]] = f.elements.grads(0)
 
     return SimpleNamespace(
-        measure=measure, fill=fill, score=score, removal=removal, move=move, put=put, forward=forward, backward=backward, step=step,
-        view_type=view_type, rates_type=update.ADAM, elements=f.elements, slots=f.slots,
+        measure=measure, fill=fill, forward=forward, backward=backward, step=step,
+        step_kept=step_kept, removal=removal, move=move, put=put, view_type=view_type,
+        rates_type=update.ADAM, elements=f.elements, slots=f.slots,
     )  # fmt: skip

@@ -68,10 +68,9 @@ def make(variant: Variant) -> SimpleNamespace:
             own: records of the worker's tile, from row `base`; the last of its `depth` rows
                 becomes one that is far from everything.
             lists: of each block, from number `first_list`, how many rows of `own` reach it, and
-                which; then the last one, so that whole groups can be read.
+                which; then the last one, so that whole groups can be read. After the blocks',
+                all rows of the tile, in order.
             x, y: the tile's first sample point.
-
-        Returns where in `lists` all rows of the tile stand, in order.
         """
         stride = stride_of(depth)
         across, down = cells_of(view)
@@ -108,7 +107,6 @@ def make(variant: Variant) -> SimpleNamespace:
             at += 1 + lists[at]
             for n in ti.static(range(GROUP - 1)):
                 lists[at + n] = outlier
-        return rows
 
     @ti.func
     def reached(records: array, g, lattice: array, x, y, view):

@@ -44,6 +44,19 @@ def make(variant: Variant) -> SimpleNamespace:
         return begin, begin + each + ti.cast(part < more, ti.i32)
 
     @ti.func
+    def renew(params: array, records: array, g, view):
+        """Write the record of Gaussian g; return it, and half the extents of its support."""
+        record, half_x, half_y = bins.record_of(params[g], view.cutoff)
+        for j in ti.static(range(RECORD)):
+            records[g, j] = record[j]
+        records[g, HALF_Y] = half_y
+        shear = record[SHEAR]
+        records[g, TILT] = shear * half_x / (record[FALL] + shear * shear)
+        for c in ti.static(range(channels)):
+            records[g, COLOR + c] = params[g][GEOMETRY + c]
+        return record, half_x, half_y
+
+    @ti.func
     def project(params: array, records: array, rects: array, cursors: array, bases: array, view,
                 part):  # fmt: skip
         """Write records and tile rectangles of a part, and count its entries of each tile."""
@@ -52,14 +65,7 @@ def make(variant: Variant) -> SimpleNamespace:
         begin, end = part_of(params.shape[0], part, bases.shape[0])
         total = 0
         for g in range(begin, end):
-            record, half_x, half_y = bins.record_of(params[g], view.cutoff)
-            for j in ti.static(range(RECORD)):
-                records[g, j] = record[j]
-            records[g, HALF_Y] = half_y
-            shear = record[SHEAR]
-            records[g, TILT] = shear * half_x / (record[FALL] + shear * shear)
-            for c in ti.static(range(channels)):
-                records[g, COLOR + c] = params[g][GEOMETRY + c]
+            record, half_x, half_y = renew(params, records, g, view)
             rect = bins.rect_of(record, half_x, half_y, view)
             for j in ti.static(range(4)):
                 rects[g, j] = rect[j]
@@ -112,4 +118,6 @@ def make(variant: Variant) -> SimpleNamespace:
                     places[at] = e
                     at += 1
 
-    return SimpleNamespace(part_of=part_of, project=project, scan=scan, fits=fits, fill=fill)
+    return SimpleNamespace(
+        part_of=part_of, renew=renew, project=project, scan=scan, fits=fits, fill=fill
+    )

@@ -33,8 +33,8 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import cores_cull, cores_lists, cores_removal, cores_topk, maths
-from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, X, Y, array
+from taichi2dgs.kernels import cores_cull, cores_kept, cores_lists, cores_removal, cores_weigh
+from taichi2dgs.kernels.binning import GEOMETRY, array
 from taichi2dgs.kernels.cores_cull import (
     ACROSS,
     BLOCK_H,
@@ -47,7 +47,7 @@ from taichi2dgs.kernels.cores_cull import (
 )
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_removal import OUTSIDE
-from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
+from taichi2dgs.kernels.cores_topk import GROUP
 from taichi2dgs.kernels.variant import Variant
 
 
@@ -62,87 +62,14 @@ def make(variant: Variant) -> SimpleNamespace:
     normalized = variant.normalized
     tiles = cores_lists.make(variant)
     cull = cores_cull.make(variant).cull
-    m = maths.make(real)
+    w = cores_weigh.make(variant)
+    selection = cores_kept.make(variant, w)
+    removal = cores_removal.make(variant)
     reals = ti.types.vector(LANES, real)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     columns = GEOMETRY + channels
     # A power of two, so that LLVM knows each number at a fixed distance from the first.
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
-    nearest = cores_topk.make(top_k, LANES, real)
-    removal = cores_removal.make(variant)
-    rows = max(nearest.rows, channels)  # of slots, of each worker
-
-    @ti.func
-    def whitened(own: array, e, x, y):
-        """The offset of each lane in standard deviations of entry e, along its axes."""
-        dx, dy = x - own[e][X], y - own[e][Y]
-        return dx * own[e][UX] + dy * own[e][UY], dx * own[e][VX] + dy * own[e][VY]
-
-    @ti.func
-    def distance(own: array, e, x, y):
-        """The squared Mahalanobis distance of each lane from entry e."""
-        u, v = whitened(own, e, x, y)
-        return u * u + v * v
-
-    @ti.func
-    def thresholds(own: array, lists: array, first, found, x, y, values: array, at,
-                   slots: array, worker):  # fmt: skip
-        """Write squared distances to values; return what the K nearest of each lane are within."""
-        kth = reals(FAR_AWAY)
-        groups = (found + GROUP - 1) // GROUP
-        for n in range(GROUP * groups):
-            q = distance(own, lists[first + n], x, y)
-            values[at + n, 0] = ti.select(q >= 0, q, values[at + n, 0])
-        if ti.static(normalized and nearest.network):
-            distances = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
-            for group in range(groups):
-                new = [values[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
-                nearest.take(distances, new)
-                lists[first - 1] = found  # with a store in it, the loop loads whole vectors
-            kth = distances[top_k - 1]
-        elif ti.static(normalized):
-            kth = nearest.by_insertion(slots, worker * rows, values, at, found)
-        return kth
-
-    @ti.func
-    def weigh(own: array, lists: array, first, found, values: array, at, kth, out: ti.template()):
-        """Replace distances by weights; add up weights and colours, return how many count."""
-        count = reals(0)
-        for n in range(found):
-            q = values[at + n, 0]
-            counts = q <= kth
-            w = ti.select(counts, m.exp_half(q), reals(0))
-            values[at + n, 0] = w
-            add_up(own, lists[first + n], w, out)
-            if ti.static(normalized):
-                count += ti.select(counts, reals(1), reals(0))
-        return count
-
-    @ti.func
-    def add_up(own: array, e, w, out: ti.template()):
-        """Add an entry's part to the colours in `out`, and w to the sum of weights after them."""
-        for c in ti.static(range(channels)):
-            out[c] = out[c] + w * own[e][COLOR + c]
-        out[channels] = out[channels] + w
-
-    @ti.func
-    def settle_ties(own: array, lists: array, first, found, x, y, values: array, at, kth,
-                    out: ti.template()):  # fmt: skip
-        """Weigh a block anew of which some pixel has more than K entries within its threshold."""
-        left = reals(top_k)
-        for n in range(found):
-            q = distance(own, lists[first + n], x, y)
-            left -= ti.select(q < kth, reals(1), reals(0))
-        for c in ti.static(range(channels + 1)):
-            out[c] = reals(0)
-        for n in range(found):
-            q = distance(own, lists[first + n], x, y)
-            tie = q == kth
-            counts = (q < kth) | (tie & (left > 0))
-            left -= ti.select(tie, reals(1), reals(0))
-            w = ti.select(counts, m.exp_half(q), reals(0))
-            values[at + n, 0] = ti.select(w >= 0, w, values[at + n, 0])
-            add_up(own, lists[first + n], w, out)
 
     @ti.func
     def push(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
@@ -154,13 +81,13 @@ def make(variant: Variant) -> SimpleNamespace:
                 d_mean += d_out[c] * out[c]
         for n in range(found):
             e = lists[first + n]
-            w = values[at + n, 0]
-            u, v = whitened(own, e, x, y)
+            weight = values[at + n, 0]
+            u, v = w.whitened(own, e, x, y)
             # All is read before any is written.
             totals = [sums[e, j] for j in ti.static(range(columns))]
-            h = -(w * d_mean)
+            h = -(weight * d_mean)
             for c in ti.static(range(channels)):
-                d_color = w * d_out[c]
+                d_color = weight * d_out[c]
                 h += d_color * own[e][COLOR + c]
                 totals[GEOMETRY + c] += d_color
             hu, hv = h * u, h * v
@@ -191,14 +118,15 @@ def make(variant: Variant) -> SimpleNamespace:
         """Return the function that treats one tile for one task.
 
         "render" writes image [H, W, C]. "backward" reads it as dL/d(out). The others take image
-        [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel: "score" and "fit"
-        write the squared error of the clamped render per tile, "removal" the clamped render minus
-        the target per pixel, losses [T * B, C] of L lanes. "backward" and "fit" fill grads, "fit"
-        with the gradient of half the squared error, "removal" their first column with what
-        `cores_removal.py` adds up.
+        [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel: "fit" and "kept" write
+        the squared error of the clamped render per tile, "removal" the clamped render minus the
+        target per pixel, losses [T * B, C] of L lanes. All but "render" fill grads, "fit" and
+        "kept" with the gradient of half the squared error, "removal" the first column with what
+        `cores_removal.py` adds up. "kept" blends what the last "fit" that had `keeps` selected, see
+        `cores_kept.py`; the others select.
         """
-        pushes, removes = task in ("backward", "fit"), task == "removal"
-        measures = task in ("score", "fit", "removal")
+        removes = task == "removal"
+        pushes, measures = task in ("fit", "kept", "backward"), task in ("fit", "kept", "removal")
 
         @ti.func
         def exchange(image: array, losses: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
@@ -236,25 +164,31 @@ def make(variant: Variant) -> SimpleNamespace:
             return loss
 
         @ti.func
-        def treat(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
-                  slots: array, worker, image: array, losses: array, row, ix, iy, stop_x, stop_y,
-                  view, eps):  # fmt: skip
-            """Treat one block, and return its squared error, lane by lane."""
-            kth = thresholds(own, lists, first, found, x, y, values, at, slots, worker)
+        def select(own: array, lists: array, first, found, x, y, values: array, at, slots: array,
+                   worker, view, out: ti.template()):  # fmt: skip
+            """Weigh what each pixel of a block selects, and add up colours."""
+            kth = w.thresholds(own, lists, first, found, x, y, values, at, slots, worker)
             support = reals(view.cutoff * view.cutoff)
             kth = ti.select(kth < support, kth, support)
-            out = [reals(0) for _ in ti.static(range(channels + 1))]
+            count = w.weigh(own, lists, first, found, values, at, kth, out)
+            if ti.static(normalized):
+                too_many = count.max() > top_k
+                if too_many:
+                    w.settle_ties(own, lists, first, found, x, y, values, at, kth, out)
+
+        @ti.func
+        def treat(own: array, lists: array, first, found, x, y, values: array, at, sums: array,
+                  slots: array, worker, image: array, losses: array, row, ix, iy, stop_x, stop_y,
+                  eps, out: ti.template()):  # fmt: skip
+            """Treat one block that is weighed, and return its squared error, lane by lane."""
             d_out = [reals(0) for _ in ti.static(range(channels))]
-            count = weigh(own, lists, first, found, values, at, kth, out)
             scale = reals(1)
             if ti.static(normalized):
-                if count.max() > top_k:
-                    settle_ties(own, lists, first, found, x, y, values, at, kth, out)
                 scale = 1 / (out[channels] + eps)
                 for c in ti.static(range(channels)):
                     out[c] = out[c] * scale
             loss = exchange(
-                image, losses, row, ix, iy, stop_x, stop_y, slots, worker * rows, out, d_out
+                image, losses, row, ix, iy, stop_x, stop_y, slots, worker * w.rows, out, d_out
             )
             if ti.static(pushes):
                 for c in ti.static(range(channels)):
@@ -266,7 +200,7 @@ def make(variant: Variant) -> SimpleNamespace:
 
         @ti.func
         def walk(records: array, starts: array, entries: array, own: array, lists: array,
-                 values: array, sums: array, slots: array, lattice: array,
+                 values: array, sums: array, slots: array, lattice: array, kept: array, keeps,
                  grads: array, image: array, losses: array, t, worker, depth, view,
                  eps):  # fmt: skip
             """Treat tile t with the memory of one worker."""
@@ -278,10 +212,14 @@ def make(variant: Variant) -> SimpleNamespace:
             blocks = across * down * BLOCKS
             first_x = (ti.cast(view.left + left, real) + real(0.5)) * view.pitch_x
             first_y = (ti.cast(view.top + top, real) + real(0.5)) * view.pitch_y
-            own_lists = worker * (blocks * stride_of(depth) + depth)
-            order = cull(records, entries, begin, end, own, base, depth, lists, own_lists, lattice,
-                        first_x, first_y, view)  # fmt: skip
-            loss = reals(0)
+            own_lists, at = worker * (blocks * stride_of(depth) + depth), worker * (depth + GROUP)
+            order = own_lists + blocks * stride_of(depth)
+            if ti.static(task == "kept"):
+                selection.bring(records, entries, begin, end, own, base, lists, order)
+            else:
+                cull(records, entries, begin, end, own, base, depth, lists, own_lists, lattice,
+                     first_x, first_y, view)  # fmt: skip
+            loss, place = reals(0), t * selection.words(view)
             for b in range(blocks):
                 cell = b // BLOCKS
                 ix = left + cell % across * CELL + b % ACROSS * BLOCK_W
@@ -291,20 +229,35 @@ def make(variant: Variant) -> SimpleNamespace:
                     row = ti.cast(view.top + iy, real) + real(0.5)
                     x = (lattice[0, 0] + column) * view.pitch_x
                     y = (lattice[0, 1] + row) * view.pitch_y
-                    first = own_lists + b * stride_of(depth)
+                    first = own_lists + 1  # a kept selection is done with before the next block's
+                    if ti.static(task != "kept"):
+                        first += b * stride_of(depth)
+                    found = lists[first - 1]
+                    out = [reals(0) for _ in ti.static(range(channels + 1))]
+                    if ti.static(task == "kept"):
+                        found = kept[place]
+                        selection.weigh(kept, place, own, base, lists, first, x, y, values, at,
+                                        lattice, out)  # fmt: skip
+                        place += 1 + found
+                    else:
+                        select(own, lists, first, found, x, y, values, at, slots, worker, view,
+                               out)  # fmt: skip
                     loss += treat(
-                        own, lists, first + 1, lists[first], x, y, values,
-                        worker * (depth + GROUP), sums, slots, worker, image, losses, t * blocks + b,
-                        ix, iy, stop_x, stop_y, view, eps,
+                        own, lists, first, found, x, y, values, at, sums, slots, worker, image,
+                        losses, t * blocks + b, ix, iy, stop_x, stop_y, eps, out,
                     )  # fmt: skip
+                    if ti.static(task == "fit"):
+                        place = selection.remember(
+                            kept, keeps, place, lists, first, found, base, values, at, lattice
+                        )
             if ti.static(pushes):
                 finish(begin, end, lists, order, sums, grads)
             elif ti.static(removes):
                 removal.finish(begin, end, lists, order, sums, grads)
-            if ti.static(task in ("score", "fit")):
+            if ti.static(task in ("fit", "kept")):
                 losses[t] = loss.sum()
 
         return walk
 
     elements = SimpleNamespace(own=own_row, lanes=reals, grads=grad_row)
-    return SimpleNamespace(tiles=tiles, elements=elements, slots=rows, make_walk=make_walk)
+    return SimpleNamespace(tiles=tiles, elements=elements, slots=w.rows, make_walk=make_walk)

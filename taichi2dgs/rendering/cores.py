@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from taichi2dgs import limits, runtime
-from taichi2dgs.kernels import binning, cores_walk
+from taichi2dgs.kernels import binning, cores_kept, cores_walk
 from taichi2dgs.kernels import cores as kernels
 from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
@@ -39,6 +39,7 @@ class CoresWorkspace(Workspace):
         places = np.stack([lanes % BLOCK_W, lanes // BLOCK_W, lanes])[None]
         self.lattice.from_numpy(places.astype(np.float64 if self.real == "f64" else np.float32))
         self.longest = 1
+        self._kept: Any = None
 
     def _make_lists(self) -> None:
         elements = self.kernels.elements
@@ -170,7 +171,7 @@ class CoresWorkspace(Workspace):
         return result
 
     def target(self, image: Tensor):
-        """Return the target of `step` and `score`, block by block: [T * B, C] of L lanes."""
+        """Return the target of `step`, block by block: [T * B, C] of L lanes."""
         height, width, channels = image.shape
         (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
         padded = torch.full(
@@ -187,15 +188,34 @@ class CoresWorkspace(Workspace):
         result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
         return result
 
-    def step(self, **fit: Any) -> None:
-        """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`."""
-        self.kernels.step(cursors=self.cursors, **fit, **self._gather(), **self._walk())
+    def step(self, selects: bool = True, keeps: bool = False, **fit: Any) -> None:
+        """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`.
 
-    def score(self, params, target, losses) -> None:
-        """Write the squared error of each tile, if the lists fit."""
-        self.measure(params)
-        self.fill(params)
-        self.kernels.score(target=target, losses=losses, **self._walk())
+        Args:
+            selects: whether to select anew; if not, and the last step that selected was told to
+                keep it, its selection is used.
+            keeps: whether to keep the selection; without effect where there is nothing to keep.
+        """
+        keeps = keeps and self._can_keep()
+        fit = {**fit, "kept": self._selection(keeps), **self._gather(), **self._walk()}
+        if selects or not keeps:
+            self.kernels.step(cursors=self.cursors, keeps=keeps, **fit)
+        else:
+            self.kernels.step_kept(**fit)
+
+    def _can_keep(self) -> bool:
+        """Whether a pixel blends K entries at most, and a word has room for all of a tile."""
+        return self.settings.blend == "normalized" and self.depth <= cores_kept.MAX_DEPTH
+
+    def _selection(self, keeps: bool) -> Any:
+        """Return the array of kept selections, or what stands for none."""
+        if keeps and self._kept is None:
+            words = self.tiles * cores_kept.words_of(self.blocks, self.settings.top_k)
+            what = f"a kept selection (reselect) of size={self.view.height}x{self.view.width}"
+            limits.check_values(what, words)
+            limits.check(what, self.bytes() + 4 * words)
+            self._kept = runtime.array("i32", (words,))
+        return self._kept if keeps else self.shares
 
     def removal(self, params, target) -> tuple[Tensor, Tensor]:
         """Return what leaving out each Gaussian costs, [N], and the residual, [H, W, C].
