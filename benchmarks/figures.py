@@ -45,8 +45,7 @@ OF_TABLES = {
     "count": curves.draw_count,
     "best": curves.draw_best,
 }
-METHODS = ["gaussianimage-rs-tuned", "image-gs-gradient-tuned", "fast-2dgs-published-tuned",
-           "ours"]  # fmt: skip
+METHODS = ["gaussianimage-rs-tuned", "image-gs-gradient-tuned", "fast-2dgs-published-tuned", "ours"]
 COUNTS = (2_500, 10_000, 50_000)  # per 512x512 pixels, of Figure 6
 
 
@@ -93,16 +92,35 @@ def parse() -> argparse.Namespace:
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
     names = (*OF_PICTURES, HERO, *OF_TABLES)
-    parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
-                        help=f"{', '.join(names)} (all but {HERO}; the last four with "
-                        "--table)")  # fmt: skip
+    parser.add_argument(
+        "--figures",
+        nargs="+",
+        choices=names,
+        metavar="NAME",
+        help=f"{', '.join(names)} (all but {HERO}; the last four with --table)",
+    )
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
-    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
-                        help="JSON of run_kodak.py or run_datasets.py")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD",
-                        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}")  # fmt: skip
-    parser.add_argument("--region", nargs=4, type=int, metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
-                        help="that errors and regions show (a square full of detail)")  # fmt: skip
+    parser.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="JSON of run_kodak.py or run_datasets.py",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=METHODS,
+        metavar="METHOD",
+        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}",
+    )
+    parser.add_argument(
+        "--region",
+        nargs=4,
+        type=int,
+        metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
+        help="that errors and regions show (a square full of detail)",
+    )
     parser.add_argument("--k", type=int, default=50_000, help="Gaussians per 512x512 (50000)")
     parser.add_argument("--steps", type=int, default=200, help="iterations of each fit (200)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")

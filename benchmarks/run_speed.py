@@ -84,9 +84,9 @@ def measure_sizes(image: Tensor, options: argparse.Namespace, backend: str) -> d
             index = sizes.index(YARDSTICK)
             yardstick = measure_torch(torch.load(states[index], weights_only=False), options)
             yardstick["times"] = round(
-                statistics.median(yardstick["step_ms"])
-                / statistics.median(rows[index]["step_ms"]), 1,
-            )  # fmt: skip
+                statistics.median(yardstick["step_ms"]) / statistics.median(rows[index]["step_ms"]),
+                1,
+            )
     return {"networks_ms": networks, "torch": yardstick, "rows": rows}
 
 
@@ -153,8 +153,11 @@ def measure_torch(state: dict, options: argparse.Namespace) -> dict[str, Any]:
     fit = TorchFit(target, params, FitOptions(settings=state["settings"]))
     psnr = fit.step(0.0)
     times = costs.times_of(lambda: fit.step(0.0), options.repeats, wait=runtime.sync)
-    return {"device": str(device), "psnr": round(psnr, 2),
-            "step_ms": [round(1000 * t, 2) for t in times]}  # fmt: skip
+    return {
+        "device": str(device),
+        "psnr": round(psnr, 2),
+        "step_ms": [round(1000 * t, 2) for t in times],
+    }
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -181,10 +184,18 @@ def as_markdown(result: dict[str, Any]) -> str:
     ]
     if "stages_ms" in rows[0]:
         names = list(rows[0]["stages_ms"])
-        lines = [[name_of(row), *(f"{row['stages_ms'][name]:.2f}" for name in names),
-                  f"{sum(row['stages_ms'].values()):.2f}"] for row in rows]  # fmt: skip
-        parts += ["Milliseconds of a step by stage, which Taichi's profiler saw:",
-                  table.pipes([["size", *names, "sum"], *lines])]  # fmt: skip
+        lines = [
+            [
+                name_of(row),
+                *(f"{row['stages_ms'][name]:.2f}" for name in names),
+                f"{sum(row['stages_ms'].values()):.2f}",
+            ]
+            for row in rows
+        ]
+        parts += [
+            "Milliseconds of a step by stage, which Taichi's profiler saw:",
+            table.pipes([["size", *names, "sum"], *lines]),
+        ]
     if result["torch"]:
         torch_alone = result["torch"]
         parts.append(
@@ -196,8 +207,18 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-SPEED = ["size", "Gaussians", "PSNR", "ms a step", "cores", "steps/s", "ns a pixel", "renders/s",
-         "to NumPy/s", "launches a step"]  # fmt: skip
+SPEED = [
+    "size",
+    "Gaussians",
+    "PSNR",
+    "ms a step",
+    "cores",
+    "steps/s",
+    "ns a pixel",
+    "renders/s",
+    "to NumPy/s",
+    "launches a step",
+]
 MEMORY = ["size", "tile entries", "state MiB", "bytes a pixel", "peak MiB", "bytes a pixel"]
 
 
@@ -206,19 +227,29 @@ def speed_line(row: dict) -> list[str]:
         statistics.median(row[name]) for name in ("step_ms", "render_ms", "numpy_ms")
     )
     return [
-        name_of(row), f"{row['gaussians']:,}", f"{row['psnr']:.2f}", spread(row["step_ms"]),
+        name_of(row),
+        f"{row['gaussians']:,}",
+        f"{row['psnr']:.2f}",
+        spread(row["step_ms"]),
         f"{row.get('cores', 0):.2f}",
-        f"{1000 / step:,.1f}", f"{1e6 * step / pixels(row):.0f}", f"{1000 / render:,.1f}",
-        f"{1000 / numpy:,.1f}", str(row.get("launches", "-")),
-    ]  # fmt: skip
+        f"{1000 / step:,.1f}",
+        f"{1e6 * step / pixels(row):.0f}",
+        f"{1000 / render:,.1f}",
+        f"{1000 / numpy:,.1f}",
+        str(row.get("launches", "-")),
+    ]
 
 
 def memory_line(row: dict, base: float) -> list[str]:
     grown = (row["peak_mib"] - base) * 2**20 / pixels(row)
     return [
-        name_of(row), f"{row['entries']:,}", f"{row['state_bytes'] / 2**20:,.1f}",
-        f"{row['state_bytes'] / pixels(row):.0f}", f"{row['peak_mib']:,.0f}", f"{grown:,.0f}",
-    ]  # fmt: skip
+        name_of(row),
+        f"{row['entries']:,}",
+        f"{row['state_bytes'] / 2**20:,.1f}",
+        f"{row['state_bytes'] / pixels(row):.0f}",
+        f"{row['peak_mib']:,.0f}",
+        f"{grown:,.0f}",
+    ]
 
 
 def name_of(row: dict) -> str:

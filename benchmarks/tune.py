@@ -39,8 +39,10 @@ Settings = dict[str, Any]
 def main() -> None:
     options = parse()
     taichi2dgs.init(options.backend)
-    images = [measure.centre_crop(files.read_image(path), options.crop)
-              for path in measure.find_pictures(options.data, options.images)]  # fmt: skip
+    images = [
+        measure.centre_crop(files.read_image(path), options.crop)
+        for path in measure.find_pictures(options.data, options.images)
+    ]
     run = measure.describe("", [options.data])
     for name in options.methods:
         method = baselines.load(name)
@@ -134,12 +136,20 @@ def as_yaml(settings: Settings) -> str:
 
 def parse() -> argparse.Namespace:
     parser = measure.training_parser(__doc__, images=2, crop=256, steps=500)
-    parser.add_argument("--k", type=int, default=50_000,
-                        help="Gaussians of 512x512 pixels, a crop its share (50000)")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD",
-                        help=f"{', '.join(baselines.names())}, or YAML files")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=CONFIGS,
-                        help="folder (configs/baselines)")  # fmt: skip
+    parser.add_argument(
+        "--k",
+        type=int,
+        default=50_000,
+        help="Gaussians of 512x512 pixels, a crop its share (50000)",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD",
+        help=f"{', '.join(baselines.names())}, or YAML files",
+    )
+    parser.add_argument("--out", type=Path, default=CONFIGS, help="folder (configs/baselines)")
     return parser.parse_args()
 
 

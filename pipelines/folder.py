@@ -22,9 +22,13 @@ NAMED = 5  # files or folders in one message
 
 
 def encode_folder(
-    source: Path, out: Path, encoding: Encoding, shard: tuple[int, int] = WHOLE,
-    quiet: bool | None = False, recursive: bool = False,
-) -> int:  # fmt: skip
+    source: Path,
+    out: Path,
+    encoding: Encoding,
+    shard: tuple[int, int] = WHOLE,
+    quiet: bool | None = False,
+    recursive: bool = False,
+) -> int:
     """Encode every picture of a folder that has no .t2d file yet.
 
     Files appear complete or not at all, so what is there is finished, and a run that was stopped

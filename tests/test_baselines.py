@@ -138,8 +138,11 @@ def test_a_step_takes_nothing_to_the_cpu(crop, monkeypatch):
     run = baselines.method._Run(crop[:32, :32].contiguous(), 60, method, 0, None)
     run._report(run.render())
     run.step = 1  # no report is due, nor a look at the plateau
-    monkeypatch.setattr(baselines.method, "render_packed", lambda *_: crop[:32, :32] + 0 * sum(
-        leaf.sum() for leaf in run.leaves.values()))  # fmt: skip
+    monkeypatch.setattr(
+        baselines.method,
+        "render_packed",
+        lambda *_: crop[:32, :32] + 0 * sum(leaf.sum() for leaf in run.leaves.values()),
+    )
     for name in ("cpu", "numpy", "tolist", "__float__", "__bool__"):  # Adam counts on the CPU
         monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: pytest.fail(f"calls {name}"))
     run.waited = math.inf
@@ -181,8 +184,13 @@ def test_similarity_is_that_of_the_package(crop):
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["gaussianimage-rs", "ours-random"])
 def test_bad_arguments_of_a_run_are_named(arguments, message, name):
-    given = {"image": torch.full((8, 8, 3), 0.5), "k": 5, "method": baselines.load(name),
-             "steps": 1, **arguments}  # fmt: skip
+    given = {
+        "image": torch.full((8, 8, 3), 0.5),
+        "k": 5,
+        "method": baselines.load(name),
+        "steps": 1,
+        **arguments,
+    }
     with pytest.raises(ValueError, match=message):
         baselines.run(given.pop("image"), given.pop("k"), given.pop("method"), **given)
 
@@ -199,8 +207,12 @@ def test_rates_fall_when_quality_stands_still_and_all_gaussians_are_there():
     ]
     assert found == [1, 1, 1, 1, 0.1, 0.1, 0.1]  # two steps without a gain; falls once
     assert [schedule.Rates(2, None, image, None).after(s, image, True) for s in range(5)] == [
-        1, 1, 0.5, 0.5, 0.25
-    ]  # fmt: skip
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+    ]
 
 
 def test_gaussians_are_added_where_the_error_is(crop):

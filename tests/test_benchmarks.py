@@ -27,8 +27,22 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         files.write_image(
             tmp_path / f"kodim{number:02d}.png", photograph[:40, 8 * number :][:, :44]
         )
-    options = ("--data", tmp_path, "--k", 90, 60, "--methods", "ours-gradient", "image-gs-gradient",
-               "--steps", 30, "--crop", 32, "--out", tmp_path / "out/table")  # fmt: skip
+    options = (
+        "--data",
+        tmp_path,
+        "--k",
+        90,
+        60,
+        "--methods",
+        "ours-gradient",
+        "image-gs-gradient",
+        "--steps",
+        30,
+        "--crop",
+        32,
+        "--out",
+        tmp_path / "out/table",
+    )
     done = run_kodak(*options)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "out/table.json"
@@ -167,8 +181,18 @@ def test_rows_of_a_method_of_ones_own_are_of_its_content(tmp_path, photograph):
     for start, reused in (("random", False), ("random", True), ("gradient", False)):
         method.write_text(f"start: {start}\nfused: true\nabout: mine\n")
         before = (tmp_path / "t.json").read_text() if (tmp_path / "t.json").exists() else ""
-        done = run_kodak("--data", tmp_path, "--k", 30, "--methods", method, "--steps", 1,
-                         "--out", tmp_path / "t")  # fmt: skip
+        done = run_kodak(
+            "--data",
+            tmp_path,
+            "--k",
+            30,
+            "--methods",
+            method,
+            "--steps",
+            1,
+            "--out",
+            tmp_path / "t",
+        )
         assert done.returncode == 0, done.stderr
         assert ((tmp_path / "t.json").read_text() == before) == reused
 

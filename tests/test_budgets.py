@@ -125,9 +125,11 @@ def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch):
 
 def test_reports_come_at_the_steps_asked_for(photograph):
     result = fit_function(
-        photograph, pipelines.initialize(photograph, 200, "gradient"), steps=23,
+        photograph,
+        pipelines.initialize(photograph, 200, "gradient"),
+        steps=23,
         options=FitOptions(report_every=10),
-    )  # fmt: skip
+    )
     assert [report.step for report in result.history] == [0, 10, 20, 23]
     none = fit_function(photograph, result.gaussians, steps=0)
     assert [report.step for report in none.history] == [0]

@@ -119,9 +119,12 @@ def test_grey_profiles_are_applied_and_sixteen_bits_keep_their_depth(tmp_path, n
     image = taichi2dgs.read_image(tmp_path / "a.png")
     source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
     by_lcms = ImageCms.profileToProfile(
-        Image.fromarray(ramp), source, ImageCms.createProfile("sRGB"), outputMode="RGB",
+        Image.fromarray(ramp),
+        source,
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
         flags=ImageCms.Flags.NOOPTIMIZE,
-    )  # fmt: skip
+    )
     assert image.shape == (16, 16, 1)
     gap = np.abs(image[..., 0].numpy() * 255 - np.asarray(by_lcms)[..., 1])
     assert gap.max() <= 1  # 0.9 seen: both round
@@ -182,8 +185,10 @@ def numbers(*values: float) -> bytes:
 
 
 GAMA = chunk(b"gAMA", numbers(1 / 1.8))
-SRGB_GAMA, SRGB_CHRM = chunk(b"gAMA", numbers(0.45455)), chunk(b"cHRM", numbers(
-    0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06))  # fmt: skip
+SRGB_GAMA, SRGB_CHRM = (
+    chunk(b"gAMA", numbers(0.45455)),
+    chunk(b"cHRM", numbers(0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)),
+)
 ADOBE_CHRM = chunk(b"cHRM", numbers(*ADOBE_XY))
 CICP = chunk(b"cICP", bytes([12, 13, 0, 1]))
 SRGB_LIGHT = color.from_srgb(np.array(PIXEL) / 255)

@@ -129,8 +129,15 @@ def test_the_transparent_colour_of_a_png_is_that_colour_alone(tmp_path, depth):
 def test_grey_of_16_bits_with_opacity_has_two_channels_at_full_depth(tmp_path, interlaced):
     pixels = np.random.default_rng(0).integers(0, 65536, (9, 7, 2)).astype(">u2")
     if interlaced:  # Adam7
-        passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
-                  (0, 1, 2, 2), (1, 0, 2, 1)]  # fmt: skip
+        passes = [
+            (0, 0, 8, 8),
+            (0, 4, 8, 8),
+            (4, 0, 8, 4),
+            (0, 2, 4, 4),
+            (2, 0, 4, 2),
+            (0, 1, 2, 2),
+            (1, 0, 2, 1),
+        ]
         parts = [pixels[y::dy, x::dx] for y, x, dy, dx in passes]
         rows = [row for part in parts if part.size for row in part]
     else:

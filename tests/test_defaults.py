@@ -68,8 +68,16 @@ def test_projections_do_not_depend_on_torchs_defaults(other_default):
     assert heat.dtype == torch.float32 and float(heat.max()) == float(heat[4, 4]) == 1
 
 
-@pytest.mark.parametrize("name", ["image-gs-gradient", "image-gs-saliency", "gaussianimage-rs",
-                                  "gaussianimage-cholesky", "fast-2dgs-published"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image-gs-gradient",
+        "image-gs-saliency",
+        "gaussianimage-rs",
+        "gaussianimage-cholesky",
+        "fast-2dgs-published",
+    ],
+)
 def test_methods_do_not_depend_on_torchs_defaults(picture, other_default, name):
     settings = vars(baselines.load(name))
     growth = settings["growth"] and {"first": 0.5, "every": 2, "share": 0.5}
@@ -95,9 +103,10 @@ def test_peers_begin_on_the_device_of_the_image(name, monkeypatch):
     """A device without values stands for a GPU; there is none that every machine has."""
     monkeypatch.setattr(Gaussians, "__post_init__", lambda self: None)  # which looks at values
     monkeypatch.setattr(
-        starts.sampling, "sample",
+        starts.sampling,
+        "sample",
         lambda maps, counts, *_: [torch.zeros(count, dtype=torch.int64) for count in counts],
-    )  # fmt: skip
+    )
     start = starts.PEERS[name](torch.rand(32, 40, 3, device="meta"), 20, 0)
     assert {tensor.device.type for _, tensor in start._tensors()} == {"meta"}
     extent = parameters.extent_of(start.size, start.xy)

@@ -20,9 +20,12 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 def gaussians(draw, least=0):
     """Random Gaussians, in a picture of any shape."""
     return scatter(
-        draw(st.integers(least, 40)), draw(sizes), channels=draw(st.integers(1, 4)),
-        seed=draw(st.integers(0, 1000)), dtype=torch.float64,
-    )  # fmt: skip
+        draw(st.integers(least, 40)),
+        draw(sizes),
+        channels=draw(st.integers(1, 4)),
+        seed=draw(st.integers(0, 1000)),
+        dtype=torch.float64,
+    )
 
 
 @st.composite
@@ -143,7 +146,7 @@ def test_a_render_is_finite_and_of_its_size(g, size, blend):
         (lambda g: g.concat(g.to(dtype=torch.float64)), "is torch.float64 on cpu"),
         (lambda g: g.concat(g, "h"), r"others\[1\] is a str; expected Gaussians"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_are_named(edit, message):
     with pytest.raises(ValueError, match=message):
         edit(scatter(5, (8, 9)))

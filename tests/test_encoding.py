@@ -152,9 +152,13 @@ def test_what_is_no_picture_is_named(image, message):
 
 def test_numbers_of_numpy_are_numbers(photograph):
     g = taichi2dgs.encode(
-        photograph[:20, :30].numpy(), np.int64(30), steps=np.uint8(2), seconds=np.float32(9),
-        seed=np.int32(3), start="random",
-    )  # fmt: skip
+        photograph[:20, :30].numpy(),
+        np.int64(30),
+        steps=np.uint8(2),
+        seconds=np.float32(9),
+        seed=np.int32(3),
+        start="random",
+    )
     same = taichi2dgs.encode(photograph[:20, :30], 30, steps=2, seconds=9, seed=3, start="random")
     assert len(g) == 30 and torch.equal(g.xy.round(), same.xy.round())
 
@@ -184,8 +188,20 @@ def folder(tmp_path, photograph):
 
 
 def encode_folder(folder, *more) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pipelines.cli", "encode", folder, "--out",
-               folder.parent / "out", "-k", 30, "--steps", 3, *more]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "encode",
+        folder,
+        "--out",
+        folder.parent / "out",
+        "-k",
+        30,
+        "--steps",
+        3,
+        *more,
+    ]
     return subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=environment(), check=False
     )
@@ -225,8 +241,14 @@ def test_bad_folders_are_named(folder, tmp_path):
 
 def test_encode_reports_and_takes_the_older_name_of_a_start(photograph, capsys):
     image, steps = photograph[:16, :24].contiguous(), []
-    g = taichi2dgs.encode(image, 30, steps=4, start="random", progress=True,
-                          on_report=lambda report: steps.append(report.step))  # fmt: skip
+    g = taichi2dgs.encode(
+        image,
+        30,
+        steps=4,
+        start="random",
+        progress=True,
+        on_report=lambda report: steps.append(report.step),
+    )
     assert steps[0] == 0 and steps[-1] == 4
     assert "encode, 30 Gaussians" in capsys.readouterr().err
     older = taichi2dgs.encode(image, 30, steps=4, init="random")

@@ -233,11 +233,15 @@ def test_pictures_come_as_encode_takes_them(tmp_path, photograph):
     fitted = [
         fit_function(picture, pipelines.initialize(picture, np.int64(40), "gradient"), steps=steps)
         for picture, steps in (
-            (bits.float() / 255, 2), (bits, np.int32(2)), (bits.numpy(), 2),
-            (tmp_path / "a.png", 2), (str(tmp_path / "a.png"), 2),
-            (Image.open(tmp_path / "a.png"), 2), (bits.double().div(255).numpy(), 2),
+            (bits.float() / 255, 2),
+            (bits, np.int32(2)),
+            (bits.numpy(), 2),
+            (tmp_path / "a.png", 2),
+            (str(tmp_path / "a.png"), 2),
+            (Image.open(tmp_path / "a.png"), 2),
+            (bits.double().div(255).numpy(), 2),
         )
-    ]  # fmt: skip
+    ]
     first = fitted[0].history
     for other in fitted[1:]:
         assert other.history[-1].psnr == pytest.approx(first[-1].psnr, abs=1e-3)

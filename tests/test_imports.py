@@ -85,8 +85,9 @@ def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
 
 def test_no_files_import_each_other_in_a_circle():
     found = {name: path for ours in OURS for name, path in modules(ours).items()}
-    arrows = {name: set(imports(name, path, set(found))) & set(found)
-              for name, path in found.items()}  # fmt: skip
+    arrows = {
+        name: set(imports(name, path, set(found))) & set(found) for name, path in found.items()
+    }
     for name, target in DOORS | INNER_DOORS:
         arrows[name].remove(target)  # a door that is not used is an error, too
     assert circles(arrows) == []
@@ -97,8 +98,15 @@ def test_a_circle_of_files_is_found():
 
 
 def test_names_come_from_the_modules_that_define_them():
-    faces = {ours for ours in OURS if any("__getattr__" in path.read_text() for name, path
-                                          in modules(ours).items() if name == ours)}  # fmt: skip
+    faces = {
+        ours
+        for ours in OURS
+        if any(
+            "__getattr__" in path.read_text()
+            for name, path in modules(ours).items()
+            if name == ours
+        )
+    }
     assert faces == {"taichi2dgs", "pipelines"}
     for ours in OURS - {"benchmarks"}:
         for name, path in modules(ours).items():

@@ -63,9 +63,17 @@ def test_cmyk_jpeg_and_transparent_palette(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_by_exif(tmp_path, orientation):
     upright = halves("L", 0, 200).rotate(90, expand=True)  # dark below
-    undo = [None, None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90,
-            Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_270][orientation]  # fmt: skip
+    undo = [
+        None,
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_270,
+    ][orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = upright if undo is None else upright.transpose(undo)
@@ -240,15 +248,26 @@ def test_what_is_taken_as_an_image_can_be_written(tmp_path, image):
 
 
 STRANGE = {
-    "nan": nearly(float("nan")), "infinity": nearly(float("inf")), "0 to 255": nearly(128.0),
-    "list": [[1.0]], "text": "picture", "none": None, "integers": np.zeros((2, 2), np.int64),
-    "complex": torch.zeros(2, 2, dtype=torch.complex64).conj(), "empty": torch.zeros(0, 2, 3),
-    "sparse": torch.zeros(2, 2).to_sparse(), "meta": torch.zeros(2, 2, device="meta"),
-    "strings": np.array([["a"]]), "objects": np.array([[None]]), "scalar": np.array(0.5),
-    "four axes": torch.zeros(1, 3, 4, 4), "channels": torch.zeros(2, 2, 17),
-    "dates": np.zeros((2, 2), "M8[s]"), "records": np.zeros((2, 2), [("a", "u1")]),
+    "nan": nearly(float("nan")),
+    "infinity": nearly(float("inf")),
+    "0 to 255": nearly(128.0),
+    "list": [[1.0]],
+    "text": "picture",
+    "none": None,
+    "integers": np.zeros((2, 2), np.int64),
+    "complex": torch.zeros(2, 2, dtype=torch.complex64).conj(),
+    "empty": torch.zeros(0, 2, 3),
+    "sparse": torch.zeros(2, 2).to_sparse(),
+    "meta": torch.zeros(2, 2, device="meta"),
+    "strings": np.array([["a"]]),
+    "objects": np.array([[None]]),
+    "scalar": np.array(0.5),
+    "four axes": torch.zeros(1, 3, 4, 4),
+    "channels": torch.zeros(2, 2, 17),
+    "dates": np.zeros((2, 2), "M8[s]"),
+    "records": np.zeros((2, 2), [("a", "u1")]),
     "huge": np.full((2, 2), 1e300),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STRANGE)

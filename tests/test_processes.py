@@ -74,9 +74,11 @@ def test_what_the_first_process_cannot_make_is_an_error():
 
 @pytest.mark.parametrize(
     ("kind", "config", "least"),
-    [(AttributesStage, AttributesConfig(crops=7, batch=4), 8),
-     (PositionStage, PositionConfig(crops=1, batch=4), 2)],
-)  # fmt: skip
+    [
+        (AttributesStage, AttributesConfig(crops=7, batch=4), 8),
+        (PositionStage, PositionConfig(crops=1, batch=4), 2),
+    ],
+)
 def test_too_few_crops_for_the_processes_are_refused_at_once(tmp_path, kind, config, least):
     group = Processes()
     group.world = 2

@@ -39,9 +39,14 @@ def test_centres_nowhere_do_not_count():
 
 @pytest.mark.parametrize(
     ("xy", "sigma", "name"),
-    [(torch.zeros(3), 1, "xy"), (torch.zeros(3, 2), -1, "sigma"), ([[1, 2]], 1, "xy is a list"),
-     (torch.zeros(3, 2), "1", "sigma='1'"), (torch.zeros(3, 2), torch.nan, "sigma=nan")],
-)  # fmt: skip
+    [
+        (torch.zeros(3), 1, "xy"),
+        (torch.zeros(3, 2), -1, "sigma"),
+        ([[1, 2]], 1, "xy is a list"),
+        (torch.zeros(3, 2), "1", "sigma='1'"),
+        (torch.zeros(3, 2), torch.nan, "sigma=nan"),
+    ],
+)
 def test_bad_arguments_are_named(xy, sigma, name):
     with pytest.raises(ValueError, match=name):
         project(xy, (4, 4), sigma)

@@ -134,9 +134,12 @@ def test_stacked_on_one_spot_takes_the_lowest_indices():
     """40 Gaussians that tie everywhere: the first 10 count, and only they receive gradients."""
     n, size = 40, (9, 9)
     g = Gaussians(
-        xy=torch.full((n, 2), 4.5), log_scale=torch.full((n, 2), 0.5), theta=torch.zeros(n),
-        color=torch.arange(n).float()[:, None], size=size,
-    )  # fmt: skip
+        xy=torch.full((n, 2), 4.5),
+        log_scale=torch.full((n, 2), 0.5),
+        theta=torch.zeros(n),
+        color=torch.arange(n).float()[:, None],
+        size=size,
+    )
     leaf = g.color.clone().requires_grad_()
     image = Gaussians(g.xy, g.log_scale, g.theta, leaf, size).render()
     torch.testing.assert_close(image, reference.render(g), rtol=1e-5, atol=1e-5)
@@ -222,9 +225,12 @@ SUM = {"top_k": 1, "blend": "sum"}  # compiles soonest
 @pytest.mark.parametrize("log_scale", [(60.0, 60.0), (50.0, 1.0), (2.0, 88.0)])
 def test_scales_whose_squares_overflow_render_level_and_have_finite_gradients(log_scale, size):
     g = Gaussians(
-        torch.full((1, 2), 3.0), torch.tensor([log_scale]), torch.full((1,), 0.3),
-        torch.ones(1, 1), (8, 8),
-    )  # fmt: skip
+        torch.full((1, 2), 3.0),
+        torch.tensor([log_scale]),
+        torch.full((1,), 0.3),
+        torch.ones(1, 1),
+        (8, 8),
+    )
     packed = g.packed().requires_grad_()
     image = Gaussians.from_packed(packed, g.size).render(size, **SUM)
     if size == g.size:  # below it, the reference's matrices have no inverse

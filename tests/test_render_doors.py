@@ -50,9 +50,13 @@ print(taichi2dgs.init(), float((scatter(80, (30, 30)).render()
       - taichi2dgs.reference.render(scatter(80, (30, 30)))).abs().max()))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent, env=environment(),
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     backend, error = done.stdout.split()[-2:]
     assert backend == "cpu" and float(error) < 1e-4
 
@@ -122,8 +126,10 @@ def test_a_loop_reuses_its_workspace_and_renders_of_one_graph_share_none(monkeyp
 
     def gradient(*seeds: int) -> list[torch.Tensor]:
         leaves = [scatter(90, (33, 40), seed=s).color.requires_grad_() for s in seeds]
-        pictures = [replace(scatter(90, (33, 40), seed=s), color=leaf).render()
-                    for s, leaf in zip(seeds, leaves, strict=True)]  # fmt: skip
+        pictures = [
+            replace(scatter(90, (33, 40), seed=s), color=leaf).render()
+            for s, leaf in zip(seeds, leaves, strict=True)
+        ]
         (sum(pictures) * cotangent).sum().backward()
         return [leaf.grad for leaf in leaves]
 

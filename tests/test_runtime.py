@@ -69,16 +69,20 @@ def test_taichis_own_variable_does_not_override_the_choice():
 
 
 def test_lazy_start_happens_on_first_use():
-    done = run("""
+    done = run(
+        """
 import torch, taichi2dgs as t
 g = t.Gaussians(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), torch.ones(1, 1), (2, 2))
 g.render(); print(t.runtime.current())
-""", TAICHI2DGS_BACKEND="cpu")  # fmt: skip
+""",
+        TAICHI2DGS_BACKEND="cpu",
+    )
     assert done.stdout == "cpu\n"
 
 
 def test_backward_from_another_thread():
-    done = run("""
+    done = run(
+        """
 import threading, torch, taichi2dgs as t
 def gaussians(color):
     return t.Gaussians(torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), color, (2, 2))
@@ -89,14 +93,17 @@ def work(color):
 threads = [threading.Thread(target=work, args=(color,)) for color in colors]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 print(len({float(color.grad) for color in colors}), float(colors[0].grad) > 0)
-""", TAICHI2DGS_BACKEND="cpu")  # fmt: skip
+""",
+        TAICHI2DGS_BACKEND="cpu",
+    )
     assert done.stdout == "1 True\n", done.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
 def test_memory_does_not_grow_with_renders_and_fits():
     """Taichi 1.7.4 forgets to free arrays of vectors; without help, 63 MB here."""
-    done = run("""
+    done = run(
+        """
 import torch, pipelines, taichi2dgs as t
 from pathlib import Path
 image = torch.rand(256, 256, 3)
@@ -110,7 +117,9 @@ for _ in range(5): work()
 before = megabytes()
 for _ in range(25): work()
 print(megabytes() - before)
-""", TAICHI2DGS_BACKEND="cpu")  # fmt: skip
+""",
+        TAICHI2DGS_BACKEND="cpu",
+    )
     assert float(done.stdout) < 15, done.stderr
 
 

@@ -13,8 +13,10 @@ def heat(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-@pytest.mark.parametrize(("size", "k"), [((1, 1), 1), ((1, 1), 5), ((1, 7), 3), ((37, 53), 400),
-                                         ((37, 53), 1961), ((5, 300), 3700)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "k"),
+    [((1, 1), 1), ((1, 1), 5), ((1, 7), 3), ((37, 53), 400), ((37, 53), 1961), ((5, 300), 3700)],
+)
 def test_every_sampler_gives_exactly_k_pixels_of_the_image(method, size, k):
     (pixels,) = sample(heat(*size)[None], k, method)
     assert pixels.shape == (k,) and pixels.min() >= 0 and pixels.max() < size[0] * size[1]
@@ -97,8 +99,19 @@ def test_bad_arguments_are_named(arguments, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("k", [np.int64(5), np.uint8(5), torch.tensor(5), [5, np.int32(5)], (5, 5),
-                               np.array([5, 5]), torch.tensor([5, 5]), range(5, 7)])  # fmt: skip
+@pytest.mark.parametrize(
+    "k",
+    [
+        np.int64(5),
+        np.uint8(5),
+        torch.tensor(5),
+        [5, np.int32(5)],
+        (5, 5),
+        np.array([5, 5]),
+        torch.tensor([5, 5]),
+        range(5, 7),
+    ],
+)
 def test_whole_numbers_of_any_library_are_taken(k):
     maps = torch.stack([heat(20, 30, 1), heat(20, 30, 2)])
     first, second = sample(maps, k, seed=np.int64(3))

@@ -144,8 +144,11 @@ def test_targets_are_of_one_configuration_set_of_pictures_and_network(data, tmp_
     other = tmp_path / "other"
     shutil.copytree(data, other)
     files.write_image(other / "train" / "0.png", torch.rand(32, 40, 3))
-    for changed in ((replace(config, steps=2), data), (replace(config, seed=1), data),
-                    (config, other)):  # fmt: skip
+    for changed in (
+        (replace(config, steps=2), data),
+        (replace(config, seed=1), data),
+        (config, other),
+    ):
         assert fitted(*changed) == config.crops + config.valid_crops
     with pytest.MonkeyPatch.context() as patch:  # round 0 is there, but learns otherwise
         patch.setattr(position, "cosine", lambda used: 0.5)

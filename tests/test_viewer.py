@@ -16,8 +16,13 @@ from taichi2dgs import Gaussians, RenderSettings, write_image
 from taichi2dgs.storage import t2d
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
-         "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+]
 MOST, MEAN = 2, 0.02  # of differences between canvas and render in 8 bits; 1 and 0.001 observed
 PIXELS = """async ([zoom, box]) => {
     const out = new Uint8Array(4 * box[2] * box[3]);

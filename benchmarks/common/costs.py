@@ -56,9 +56,11 @@ def cores_of(work: Callable[[], object], seconds: float, wait: Callable[[], obje
 
 
 def times_of(
-    work: Callable[[], object], repeats: int = REPEATS, count: int = 1,
+    work: Callable[[], object],
+    repeats: int = REPEATS,
+    count: int = 1,
     wait: Callable[[], object] = lambda: None,
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """Return the seconds that some work takes, once for each repeat.
 
     Args:

@@ -65,5 +65,6 @@ def contents(folder: Path) -> dict[Path, str]:
     """Return the digests of a package's files, by their paths in it."""
     return {
         path.relative_to(folder): digest(path.read_bytes())
-        for path in folder.rglob("*") if path.suffix in (".py", ".yaml", ".pt", ".json")
-    }  # fmt: skip
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".yaml", ".pt", ".json")
+    }

@@ -53,14 +53,28 @@ def script(main: Callable[[], object]) -> Callable[[], int]:
 def add_options(parser: argparse.ArgumentParser, out: str) -> None:
     """Add what every benchmark of fits lets one choose."""
     parser.add_argument("--k", type=int, nargs="+", default=[50_000], help="Gaussians (50000)")
-    parser.add_argument("--methods", nargs="+", default=["ours"], metavar="METHOD",
-                        help=f"(ours) {', '.join(baselines.names())}, or YAML files")  # fmt: skip
-    parser.add_argument("--sampler", nargs="+", default=["default"],
-                        choices=["default", *METHODS], help="in place of the method's")  # fmt: skip
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["ours"],
+        metavar="METHOD",
+        help=f"(ours) {', '.join(baselines.names())}, or YAML files",
+    )
+    parser.add_argument(
+        "--sampler",
+        nargs="+",
+        default=["default"],
+        choices=["default", *METHODS],
+        help="in place of the method's",
+    )
     parser.add_argument("--steps", type=int, help="iterations; 0: starts only (200)")
-    parser.add_argument("--seconds", type=float, nargs="+",
-                        help="budgets beside or in place of --steps; fused methods, whose rates"
-                             " fall towards the end, fit once for each")  # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        nargs="+",
+        help="budgets beside or in place of --steps; fused methods, whose rates"
+        " fall towards the end, fit once for each",
+    )
     parser.add_argument("--images", type=int, help="how many of each folder, from the first (all)")
     parser.add_argument("--config", help="options of fused fits: a YAML file or a shipped name")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
@@ -109,9 +123,11 @@ def find_pictures(folder: Path, count: int | None) -> list[Path]:
 
 
 def measure_all(
-    pictures: dict[str, list[Path]], prepare: Callable[[Path], Tensor], run: dict[str, Any],
+    pictures: dict[str, list[Path]],
+    prepare: Callable[[Path], Tensor],
+    run: dict[str, Any],
     options: argparse.Namespace,
-) -> list[dict]:  # fmt: skip
+) -> list[dict]:
     """Measure every picture in every kind of fit, but those that an earlier run has measured.
 
     Args:
@@ -199,8 +215,11 @@ def measure(
     if method.fused:
         within = {at: own[at] for at in SECONDS if at in own}
     else:  # rates do not depend on the budget, and reports are as close as 2 %
-        within = {at: [r.psnr for r in longest.history if r.seconds <= at][-1] for at in SECONDS
-                  if at <= longest.history[-1].seconds * 1.02}  # fmt: skip
+        within = {
+            at: [r.psnr for r in longest.history if r.seconds <= at][-1]
+            for at in SECONDS
+            if at <= longest.history[-1].seconds * 1.02
+        }
     return {
         "size": [*image.shape[:2]],
         "gaussians": len(result.gaussians),

@@ -23,8 +23,18 @@ BACKENDS = ("cpu", "cuda")
 STEPS = 5
 # The parallel loops of a step in order: of kernels/cores.py, and of kernels/step.py.
 CORES = ("project", "scan", "fill", "walk", "gather and Adam", "gather and Adam")
-GPU = ("project", "project", "scan", "scan", "fill", "sort and pack", "clear", "walk",
-       "gather and Adam", "gather and Adam")  # fmt: skip
+GPU = (
+    "project",
+    "project",
+    "scan",
+    "scan",
+    "fill",
+    "sort and pack",
+    "clear",
+    "walk",
+    "gather and Adam",
+    "gather and Adam",
+)
 
 
 def measure(states: list[Path], backend: str) -> list[dict] | None:

@@ -93,8 +93,12 @@ class Method:
             )
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
-        for kind, name in ((RenderSettings, "settings"), (Plateau, "plateau"),
-                           (Growth, "growth"), (FitOptions, "fit")):  # fmt: skip
+        for kind, name in (
+            (RenderSettings, "settings"),
+            (Plateau, "plateau"),
+            (Growth, "growth"),
+            (FitOptions, "fit"),
+        ):
             fields.made(kind, getattr(self, name) or {}, name)
 
 
@@ -185,8 +189,10 @@ class _Run:
             name: leaf.detach().clone().requires_grad_()
             for name, leaf in self.parameters.split(gaussians).items()
         }
-        groups = [{"params": [leaf], "lr": m.rates[name], "first": m.rates[name]}
-                  for name, leaf in self.leaves.items()]  # fmt: skip
+        groups = [
+            {"params": [leaf], "lr": m.rates[name], "first": m.rates[name]}
+            for name, leaf in self.leaves.items()
+        ]
         more = {"weight_decay": m.weight_decay} if m.optimizer == "adamw" else {}
         self.optimizer = OPTIMIZERS[m.optimizer](groups, **more)
 

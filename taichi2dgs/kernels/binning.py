@@ -180,8 +180,16 @@ def make(variant: Variant) -> SimpleNamespace:
             entries[j] = g
 
     @ti.func
-    def fill(params: array, records: array, rects: array, counts: array, starts: array,
-             entries: array, packed: array, view):  # fmt: skip
+    def fill(
+        params: array,
+        records: array,
+        rects: array,
+        counts: array,
+        starts: array,
+        entries: array,
+        packed: array,
+        view,
+    ):
         """Write every tile's list in index order and pack its records; nothing on overflow."""
         for g in range(params.shape[0]):
             if fits(starts, packed, view):
@@ -210,6 +218,13 @@ def make(variant: Variant) -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        bounded=bounded, record_of=record_of, rect_of=rect_of, project=project, scan=scan,
-        fits=fits, fill=fill, tile_of=tile_of, entry_of=entry_of,
-    )  # fmt: skip
+        bounded=bounded,
+        record_of=record_of,
+        rect_of=rect_of,
+        project=project,
+        scan=scan,
+        fits=fits,
+        fill=fill,
+        tile_of=tile_of,
+        entry_of=entry_of,
+    )

@@ -102,6 +102,11 @@ def make(variant: Variant) -> SimpleNamespace:
         return ti.select(counts, w, real(0.0))
 
     return SimpleNamespace(
-        rows=rows, whitened=whitened, distance=distance, find=find, count_ties=count_ties,
-        may_count=may_count, weight_of=weight_of,
-    )  # fmt: skip
+        rows=rows,
+        whitened=whitened,
+        distance=distance,
+        find=find,
+        count_ties=count_ties,
+        may_count=may_count,
+        weight_of=weight_of,
+    )

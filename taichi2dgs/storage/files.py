@@ -20,9 +20,16 @@ from taichi2dgs.storage.paths import (
 from taichi2dgs.storage.pictures import as_image, encoded, format_of, read_image, values
 
 __all__ = [
-    "WriteError", "as_image", "check_writable", "is_stream", "one_line", "read_image",
-    "replacing", "write_image", "writing",
-]  # fmt: skip
+    "WriteError",
+    "as_image",
+    "check_writable",
+    "is_stream",
+    "one_line",
+    "read_image",
+    "replacing",
+    "write_image",
+    "writing",
+]
 
 GLARE = 4.0  # an image of which a tenth is brighter is one of 0 to 255
 
