@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Re
 from taichi2dgs.fitting.refine import encode_refined
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import QUALITIES
-from taichi2dgs.storage import t2d
+from taichi2dgs.storage import pictures, t2d
 
 OPTIONS = FitOptions()
 AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
@@ -39,7 +40,7 @@ OnReport = Callable[[int, Report], object]
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are encoded.
+    """How pictures are encoded: `taichi2dgs.encode` in parts, which keeps the PSNR and the reports.
 
     Args:
         k: number of Gaussians; "auto" takes as many as the picture's detail asks for, about what
@@ -58,6 +59,14 @@ class Encoding:
 
     Raises:
         ValueError: an argument is out of range, or more than one of the first three is given.
+
+    >>> import taichi2dgs as t2
+    >>> image = t2.read_image("sample:astronaut")[:32, 200:240]
+    >>> encoding = Encoding(k=60, steps=20, quality="small")
+    >>> result = encoding.run(image)
+    >>> result.gaussians, result.psnr > result.history[0].psnr
+    (Gaussians(60; 32x40; 3 channels; cpu), True)
+    >>> encoding.save("eyes.t2d", result.gaussians, image)
     """
 
     k: int | str | None = None
@@ -100,22 +109,27 @@ class Encoding:
         if self.refine is not None:
             whole(self.refine, "refine", 0)
 
-    def run(self, image: Tensor, on_report: OnReport | None = None) -> FitResult:
+    def run(self, image: Any, on_report: OnReport | None = None) -> FitResult:
         """Encode one picture. With a target that is a search: mostly two fits, at most five.
 
         Args:
-            image: values in [0, 1]. [H, W, C]
+            image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor.
+                [H, W, C]
             on_report: called with the number of Gaussians and every report of every fit.
 
         Returns:
             The fit that counts; where no number reaches target_psnr, the nearest one.
 
         Raises:
-            ValueError: an argument does not fit, or no Gaussian fits in target_bytes.
+            ValueError: an argument does not fit, a file cannot be read, or no Gaussian fits in
+                target_bytes.
             FitInterrupted: Ctrl-C came; its `result` is the best that was there. In a search that
                 is a finished fit, but an unfinished one where that alone fits in target_bytes or
                 none has finished. A plain KeyboardInterrupt if there was no step of any fit.
         """
+        if on_report is not None and not callable(on_report):
+            raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
+        image = pictures.as_image(image)
         if self.target_psnr is None and self.target_bytes is None:
             k = automatic_count(image) if self._automatic else checked_count(self.k or K)
             return self._fit(image, k, on_report)
@@ -138,7 +152,7 @@ class Encoding:
         self,
         path: str | Path,
         gaussians: Gaussians,
-        image: Tensor,
+        image: Any,
         on_stage: Callable[[int], object] | None = None,
     ) -> None:
         """Write the Gaussians of a picture to a .t2d file, within target_bytes if that is given.
@@ -146,13 +160,15 @@ class Encoding:
         Args:
             path: of the file.
             gaussians: of the picture.
-            image: the picture. [H, W, C]
+            image: the picture, as `run` takes it. [H, W, C]
             on_stage: see `taichi2dgs.fitting.refine.refined`.
 
         Raises:
             ValueError: the file cannot be written.
             KeyboardInterrupt: Ctrl-C came while refining; there is no file.
         """
+        if on_stage is not None and not callable(on_stage):
+            raise ValueError(f"on_stage={shown(on_stage)}; expected a function, or None")
         data = encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
         if self.target_bytes is not None and len(data) > self.target_bytes:
             self.save_unrefined(path, gaussians)  # they were chosen to keep within

@@ -78,9 +78,12 @@ def of_srgb() -> list[bytes]:
     return [table, parametric, rounded, made]
 
 
-def nearly(light: np.ndarray) -> np.ndarray:
-    """Light that is off by as much as rounding may take it: less than a level of 8 bits."""
-    return light + 0.004 * light * (1 - light)
+def nearly(light: np.ndarray, off: float = 0.015) -> np.ndarray:
+    """Light that is off by less than a level of 8 bits, and by enough for some to round to another.
+
+    Such tables are in many profiles that are meant to be sRGB's.
+    """
+    return light + off * light * (1 - light)
 
 
 @pytest.mark.parametrize("icc", of_srgb())
@@ -92,6 +95,18 @@ def test_profiles_of_srgb_change_no_bit(tmp_path, icc):
         mine, plain = (taichi2dgs.read_image(tmp_path / f"{name}.png") for name in "ab")
         assert torch.equal(mine, plain)
     assert color.of_codes(1, 13) is None and color.of_codes(12, 13) is not None
+
+
+def test_a_profile_more_than_a_level_from_srgb_is_applied(tmp_path):
+    def tone(stored: np.ndarray) -> np.ndarray:
+        return nearly(color.from_srgb(stored), 0.032)  # 1.5 levels at most
+
+    icc = color.profile(np.array(color.PRIMARIES[1]), tone)
+    wanted = 255 * color.to_srgb(tone(np.array(160 / 255)))
+    for mode, filling in (("RGB", (160, 160, 160)), ("L", 160)):
+        Image.new(mode, (4, 4), filling).save(tmp_path / "a.png", icc_profile=icc)
+        found = 255 * float(taichi2dgs.read_image(tmp_path / "a.png")[0, 0, 0])
+        assert found > 160.9 and found == pytest.approx(wanted, abs=0.6)
 
 
 def grey_profile(tone: bytes) -> bytes:

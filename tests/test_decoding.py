@@ -236,9 +236,7 @@ def noise(**options) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}]
-)
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("missing", [1, 2])
 def test_a_jpeg_that_lacks_its_end_marker_is_read(tmp_path, options, missing):
     data = noise(**options)
@@ -251,3 +249,13 @@ def test_a_jpeg_that_lacks_more_is_refused(tmp_path, options):
     for missing in range(6, len(data) - 4, 7):
         with pytest.raises(ValueError, match=r"a\.jpg: not a readable picture"):
             read(tmp_path, data[:-missing], "a.jpg")
+
+
+def test_a_progressive_jpeg_that_ends_between_two_scans_is_refused(tmp_path):
+    """What is there decodes without a complaint, but its coefficients lack their lowest bits."""
+    data = noise(progressive=True)
+    scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    assert len(scans) > 5
+    for end in scans[1:]:
+        with pytest.raises(ValueError, match=r"a\.jpg: not a readable picture"):
+            read(tmp_path, data[:end], "a.jpg")

@@ -108,6 +108,7 @@ def parts(**changes: object) -> dict[str, object]:
 
 GRADIENT = {"k": 4, "start": "gradient", "steps": 1}
 UNFUSED = dataclasses.replace(baselines.load("image-gs-gradient"), ssim=0.0, plateau=None)
+ENCODING = pipelines.Encoding(k=4, start="gradient", steps=1, quality="small", refine=4)
 # A call, its arguments as they should be, and names that messages may use for some of them.
 CALLS = {
     "Gaussians": (Gaussians, parts(), ()),
@@ -167,6 +168,17 @@ CALLS = {
         taichi2dgs.encode,
         {"image": PICTURE, "target_bytes": 300, "quality": "small", "start": "gradient",
          "steps": 0}, (),
+    ),
+    "Encoding": (
+        pipelines.Encoding,
+        {"k": None, "target_psnr": None, "target_bytes": 300, "quality": "small", "refine": 1,
+         "steps": 1, "seconds": 0.01, "start": "gradient", "seed": 0, "weights": None,
+         "options": FitOptions()}, (),
+    ),
+    "Encoding.run": (ENCODING.run, {"image": PICTURE, "on_report": print}, ()),
+    "Encoding.save": (
+        ENCODING.save,
+        {"path": "a.t2d", "gaussians": scatter(5, SIZE), "image": PICTURE, "on_stage": print}, (),
     ),
     "initialize": (
         pipelines.initialize,

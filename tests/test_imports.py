@@ -29,8 +29,8 @@ INNER_DOORS = {
     ("taichi2dgs.gaussians", "taichi2dgs.fitting.refine"),
     ("taichi2dgs.gaussians", "taichi2dgs.storage.t2d"),
 }
-# Kernels are the only Taichi; what starts it, and makes its arrays, is the runtime.
-TAICHI = {"taichi2dgs.runtime"}
+# Besides kernels, Taichi is imported only where it is started.
+TAICHI = {"taichi2dgs.starting"}
 
 
 def modules(folder: str) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,6 +86,21 @@ def test_too_few_crops_for_the_processes_are_refused_at_once(tmp_path, kind, con
     message = rf"crops={config.crops}; expected {least} or more, with 2 processes and batch=4"
     with pytest.raises(ValueError, match=message):
         kind(str(tmp_path), None, str(tmp_path), config, group)
+
+
+@pytest.mark.parametrize(("epoch", "taken"), [(0, [4, 3]), (1, [3, 3]), (2, [3, 3])])
+def test_processes_train_on_as_many_crops_each_and_validate_on_all(epoch, taken):
+    """With 7 crops and one step more in one of two processes, the other would be waited for."""
+    shares = []
+    for rank in range(2):
+        stage = object.__new__(PositionStage)
+        stage.config, stage.round = PositionConfig(), 0
+        stage.processes = SimpleNamespace(world=2, rank=rank)
+        stage._targets = lambda name, epoch: range(7)
+        stage._loader = lambda targets, order: order
+        shares.append(stage._batches("train", epoch))
+    assert [len(share) for share in shares] == taken
+    assert len({*shares[0], *shares[1]}) == sum(taken)  # none is in both
 
 
 def test_a_process_without_crops_to_validate_counts_nothing():

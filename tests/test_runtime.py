@@ -1,8 +1,10 @@
 """Backends: choice, errors, and isolation from the environment. Each case is its own process."""
 
+import collections
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,29 @@ def test_doctor_survives_a_backend_that_is_not_there():
 
     works, line = doctor.check("cuda" if sys.platform == "darwin" else "metal")
     assert not works and "not available here" in line
+
+
+class Program:
+    """What the runtime asks of Taichi's program when arrays are dropped."""
+
+    def __init__(self) -> None:
+        self.freed: list[int] = []
+
+    def delete_ndarray(self, handle: int) -> None:
+        self.freed.append(handle)
+
+
+def test_arrays_are_freed_by_the_program_that_made_them_or_not_at_all(monkeypatch):
+    """To Taichi a handle of another program is the address of something else."""
+    from taichi2dgs import runtime
+
+    running, other, ended = Program(), Program(), weakref.ref(Program())
+    made = [(weakref.ref(running), 1), (weakref.ref(other), 2), (ended, 3)]
+    monkeypatch.setattr(runtime, "_dropped", collections.deque(made))
+    monkeypatch.setattr(runtime, "program", lambda: running)
+    runtime._free_dropped()
+    assert running.freed == [1] and other.freed == []
+    monkeypatch.setattr(runtime, "_dropped", collections.deque([(ended, 3)]))
+    monkeypatch.setattr(runtime, "program", lambda: None)
+    runtime._free_dropped()
+    assert not runtime._dropped

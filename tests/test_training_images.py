@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -123,8 +124,18 @@ def test_crops_depend_on_their_number_alone_and_differ(folder):
 
 def test_small_images_are_reflected_and_squares_turn():
     ramp = torch.arange(3.0)[None, None].expand(1, 2, 3)
-    wide = images.cropped(ramp, 7)
-    assert wide.shape == (1, 7, 7) and wide[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    continued = images.reflected(ramp, 7)
+    assert continued.shape == (1, 7, 7) and continued[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    assert images.reflected(ramp, 2) is ramp
     square = torch.arange(9).reshape(1, 3, 3)
     turns = {tuple(images.turned(square, which).flatten().tolist()) for which in range(8)}
     assert len(turns) == 8
+
+
+def test_a_crop_has_as_much_of_its_square_as_there_is():
+    columns = torch.arange(8.0).expand(1, 2, 8)
+    centre = images.cropped(columns, 5)
+    assert centre.shape == (1, 2, 5) and centre[0, 0].tolist() == [1, 2, 3, 4, 5]
+    rng = np.random.default_rng(0)
+    starts = {int(images.cropped(columns, 5, rng)[0, 0, 0]) for _ in range(50)}
+    assert starts == {0, 1, 2, 3}

@@ -24,6 +24,7 @@ from pipelines import baselines, configuration
 from pipelines.baselines.similarity import similarity_package
 from pipelines.baselines.starts import PEERS, begin
 from pipelines.starts.sampling import METHODS
+from pipelines.training.images import cropped
 from taichi2dgs import doctor, metrics, runtime
 from taichi2dgs.storage import files
 from taichi2dgs.storage.pictures import is_picture
@@ -253,9 +254,7 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
 
 def centre_crop(image: Tensor, side: int) -> Tensor:
     """Return the centre of an image, side x side pixels or as much as there is. [H, W, C]"""
-    height, width = image.shape[:2]
-    top, left = max(0, height - side) // 2, max(0, width - side) // 2
-    return image[top : top + side, left : left + side].contiguous()
+    return cropped(image.permute(2, 0, 1), side).permute(1, 2, 0).contiguous()
 
 
 def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:

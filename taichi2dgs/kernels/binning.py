@@ -33,6 +33,7 @@ RECORD = 9
 # over any picture, and at exp(-40) a point.
 MAX_LOG_SCALE = 40.0
 FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
+EMPTY = 1.0e30  # the squared distance of what does not cover a pixel
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
 

@@ -34,7 +34,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import cores_cull, cores_lists, cores_topk, maths
-from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY, X, Y, array
+from taichi2dgs.kernels.binning import EMPTY, GEOMETRY, UX, UY, VX, VY, X, Y, array
 from taichi2dgs.kernels.cores_cull import (
     ACROSS,
     BLOCK_H,
@@ -46,7 +46,7 @@ from taichi2dgs.kernels.cores_cull import (
     stride_of,
 )
 from taichi2dgs.kernels.cores_lists import COLOR
-from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
+from taichi2dgs.kernels.cores_topk import GROUP
 from taichi2dgs.kernels.variant import Variant
 
 OUTSIDE = 1.0e30  # the target where a block has a pixel that the view lacks
@@ -88,13 +88,13 @@ def make(variant: Variant) -> SimpleNamespace:
     def thresholds(own: array, lists: array, first, found, x, y, values: array, at,
                    slots: array, worker):  # fmt: skip
         """Write squared distances to values; return what the K nearest of each lane are within."""
-        kth = reals(FAR_AWAY)
+        kth = reals(EMPTY)
         groups = (found + GROUP - 1) // GROUP
         for n in range(GROUP * groups):
             q = distance(own, lists[first + n], x, y)
             values[at + n, 0] = ti.select(q >= 0, q, values[at + n, 0])
         if ti.static(normalized and nearest.network):
-            distances = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
+            distances = [reals(EMPTY) for _ in ti.static(range(top_k))]
             for group in range(groups):
                 new = [values[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
                 nearest.take(distances, new)

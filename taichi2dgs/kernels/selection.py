@@ -17,10 +17,8 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import maths
-from taichi2dgs.kernels.binning import UX, UY, VX, VY, X, Y, array
+from taichi2dgs.kernels.binning import EMPTY, UX, UY, VX, VY, X, Y, array
 from taichi2dgs.kernels.variant import Variant
-
-EMPTY = 1.0e30  # squared distance of what does not cover a pixel
 
 
 class Rows(SimpleNamespace):
