@@ -255,3 +255,16 @@ def test_encode_reports_and_takes_the_older_name_of_a_start(photograph, capsys):
     assert torch.equal(older.packed(), g.packed()) and capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="init='best'"):
         pipelines.initialize(image, 30, init="best")
+
+
+def test_an_encoding_returns_what_encode_does_with_its_psnr_and_reports(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:16, :24])
+    result = pipelines.Encoding(k=30, steps=4, start="random").run(tmp_path / "a.png")
+    g = taichi2dgs.encode(tmp_path / "a.png", 30, steps=4, start="random")
+    assert torch.equal(result.gaussians.packed(), g.packed())
+    image = taichi2dgs.read_image(tmp_path / "a.png")
+    assert result.psnr == pytest.approx(metrics.psnr(g.render(), image), abs=0.01)
+    assert [report.step for report in result.history] == [0, 1, 2, 3, 4]
+    assert 0 < result.seconds == result.history[-1].seconds
+    with pytest.raises(ValueError, match="on_report=3; expected a function"):
+        pipelines.Encoding(k=30, steps=4).run(image, 3)
