@@ -115,9 +115,9 @@ def work():
     t.Gaussians(start.xy, start.log_scale, start.theta, color, start.size).render().sum().backward()
     t.fit(image, start, steps=1)
 def megabytes(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-for _ in range(5): work()
+for _ in range(20): work()
 before = megabytes()
-for _ in range(25): work()
+for _ in range(20): work()
 print(megabytes() - before)
 """,
         TAICHI2DGS_BACKEND="cpu",
