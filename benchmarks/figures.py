@@ -9,12 +9,12 @@ prior       Figure 3: the picture, where fitted Gaussians ended, the predicted h
 density     Figure 5: heatmaps and starts at three numbers of Gaussians.
 errors      Figure 4: a region and its error in a fit by each of --methods.
 regions     Figure 6: the same at 2,500, 10,000 and 50,000 Gaussians.
-hero        At the top of the README: a quarter of the picture, its Gaussians as ellipses, and their
-            render; drawn only where --figures names it.
+hero        The picture at the top of the README: a quarter of the picture, its Gaussians as
+            ellipses, and their render. It is drawn only where --figures names it.
 iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py or run_datasets.py
-            wrote, which are --table;
-seconds     against the seconds of a fit; and
-count       against the number of Gaussians.
+            wrote, and which --table names.
+seconds     Mean PSNR against the seconds of a fit, from the same files.
+count       Mean PSNR against the number of Gaussians, from the same files.
 best        Mean PSNR against seconds of the best variant of each peer, in the README.
 """
 
@@ -37,7 +37,7 @@ from taichi2dgs.storage import files
 
 OF_PICTURES = ("prior", "density", "errors", "regions")
 HERO = "hero"
-HERO_PART = (slice(0, 256), slice(96, 352))  # of the sample: her head and shoulders
+HERO_PART = (slice(0, 256), slice(96, 352))  # head and shoulders in the sample
 HERO_K = 3_000
 OF_TABLES = {
     "iterations": curves.draw_iterations,

@@ -2,11 +2,11 @@
 
     python benchmarks/run_speed.py --sizes 256 512
 
-Every size has as many Gaussians per pixel, of one picture that is resized: so time and memory per
-pixel ought to be the same. What is measured is the state after --steps steps from the prior's
-start, by steps that do all the work but move nothing. A JSON file with every repeat and a Markdown
-table appear in --out; both carry machine, backend, versions, commit and command. Compiling is not
-on the clock.
+One picture is resized, with the same number of Gaussians per pixel at every size, so time and
+memory per pixel ought to be the same. The state measured is that after --steps steps from the
+prior's start; steps of a learning rate of 0 do all the work there and move nothing. A JSON file
+with every repeat and a Markdown table appear in --out; both carry machine, backend, versions,
+commit and command. Compiling is not on the clock.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from taichi2dgs.order import morton_order
 from taichi2dgs.storage import files
 
 SIZES = ((256, 256), (512, 512), (1024, 1024), (2048, 2048))
-LARGE = (2160, 3840)  # too, where the backend is one of FAST
+LARGE = (2160, 3840)  # only backends in FAST measure it
 FAST = ("cuda", "metal")
-YARDSTICK = (256, 256)  # the size at which torch alone makes the step too
-SECONDS = 0.25  # at least, of a repeat
+YARDSTICK = (256, 256)  # the size of the step in torch alone
+SECONDS = 0.25  # that a repeat takes at least
 WARM_UP = (64, 64)
 
 

@@ -159,7 +159,7 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
     small, large = result["rows"]
     assert (small["size"], large["size"]) == ([40, 56], [256, 256])
     assert (small["gaussians"], large["gaussians"]) == (17, 500)
-    least = 4 * (3 * 8 * 500 + 3 * 256 * 256)  # parameters, two moments and the target, all float32
+    least = 4 * (3 * 8 * 500 + 3 * 256 * 256)  # bytes of parameters, two moments and the target
     assert small["state_bytes"] < least < large["state_bytes"] < 100 * least
     for row in result["rows"]:
         assert all(len(row[f"{name}_ms"]) == 2 for name in ("step", "render", "numpy"))
@@ -180,9 +180,9 @@ def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
     for number in range(1, 6):
         psnr = alone.step(1.0)
         engine.step(number, 1.0)
-        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # of random Gaussians: 3e-7
+        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # 3e-7 was seen with random Gaussians
         # Adam makes a whole step of a gradient that is as good as 0, whatever its sign.
-        same = (alone.params - engine.params).abs() < 1e-4  # of random Gaussians all: 7e-6
+        same = (alone.params - engine.params).abs() < 1e-4  # 7e-6 was seen with random Gaussians
         assert same.float().mean() > 0.99
     assert engine.poll() and engine.done == 5
 

@@ -52,7 +52,7 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         assert list(row["psnr_at"]) == ["0", "25"] and row["steps"] == 30
         assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
         assert 50 < row["peak_mib"] < 5000
-        # a fused fit reports too rarely to say what it had after so many seconds
+        # Reports of a fused fit are too rare to tell its PSNR after so many seconds.
         assert not row["psnr_within"] or row["method"] == "image-gs-gradient"
     table = (tmp_path / "out/table.md").read_text()
     assert table.strip() == done.stdout.strip() and "| kodim02 | " in table
@@ -60,7 +60,7 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         "| 60 (30) | image-gs-gradient | " in table and str(tmp_path) not in table.split("--out")[0]
     )
 
-    path.write_text(json.dumps({**result, "rows": result["rows"][:-1]}))  # as if killed
+    path.write_text(json.dumps({**result, "rows": result["rows"][:-1]}))  # a killed run
     again = run_kodak(*options)
     assert again.returncode == 0, again.stderr
     rows = json.loads(path.read_text())["rows"]
@@ -132,7 +132,7 @@ def test_rows_are_reused_only_of_the_same_code(tmp_path, benchmarks):
     git(tmp_path, "commit", "-qm", "all")
     clean = identity.commit(tmp_path)
     assert "dirty" not in clean
-    (results / "kodak.json").write_text("2\n")  # as a script that was killed leaves it
+    (results / "kodak.json").write_text("2\n")  # as a killed script leaves it
     assert identity.commit(tmp_path) == clean
     (tmp_path / "engine.py").write_text("2\n")
     first = identity.commit(tmp_path)
@@ -198,7 +198,7 @@ def test_rows_of_a_method_of_ones_own_are_of_its_content(tmp_path, photograph):
 
 
 def rows_of_a_table() -> list[dict]:
-    """Two pictures by two methods; the second picture of the slow one had no 2 seconds."""
+    """Rows of two pictures by two methods; one fit by the slow method lacks a PSNR at 2 seconds."""
     return [
         {"image": image, "dataset": "kodak", "k": k, "method": method, "sampler": "default",
          "gaussians": k + extra, "psnr": psnr + k / 10, "psnr_at": {"0": psnr, "25": psnr + 2},

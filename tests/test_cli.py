@@ -159,7 +159,7 @@ def interrupted(word: str, *arguments: object, cwd) -> tuple[int, str, str]:
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    with contextlib.suppress(OSError):  # how a terminal ends whose processes have
+    with contextlib.suppress(OSError):  # so a terminal ends when its last process does
         while more := os.read(shown, 4096):
             text += more.decode(errors="replace")
     os.close(shown)

@@ -1,4 +1,4 @@
-"""Pictures of other colour spaces become sRGB, on every way in."""
+"""Pictures of other colour spaces become sRGB, from files and from PIL images."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ from test_decoding import chunk, png
 import taichi2dgs
 from taichi2dgs.storage import color, pictures
 
-# From light in the space to light in sRGB, as published for D65 (Lindbloom; CSS Color 4).
+# Matrices from linear values of a space to linear sRGB, as published (Lindbloom; CSS Color 4).
 P3 = [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]]
 ADOBE = [[1.3984, -0.3984, 0], [0, 1, 0], [0, -0.0429, 1.0429]]
 REC2020 = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
@@ -142,7 +142,7 @@ def test_grey_profiles_are_applied_and_sixteen_bits_keep_their_depth(tmp_path, n
     )
     assert image.shape == (16, 16, 1)
     gap = np.abs(image[..., 0].numpy() * 255 - np.asarray(by_lcms)[..., 1])
-    assert gap.max() <= 1  # 0.9 seen: both round
+    assert gap.max() <= 1  # both round; 0.9 was seen
     fine = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(fine).save(tmp_path / "b.png", icc_profile=icc)
     found = taichi2dgs.read_image(tmp_path / "b.png").flatten()
@@ -176,7 +176,8 @@ def test_cmyk_profiles_are_applied(tmp_path, suffix):
     picture.save(path, icc_profile=icc, **({"quality": 100} if suffix == "jpg" else {}))
     level = 195 / 255 * 100  # L*
     light = ((level + 16) / 116) ** 3
-    check(taichi2dgs.read_image(path), expected(np.eye(3), [light] * 3), 4)  # not cyan
+    # Without its profile, the picture would be cyan.
+    check(taichi2dgs.read_image(path), expected(np.eye(3), [light] * 3), 4)
 
 
 @pytest.mark.parametrize("icc", [b"no profile", P3_PROFILE[:300], cmyk_profile(), bytes(200)])

@@ -59,7 +59,7 @@ def test_transform_is_exact_and_can_be_undone(g, matrix):
 @settings(max_examples=30, deadline=None)
 @given(g=gaussians(least=1), quarter=st.integers(0, 3), down=st.integers(-9, 9))
 def test_a_render_follows_its_transform(g, quarter, down):
-    """Quarter turns and whole steps take pixels to pixels; the wider picture loses none."""
+    """Quarter turns and whole steps move pixels to pixels; no Gaussian leaves the picture."""
     cos, sin = round(math.cos(quarter * math.pi / 2)), round(math.sin(quarter * math.pi / 2))
     height, width = g.size
     corner = {0: (0, 0), 1: (height, 0), 2: (width, height), 3: (0, width)}[quarter]
@@ -98,7 +98,7 @@ def test_concat_puts_parts_together(g, parts):
     whole = pieces[0].concat(*pieces[1:])
     assert len(whole) == len(g) and whole.size == g.size
     image, expected = (reference.render(one, blend="sum") for one in (whole, g))
-    torch.testing.assert_close(image, expected)  # a sum does not mind the order
+    torch.testing.assert_close(image, expected)  # a sum does not depend on the order
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,7 +117,7 @@ def test_recolor_changes_the_render_in_the_same_way(g, seed):
 def test_a_render_is_finite_and_of_its_size(g, size, blend):
     image = g.to(dtype=torch.float32).render(size=size, blend=blend)
     assert image.shape == (*size, g.channels) and bool(torch.isfinite(image).all())
-    if blend == "normalized" and len(g):  # a mean of colours, and black where nothing is
+    if blend == "normalized" and len(g):  # a mean of colours and of black
         assert float(image.max()) <= max(0.0, float(g.color.max())) + 1e-4
         assert float(image.min()) >= min(0.0, float(g.color.min())) - 1e-4
 

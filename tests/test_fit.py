@@ -19,7 +19,7 @@ from taichi2dgs.rendering.workspace import Workspace
 
 
 def adam_by_torch(image, gaussians, steps, options):
-    """The same fit by autograd through the reference renderer and torch's Adam."""
+    """Fit Gaussians by autograd through the reference renderer and torch's Adam."""
     names = ("xy", "log_scale", "theta", "color")
     leaves = {name: getattr(gaussians, name).double().requires_grad_() for name in names}
     groups = [{"params": [leaves[name]], "name": name} for name in names]
@@ -40,7 +40,7 @@ def adam_by_torch(image, gaussians, steps, options):
 
 @pytest.mark.parametrize("blend", ["normalized", "sum"])
 def test_equals_adam_through_the_reference(photograph, blend):
-    """Five steps of the fused kernel against autograd, float64 and torch's Adam.
+    """Five steps of the fused kernel are compared with autograd, float64 and torch's Adam.
 
     Adam divides by the size of the gradient, so float32 rounding is magnified where a gradient is
     nearly zero: errors are taken relative to how far a parameter moved, and the worst percent is
@@ -78,7 +78,7 @@ def test_is_repeatable_bit_for_bit_on_cpu(photograph, backend):
 
 
 def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, monkeypatch):
-    """Small Gaussians that grow, and no spare room: lists overflow again and again, to no harm."""
+    """Small Gaussians grow, and lists have no spare room, so that they overflow again and again."""
     start = pipelines.initialize(photograph, 800, "gradient")
     start.log_scale.sub_(1.5)
     plain = fit_function(photograph, start, steps=12)
@@ -99,14 +99,14 @@ def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, mon
         error = (grown.gaussians.packed() - plain.gaussians.packed()).abs()
         assert float(error.quantile(0.98)) < 1e-3
         assert grown.history[-1].psnr == pytest.approx(plain.history[-1].psnr, abs=0.2)
-    timed = fit_function(photograph, start, seconds=1.0)  # reports by the clock, not by the step
+    timed = fit_function(photograph, start, seconds=1.0)  # its reports come by the clock
     assert all(report.psnr < 60 for report in timed.history)
 
 
 def test_order_and_device_are_those_that_came_in(photograph):
     start = pipelines.initialize(photograph, 300, "gradient")
     fitted = fit_function(photograph, start, steps=2).gaussians
-    assert float((fitted.xy - start.xy).abs().max()) < 2  # pixels: each one moved a little
+    assert float((fitted.xy - start.xy).abs().max()) < 2  # in pixels
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_report_means_the_state_after_that_many_steps(photograph):
 
 
 def test_a_step_out_of_turn_changes_nothing(photograph):
-    """What follows a launch that lacked room is such a step, and must wait for its turn."""
+    """Launches that follow one whose lists had no room must wait for its repetition."""
     start = pipelines.initialize(photograph, 100, "gradient")
     run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
     run.step(1, 1.0)
@@ -227,7 +227,7 @@ def test_bad_options_are_named(change):
 
 
 def test_pictures_come_as_encode_takes_them(tmp_path, photograph):
-    """A file, a PIL image, 8 bits and NumPy's numbers, in the start and in the fit."""
+    """Starts and fits take paths, PIL images, arrays of 8 bits and NumPy's numbers."""
     bits = (photograph[:24, :30] * 255).round().to(torch.uint8)
     Image.fromarray(bits.numpy()).save(tmp_path / "a.png")
     fitted = [
@@ -248,12 +248,12 @@ def test_pictures_come_as_encode_takes_them(tmp_path, photograph):
 
 
 def test_kodim13_reaches_the_figure_of_the_readme(kodak, backend):
-    """A 128x128 part at the density of 50,000 per 512x512; a regression shows here first."""
+    """The picture is a 128x128 part, with the density of 50,000 Gaussians per 512x512."""
     if backend != "cpu":
         pytest.skip("one backend is enough for a figure")
     image = taichi2dgs.read_image(kodak[12])[192:320, 320:448].contiguous()
     result = fit_function(image, pipelines.initialize(image, 3125, "gradient"), steps=200)
-    assert result.history[-1].psnr == pytest.approx(GOLDEN_PSNR, abs=0.3)  # more: write it here
+    assert result.history[-1].psnr == pytest.approx(GOLDEN_PSNR, abs=0.3)
 
 
 GOLDEN_PSNR = 40.61  # dB, from the gradient start

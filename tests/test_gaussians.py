@@ -99,7 +99,7 @@ def test_psnr():
     assert metrics.psnr(reference, reference) == float("inf")
     assert metrics.psnr(reference + 0.1, reference) == pytest.approx(20, abs=1e-3)
     assert metrics.psnr(torch.full((1, 1, 1), 7.0), torch.ones(1, 1, 1)) == float("inf")
-    # 0.5019 rounds to 128/255, as 0.5 does not: the rounded image is off by 0.5/255.
+    # 0.5019 rounds to 128/255, which is off from 0.5 by 0.5/255.
     rounded = metrics.psnr(torch.full((1, 1, 1), 0.5019), torch.full((1, 1, 1), 0.5), rounded=True)
     assert rounded == pytest.approx(54.15, abs=0.01)
     with pytest.raises(ValueError, match="shape"):

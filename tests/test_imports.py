@@ -43,7 +43,7 @@ def modules(folder: str) -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: set[str]) -> Iterator[str]:
-    """Names of the modules that a module imports, ours as exactly as they are known."""
+    """Names of the modules that a module imports; `known` has those of this repository."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -89,7 +89,7 @@ def test_no_files_import_each_other_in_a_circle():
         name: set(imports(name, path, set(found))) & set(found) for name, path in found.items()
     }
     for name, target in DOORS | INNER_DOORS:
-        arrows[name].remove(target)  # a door that is not used is an error, too
+        arrows[name].remove(target)  # fails for a door that is not used
     assert circles(arrows) == []
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in searches, commands, folders, loops, training and peers' methods: what each keeps."""
+"""What Ctrl-C leaves of searches, commands, folders, loops, training and peers' methods."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 
 @pytest.fixture
 def stopped(monkeypatch):
-    """Have Ctrl-C come in the n-th fit of a search; what was there is as good as finished."""
+    """Let Ctrl-C come at the end of the n-th fit of a search."""
 
     def at(number: int, inside: bool = True) -> list:
         made = []
@@ -65,8 +65,8 @@ def test_an_interrupted_first_fit_has_what_was_there(photograph, stopped, target
 def test_an_interrupted_search_of_bytes_has_what_keeps_within(
     photograph, stopped, monkeypatch, each, number
 ):
-    """The finished fit if that is small enough; otherwise the unfinished one, if that is."""
-    monkeypatch.setitem(encoding.BYTES_EACH, "high", each)  # so the first is too large, or small
+    """It is the finished fit if that is small enough, else the unfinished one if that is."""
+    monkeypatch.setitem(encoding.BYTES_EACH, "high", each)  # the first fit is too large, or not
     made = stopped(number)
     with pytest.raises(FitInterrupted) as raised:
         Encoding(target_bytes=1500, steps=2, start="random").run(photograph[:48, :60])

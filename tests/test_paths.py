@@ -1,4 +1,4 @@
-"""What is written to, and read from: files, links, pipes and devices."""
+"""Files, links, pipes and devices as what is read and written."""
 
 import contextlib
 import io
@@ -121,7 +121,7 @@ def test_pipes_are_read(tmp_path, name):
     read_end, write_end = os.pipe()
     os.write(write_end, data)
     os.close(write_end)
-    assert READERS[name](f"/dev/fd/{read_end}") == wanted  # as a shell's <(...) is named
+    assert READERS[name](f"/dev/fd/{read_end}") == wanted  # as shells name <(...)
     os.close(read_end)
 
 

@@ -58,7 +58,7 @@ def test_prior_stays_ahead_of_the_gradient_start_in_a_fit(photographs):
 
 
 def test_heatmap_is_flatter_at_small_k(photographs):
-    """Entropy of the predicted heatmap, as in the paper's Figure 5."""
+    """The entropy of the predicted heatmap falls with k, as in the paper's Figure 5."""
     net = weights.load("position")
     for image in photographs:
         entropies = []

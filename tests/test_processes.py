@@ -18,12 +18,12 @@ SEEN = "CUDA_VISIBLE_DEVICES"
 
 @pytest.fixture
 def started(monkeypatch):
-    """Pretend that a launcher has started this process, the given one of its machine."""
+    """Return a function that sets the variables of a launcher for a process of that local rank."""
 
     def start(local: int, seen: str | None) -> None:
         variables = {"WORLD_SIZE": "4", "RANK": str(local), "LOCAL_RANK": str(local)}
         for name, value in {**variables, SEEN: seen or ""}.items():
-            monkeypatch.setenv(name, value)  # which is undone after the test
+            monkeypatch.setenv(name, value)  # pytest undoes it after the test
         if seen is None:
             del os.environ[SEEN]
 

@@ -15,7 +15,7 @@ def test_equals_the_sum_of_gaussian_bumps():
     )
     heat = project(xy, (15, 31), 1.5)
     assert heat.shape == (15, 31) and float(heat.max()) == 1
-    # the blur is cut at four standard deviations, where a bump is down to 3e-4
+    # The blur is cut at four standard deviations, where a Gaussian has fallen to 3e-4.
     torch.testing.assert_close(heat, expected / expected.max(), atol=1e-3, rtol=0)
 
 

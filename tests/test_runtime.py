@@ -103,7 +103,7 @@ print(len({float(color.grad) for color in colors}), float(colors[0].grad) > 0)
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
 def test_memory_does_not_grow_with_renders_and_fits():
-    """Taichi 1.7.4 forgets to free arrays of vectors; without help, 63 MB here."""
+    """Taichi 1.7.4 forgets to free arrays of vectors: without help more than 15 MB stay."""
     done = run(
         """
 import torch, pipelines, taichi2dgs as t
@@ -141,7 +141,7 @@ def test_doctor_survives_a_backend_that_is_not_there():
 
 
 class Program:
-    """What the runtime asks of Taichi's program when arrays are dropped."""
+    """Stands for Taichi's program, and lists the arrays that it was told to free."""
 
     def __init__(self) -> None:
         self.freed: list[int] = []

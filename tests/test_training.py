@@ -67,7 +67,7 @@ def runs(data, tmp_path_factory) -> Path:
 
 def test_training_lowers_the_validation_loss(runs):
     for stage, rounds in (("position", ("0", "1")), ("attributes", (None,))):
-        for number in rounds:  # the targets of a round are its own
+        for number in rounds:  # each round has targets of its own
             losses = [float(r["valid_loss"]) for r in log(runs / stage) if r.get("round") == number]
             assert losses[-1] < losses[0], (stage, number)
 
@@ -143,9 +143,9 @@ def test_two_processes_train_one_network(data, runs, tmp_path):
         out = tmp_path / stage
         done = train(stage, data, out, *more, "--config", config, "-q", run=torchrun)
         assert done.returncode == 0, done.stderr
-        assert len(done.stdout.strip().splitlines()) == 1  # the second process says nothing
+        assert len(done.stdout.strip().splitlines()) == 1  # only the first process prints
         first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-        for name in first:  # although each has learnt from its own half of the crops
+        for name in first:  # each process has learnt from its half of the crops
             assert torch.equal(first[name], second[name]), (stage, name)
     rows = log(tmp_path / "position")
     assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])

@@ -1,4 +1,4 @@
-"""`taichi2dgs view`: its server against hostile clients, the file that it writes, its refusals."""
+"""`taichi2dgs view`: its server and hostile clients, the file that it writes, bad arguments."""
 
 import contextlib
 import http.client
@@ -54,9 +54,9 @@ def test_the_server_outlives_a_thousand_connections(monkeypatch):
         for number in range(1000):
             client = socket.socket()
             client.settimeout(5)
-            with contextlib.suppress(OSError):  # turned away
+            with contextlib.suppress(OSError):  # the server closed it
                 client.connect(address)
-                client.sendall(b"GET /" + b"x" * (number % 50))  # and never the rest
+                client.sendall(b"GET /" + b"x" * (number % 50))  # the request never ends
             held.append(client)
             if len(held) > 100:
                 held.pop(0).close()

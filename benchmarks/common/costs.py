@@ -25,7 +25,7 @@ def seconds_of(
 def reset_peak() -> None:
     """Let the peak memory of this process count from now on, where the system can (Linux).
 
-    What earlier work has freed, glibc keeps for later, 1 GiB after 50 fits; it is given back first.
+    Memory that was freed goes back to the system first: glibc keeps it, 1 GiB after 50 fits.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # no glibc

@@ -17,7 +17,7 @@ RESULTS = ROOT / "benchmarks/results"
 def commit(root: Path = ROOT) -> str:
     """Return the commit of a checkout, with a digest of what its tracked files differ by.
 
-    Tables and figures do not count: a script that goes on where it was has written some.
+    Tables and figures do not count, since a script that is resumed has written some itself.
     """
     outside = [".", f":(exclude){RESULTS.relative_to(ROOT).as_posix()}"]
     try:

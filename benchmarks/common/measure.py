@@ -29,7 +29,7 @@ from taichi2dgs import doctor, metrics, runtime
 from taichi2dgs.storage import files
 from taichi2dgs.storage.pictures import is_picture
 
-STEPS = (0, 25, 50, 100, 200, 500, 1000)  # reported, where the fit is that long
+STEPS = (0, 25, 50, 100, 200, 500, 1000)  # that tables report, where a fit makes them
 SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
 SMALLEST_MS_SSIM = 161  # pixels a side
@@ -144,7 +144,7 @@ def measure_all(
         run = {**run, "files": own}
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
-    similarity_package()  # says what is missing before hours of fits, rather than after one
+    similarity_package()  # if it is missing, the error comes before hours of fits
     methods = {
         (name, sampler): method_of(name, sampler, options.config)
         for name, sampler in itertools.product(options.methods, options.sampler)
@@ -188,27 +188,27 @@ def earlier_rows(out: Path, run: dict[str, Any]) -> list[dict]:
         earlier = json.loads(out.read_text())
         rows = earlier.pop("rows")
     except (OSError, ValueError, KeyError, AttributeError):
-        return []  # none, or not of ours: it will be replaced
+        return []  # there is no such table; it will be written
     return rows if earlier == run else []
 
 
 def measure(
     image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Fit one picture, and look at what came out."""
+    """Fit one picture, and return the row of its table."""
     start_seconds = seconds_of(
         lambda: begin(image, k, method.start, sampler=method.sampler), wait=wait
     )
     fit = functools.partial(baselines.run, image, k, method)
     reset_peak()
     result = longest = None if options.steps is None else fit(steps=options.steps)
-    own = {}  # what a fit reaches that ends at that budget
+    own = {}  # PSNR of fits that end at each budget
     budgets = sorted(options.seconds or [])
     for at in budgets if method.fused else budgets[-1:]:
         if method.fused or longest is None or longest.history[-1].seconds < at:
             longest = fit(seconds=at)
             own[at] = longest.history[-1].psnr
-    assert longest is not None  # there are steps or budgets
+    assert longest is not None  # the command line asks for steps or seconds
     peak = peak_mib()
     result = result or longest
     last = result.history[-1]
@@ -238,7 +238,7 @@ def measure(
 
 
 def wait() -> None:
-    """Wait for all that the device was given."""
+    """Wait until the device has done all its work."""
     runtime.sync()
     if torch.cuda.is_available():
         torch.cuda.synchronize()

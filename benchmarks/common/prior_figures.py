@@ -20,7 +20,7 @@ from pipelines.starts import prior, projection, sampling
 from taichi2dgs.gaussians import Gaussians
 
 COUNTS = (10_000, 50_000, 100_000)  # per 512x512 pixels
-BLUR = 1.0  # pixels, of reference heatmap and samples
+BLUR = 1.0  # in pixels, of the projections shown
 
 
 class Start(NamedTuple):

@@ -67,7 +67,7 @@ def engine_of(state: dict) -> Engine:
 def profile(engine: Engine) -> dict:
     """Make steps that move nothing, and read the profiler's record of each loop."""
     profiler = runtime.ti.profiler
-    engine.step(engine.done + 1, 0.0)  # which allocates what the lists of gradients lack
+    engine.step(engine.done + 1, 0.0)  # allocates what is missing for gradients
     engine.poll()
     runtime.sync()
     profiler.clear_kernel_profiler_info()

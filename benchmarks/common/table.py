@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""Tables of measurements, in Markdown."""
 
 from __future__ import annotations
 
