@@ -29,7 +29,7 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
-LARGEST_POWER = 100.0  # of e: more than any picture asks for, and still a float
+LARGEST_POWER = 100.0  # e to this power is more than any picture asks for, and still a float
 TRIES = 5  # fits of one search, at most
 PSNR_WITHIN = 0.5  # dB that a result may be off its target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
@@ -171,7 +171,7 @@ class Encoding:
             raise ValueError(f"on_stage={shown(on_stage)}; expected a function, or None")
         data = encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
         if self.target_bytes is not None and len(data) > self.target_bytes:
-            self.save_unrefined(path, gaussians)  # they were chosen to keep within
+            self.save_unrefined(path, gaussians)  # their number was chosen to fit in target_bytes
         else:
             t2d.write(path, data)
 
@@ -276,7 +276,7 @@ def _most(image: Tensor) -> int:
 
 
 def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
-    """What an interrupted fit has left, if Ctrl-C came in one."""
+    """The result of an interrupted fit, if Ctrl-C came in one."""
     return [stop.result] if isinstance(stop, FitInterrupted) else []
 
 

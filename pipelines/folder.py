@@ -17,7 +17,7 @@ from pipelines.encoding import Encoding
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.storage import files, pictures
 
-RECORD = ".taichi2dgs.json"  # of the settings, in a folder of .t2d files
+RECORD = ".taichi2dgs.json"  # the file that keeps the settings of a folder of .t2d files
 NAMED = 5  # files or folders in one message
 
 

@@ -28,11 +28,11 @@ from taichi2dgs.settings import RenderSettings
 from taichi2dgs.storage.files import as_image
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
-KIND = "baselines"  # of configurations
+KIND = "baselines"  # the folder of these configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
 WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
-REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
+REPORT_GROWTH = 1.02  # a report is also due when the seconds have grown by this factor
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class _Run:
         """Make one step, and before it let more Gaussians come, if they are due."""
         out = self.render()
         if self._is_growth_due():
-            self._report(out)  # what comes, coloured with what is missing, disturbs it at first
+            self._report(out)  # new Gaussians, coloured by the error, lower the PSNR at first
             self._grow(out)
             out = self.render()
         due = self._elapsed() >= REPORT_GROWTH * self.history[-1].seconds

@@ -70,7 +70,7 @@ def make(variant: Variant) -> SimpleNamespace:
     # A power of two, so that LLVM knows each number at a fixed distance from the first.
     own_row = ti.types.vector(power_of_two(COLOR + channels), real)
     nearest = cores_topk.make(top_k, LANES, real)
-    rows = max(nearest.rows, channels)  # of slots, of each worker
+    rows = max(nearest.rows, channels)  # rows of slots that each worker has
 
     @ti.func
     def whitened(own: array, e, x, y):
@@ -98,7 +98,7 @@ def make(variant: Variant) -> SimpleNamespace:
             for group in range(groups):
                 new = [values[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
                 nearest.take(distances, new)
-                lists[first - 1] = found  # with a store in it, the loop loads whole vectors
+                lists[first - 1] = found  # the loop loads whole vectors only if it stores something
             kth = distances[top_k - 1]
         elif ti.static(normalized):
             kth = nearest.by_insertion(slots, worker * rows, values, at, found)

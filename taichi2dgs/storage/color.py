@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-NODES = 4096  # of a tone curve in a profile that we make
+NODES = 4096  # points of a tone curve in a profile that we make
 REFERENCE_WHITE = 203.0  # cd/m^2 of a film's or HDR picture's white, which becomes 1 (BT.2408)
 D65, C, DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 PRIMARIES = {  # white, red, green, blue; numbers of ITU-T H.273

@@ -66,5 +66,5 @@ def write_image(path: str | os.PathLike[str], image: Tensor | np.ndarray | Image
 def _save(picture: Image.Image, path: str, kind: str, options: dict[str, Any]) -> None:
     try:
         picture.save(path, kind, **options)
-    except SystemError as error:  # of a codec
+    except SystemError as error:  # some codecs raise it
         raise OSError(one_line(error)) from error
