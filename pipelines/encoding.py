@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nets.detail import gradient_magnitude
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
+from pipelines.search import search
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
 from taichi2dgs.checks import number, shown, whole
@@ -30,7 +31,6 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
 LARGEST_POWER = 100.0  # e to this power is more than any picture asks for, and still a float
-TRIES = 5  # fits of one search, at most
 PSNR_WITHIN = 0.5  # dB that a result may be off its target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
 FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
@@ -206,7 +206,7 @@ class Encoding:
 
         found: list[FitResult] = []
         try:
-            _search(
+            search(
                 found,
                 lambda k: self._fit(image, k, on_report),
                 off,
@@ -234,7 +234,7 @@ class Encoding:
         found: list[FitResult] = []
         least, aim, most = (math.log(share * target) for share in FILLED)
         try:
-            _search(
+            search(
                 found,
                 lambda k: self._fit(image, k, on_report),
                 lambda result: math.log(size(result)) - aim,
@@ -278,37 +278,3 @@ def _most(image: Tensor) -> int:
 def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
     """The result of an interrupted fit, if Ctrl-C came in one."""
     return [stop.result] if isinstance(stop, FitInterrupted) else []
-
-
-def _search(
-    results: list[FitResult],
-    attempt: Callable[[int], FitResult],
-    off: Callable[[FitResult], float],
-    k: int,
-    slope: float,
-    within: tuple[float, float],
-    most: int,
-) -> None:
-    """Try numbers of Gaussians until one is off by little enough.
-
-    Args:
-        results: to which all results are added, so that an exception leaves those made before it.
-        attempt: makes a result.
-        off: how far that is from what is wanted; about linear in log k.
-        k: the first to try.
-        slope: of that line, before two results have shown it.
-        within: range of `off` that is good enough.
-        most: the largest k.
-    """
-    tried: dict[int, float] = {}
-    k = max(1, min(k, most))
-    while len(results) < TRIES and k not in tried:
-        results.append(attempt(k))
-        tried[k] = off(results[-1])
-        if within[0] <= tried[k] <= within[1]:
-            break
-        nearest = sorted(tried, key=lambda other: abs(tried[other]))[:2]
-        if len(nearest) == 2:
-            measured = (tried[nearest[0]] - tried[nearest[1]]) / math.log(nearest[0] / nearest[1])
-            slope = min(max(measured, slope / 2), slope * 2)
-        k = max(1, min(round(nearest[0] * math.exp(-tried[nearest[0]] / slope)), most))

@@ -14,7 +14,7 @@ import pipelines
 import taichi2dgs
 from nets import blockwise
 from nets.weights import load
-from pipelines import encoding
+from pipelines import search
 from pipelines.encoding import Encoding, automatic_count
 from taichi2dgs import FitResult, metrics
 from taichi2dgs.storage import files, t2d
@@ -37,7 +37,7 @@ def test_target_psnr_is_reached(photograph, target):
     tried = set()
     result = Encoding(target_psnr=target, steps=40).run(photograph, lambda k, _: tried.add(k))
     assert abs(result.history[-1].psnr - target) <= 0.5
-    assert len(result.gaussians) in tried and len(tried) <= encoding.TRIES
+    assert len(result.gaussians) in tried and len(tried) <= search.TRIES
 
 
 def test_target_psnr_out_of_reach_gives_the_nearest():
@@ -78,7 +78,7 @@ def test_search_needs_no_straight_line():
 
     for target in (31.0, 45.0, 57.0):
         found: list = []
-        encoding._search(found, Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6)
+        search.search(found, Stub, lambda r, t=target: r.psnr - t, 5000, 5.0, (-0.5, 0.5), 10**6)
         assert abs(found[-1].psnr - target) <= 0.5 and len(found) <= 4
 
 
@@ -87,7 +87,7 @@ def test_search_learns_how_steep_the_line_is(slope):
     found: list = []
     start = 10 + 5 * math.log(5000)
     attempt = lambda k: start + slope * math.log(k / 5000)  # noqa: E731
-    encoding._search(found, attempt, lambda v: v - start - 8, 5000, 5.0, (-0.5, 0.5), 10**7)
+    search.search(found, attempt, lambda v: v - start - 8, 5000, 5.0, (-0.5, 0.5), 10**7)
     assert abs(found[-1] - start - 8) <= 0.5 and len(found) <= 4
 
 

@@ -40,7 +40,7 @@ NUMBERS = [
 OTHERS = [
     None, "", "x", "3", "auto", "a\0b", "n" * 300, "/dev/null/x", "sum", "cuda:77", b"x",
     bytearray(3), (), [], {}, {"x": 1}, set(), (1, 2), (9, 12), [0, 0, 3, 4], (math.nan, 4),
-    (0.5, 1, 2, 3), ("9", "12"), [[1, 2], [3]], [None] * 4, range(4), object(), print, int,
+    (0.5, 1, 2, 3), ("9", "12"), [[1, 2], [3]], [None] * 4, range(4), object(), print, str,
     Path("missing.png"), np.zeros(0), np.zeros((2, 3), dtype=object), np.array(["a"]),
     np.zeros((2,), dtype="i4,f4"), np.ma.masked_array([1.0], [True]), Image.new("F", (3, 4)),
     Image.new("RGB", (12, 9)), Image.new("L", (1, 1)), RenderSettings(top_k=2), FitOptions(),
