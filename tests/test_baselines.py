@@ -168,6 +168,12 @@ def test_the_clock_waits_for_the_device(crop, monkeypatch):
     assert steps < 100 and len(waits) >= 4  # after some steps each time
 
 
+def test_reports_do_not_count_against_the_seconds(crop):
+    method = baselines.load("image-gs-gradient")
+    result = baselines.run(crop[:32, :32], 60, method, steps=3, on_report=lambda _: time.sleep(0.4))
+    assert len(result.history) > 2 and result.seconds < 0.4 * (len(result.history) - 1)
+
+
 def test_similarity_is_that_of_the_package(crop):
     package = pytest.importorskip("pytorch_msssim", reason="needs the extra 'bench'")
     image, other = crop[:40, :50], crop[5:45, 3:53]
