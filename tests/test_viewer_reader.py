@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import scatter
+from test_t2d import mutated, resealed
 
 from taichi2dgs import Gaussians, RenderSettings
 from taichi2dgs.storage import t2d
@@ -129,10 +130,6 @@ def test_a_match_before_the_first_byte_is_refused(tmp_path):
     assert "before the first byte" in found["error"]
 
 
-def resealed(data: bytes) -> bytes:
-    return sealed(data[:-4])
-
-
 def test_bad_files_are_named_in_one_sentence(tmp_path):
     data = t2d.encode(scatter(9, (12, 34)))
     changes = {(10, b"\x09"): "header", (11, b"\0"): "header", (11, b"\x11"): "header",
@@ -145,27 +142,6 @@ def test_bad_files_are_named_in_one_sentence(tmp_path):
     files += [b"no", data + b"more", b""]
     for found, word in zip(read_by_node(tmp_path, files), expected, strict=True):
         assert word in found["error"] and "\n" not in found["error"]
-
-
-def mutated(count: int) -> list[bytes]:
-    """Files that were changed at random, half of which have a right checksum."""
-    random = np.random.default_rng(0)
-    whole = [t2d.encode(scatter(200, (40, 50)), q) for q in ("high", "lossless")]
-    files = []
-    for number in range(count):
-        data = bytearray(whole[number % 2])
-        for _ in range(random.integers(1, 6)):
-            kind, at = random.integers(4), int(random.integers(len(data)))
-            if kind == 0:
-                data[at] ^= 1 << int(random.integers(8))
-            elif kind == 1:
-                data[at] = int(random.integers(256))
-            elif kind == 2 and len(data) > 60:
-                del data[at : at + int(random.integers(1, 20))]
-            else:
-                data[at:at] = random.bytes(int(random.integers(1, 20)))
-        files.append(resealed(bytes(data)) if number % 4 < 2 else bytes(data))
-    return files
 
 
 def test_mutated_files_are_refused_or_read_as_python_does_and_never_hang(tmp_path):
