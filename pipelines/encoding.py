@@ -99,6 +99,10 @@ class Encoding:
             )
         if self.target_bytes is not None and not 1 <= number(self.target_bytes) < math.inf:
             raise ValueError(f"target_bytes={shown(self.target_bytes)}; expected a positive number")
+        if self.target_psnr is not None:  # it may have come as a tensor
+            object.__setattr__(self, "target_psnr", number(self.target_psnr))
+        if self.target_bytes is not None:
+            object.__setattr__(self, "target_bytes", int(number(self.target_bytes)))
         checked_start(self.start)
         if not isinstance(self.options, FitOptions):
             raise ValueError(f"options={shown(self.options)}; expected FitOptions")
