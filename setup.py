@@ -54,6 +54,8 @@ setup(
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
                   "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"],
                   "pipelines.viewer": ["*.html", "*.css", "*.js"]},
+    # Pictures are read and written by Pillow, whose modes, palettes and profiles imageio hides;
+    # benchmarks and tests use imageio.
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
                       "pillow>=10.1", "tqdm>=4.60", "pyyaml>=6"],
     extras_require={

@@ -2,9 +2,10 @@
 
     python benchmarks/calibrate_count.py --data FOLDER
 
-Every picture is fitted at numbers of Gaussians that lie between too few and too many for AUTO_PSNR.
-How many per pixel reach it, on the line between two of them, is then related to the picture's mean
-gradient magnitude. FOLDER holds photographs that no table measures; those taken are evenly spread.
+Every picture is fitted at numbers of Gaussians from too few to too many for AUTO_PSNR. The number
+per pixel that reaches it is interpolated between two of them, and related to the picture's mean
+gradient magnitude. FOLDER holds photographs that no table measures; a few of them are taken, evenly
+spread.
 """
 
 from __future__ import annotations

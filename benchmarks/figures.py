@@ -9,12 +9,12 @@ prior       Figure 3: the picture, where fitted Gaussians ended, the predicted h
 density     Figure 5: heatmaps and starts at three numbers of Gaussians.
 errors      Figure 4: a region and its error in a fit by each of --methods.
 regions     Figure 6: the same at 2,500, 10,000 and 50,000 Gaussians.
-hero        At the top of the README: a quarter of the picture, its Gaussians as ellipses, and their
-            render; drawn only where --figures names it.
+hero        The picture at the top of the README: a quarter of the picture, its Gaussians as
+            ellipses, and their render. It is drawn only where --figures names it.
 iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py or run_datasets.py
-            wrote, which are --table;
-seconds     against the seconds of a fit; and
-count       against the number of Gaussians.
+            wrote, and which --table names.
+seconds     Mean PSNR against the seconds of a fit, from the same files.
+count       Mean PSNR against the number of Gaussians, from the same files.
 best        Mean PSNR against seconds of the best variant of each peer, in the README.
 """
 
@@ -37,7 +37,7 @@ from taichi2dgs.storage import files
 
 OF_PICTURES = ("prior", "density", "errors", "regions")
 HERO = "hero"
-HERO_PART = (slice(0, 256), slice(96, 352))  # of the sample: her head and shoulders
+HERO_PART = (slice(0, 256), slice(96, 352))  # head and shoulders in the sample
 HERO_K = 3_000
 OF_TABLES = {
     "iterations": curves.draw_iterations,
@@ -45,8 +45,7 @@ OF_TABLES = {
     "count": curves.draw_count,
     "best": curves.draw_best,
 }
-METHODS = ["gaussianimage-rs-tuned", "image-gs-gradient-tuned", "fast-2dgs-published-tuned",
-           "ours"]  # fmt: skip
+METHODS = ["gaussianimage-rs-tuned", "image-gs-gradient-tuned", "fast-2dgs-published-tuned", "ours"]
 COUNTS = (2_500, 10_000, 50_000)  # per 512x512 pixels, of Figure 6
 
 
@@ -93,16 +92,35 @@ def parse() -> argparse.Namespace:
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
     names = (*OF_PICTURES, HERO, *OF_TABLES)
-    parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
-                        help=f"{', '.join(names)} (all but {HERO}; the last four with "
-                        "--table)")  # fmt: skip
+    parser.add_argument(
+        "--figures",
+        nargs="+",
+        choices=names,
+        metavar="NAME",
+        help=f"{', '.join(names)} (all but {HERO}; the last four with --table)",
+    )
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
-    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
-                        help="JSON of run_kodak.py or run_datasets.py")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD",
-                        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}")  # fmt: skip
-    parser.add_argument("--region", nargs=4, type=int, metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
-                        help="that errors and regions show (a square full of detail)")  # fmt: skip
+    parser.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="JSON of run_kodak.py or run_datasets.py",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=METHODS,
+        metavar="METHOD",
+        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}",
+    )
+    parser.add_argument(
+        "--region",
+        nargs=4,
+        type=int,
+        metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
+        help="that errors and regions show (a square full of detail)",
+    )
     parser.add_argument("--k", type=int, default=50_000, help="Gaussians per 512x512 (50000)")
     parser.add_argument("--steps", type=int, default=200, help="iterations of each fit (200)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")

@@ -29,9 +29,11 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     run = measure.describe(f"{options.crop}x{options.crop} centre crops", [folder])
     rows = measure.measure_all(
-        pictures, lambda path: measure.centre_crop(files.read_image(path), options.crop),
-        run, options,
-    )  # fmt: skip
+        pictures,
+        lambda path: measure.centre_crop(files.read_image(path), options.crop),
+        run,
+        options,
+    )
     page = table.as_markdown(run, rows)
     options.out.with_suffix(".md").write_text(page)
     print(page)

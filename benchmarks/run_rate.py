@@ -81,11 +81,19 @@ def measure_one(name: str, image: Tensor, k: int, options: argparse.Namespace) -
             better = refined(fitted, image, precision, steps) if precision and steps else fitted
             data = t2d.encode(better, preset)
             psnr = metrics.psnr(t2d.decode(data).gaussians.render(), image, rounded=True)
-            rows.append({
-                "image": name, "k": k, "preset": preset, "refine": steps, "bytes": len(data),
-                "bpp": 8 * len(data) / image[..., 0].numel(), "unsaved": unsaved, "psnr": psnr,
-                "codecs": {} if preset == "lossless" else matched(image, len(data)),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "image": name,
+                    "k": k,
+                    "preset": preset,
+                    "refine": steps,
+                    "bytes": len(data),
+                    "bpp": 8 * len(data) / image[..., 0].numel(),
+                    "unsaved": unsaved,
+                    "psnr": psnr,
+                    "codecs": {} if preset == "lossless" else matched(image, len(data)),
+                }
+            )
     return rows
 
 
@@ -121,19 +129,40 @@ def groups_of(rows: list[dict]) -> list[list[dict]]:
 
 def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
     """Return a page: how it was measured, and a line for each k, preset and refining."""
-    lines = [["k", "preset", "refine", "pictures", "kB", "bits a pixel", "bits a Gaussian",
-              "unsaved", "saved", "loss", *CODECS]]  # fmt: skip
+    lines = [
+        [
+            "k",
+            "preset",
+            "refine",
+            "pictures",
+            "kB",
+            "bits a pixel",
+            "bits a Gaussian",
+            "unsaved",
+            "saved",
+            "loss",
+            *CODECS,
+        ]
+    ]
     for group in groups_of(rows):
         k, preset, steps = (group[0][name] for name in KEYS[1:])
         size = statistics.fmean(row["bytes"] for row in group)
         unsaved, saved = ([row[name] for row in group] for name in ("unsaved", "psnr"))
-        lines.append([
-            f"{k:,}", preset, str(steps), str(len(group)), f"{size / 1e3:.1f}",
-            f"{statistics.fmean(row['bpp'] for row in group):.2f}", f"{8 * size / k:.1f}",
-            table.mean(unsaved), table.mean(saved),
-            f"{statistics.fmean(unsaved) - statistics.fmean(saved):.2f}",
-            *(codec(group, name) for name in CODECS),
-        ])  # fmt: skip
+        lines.append(
+            [
+                f"{k:,}",
+                preset,
+                str(steps),
+                str(len(group)),
+                f"{size / 1e3:.1f}",
+                f"{statistics.fmean(row['bpp'] for row in group):.2f}",
+                f"{8 * size / k:.1f}",
+                table.mean(unsaved),
+                table.mean(saved),
+                f"{statistics.fmean(unsaved) - statistics.fmean(saved):.2f}",
+                *(codec(group, name) for name in CODECS),
+            ]
+        )
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     return (
         f"{run['pictures']}: mean bytes of complete files and mean PSNR in dB of 8-bit pixels, "
@@ -168,8 +197,13 @@ def plot(rows: list[dict], path: Path) -> None:
             (g for g in groups if (g[0]["preset"], g[0]["refine"]) == (preset, steps)), key=bits
         )
         label = f".t2d {preset}" + f", refined {steps}" * bool(steps)
-        axis.plot([bits(g) for g in mine], [statistics.fmean(r["psnr"] for r in g) for g in mine],
-                  marker="o", ms=3, label=label)  # fmt: skip
+        axis.plot(
+            [bits(g) for g in mine],
+            [statistics.fmean(r["psnr"] for r in g) for g in mine],
+            marker="o",
+            ms=3,
+            label=label,
+        )
     for name in CODECS:
         points = sorted(
             (bits(g), statistics.fmean(r["codecs"][name][1] for r in g)) for g in groups
@@ -191,8 +225,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of pictures (Kodak, downloaded)")
     parser.add_argument("--crop", type=int, help="side of the centre crop (full frames)")
     parser.add_argument("--k", type=int, nargs="+", default=[10_000], help="Gaussians (10000)")
-    parser.add_argument("--presets", nargs="+", default=list(QUALITIES), help="(all)",
-                        choices=list(QUALITIES))  # fmt: skip
+    parser.add_argument(
+        "--presets", nargs="+", default=list(QUALITIES), help="(all)", choices=list(QUALITIES)
+    )
     parser.add_argument("--steps", type=int, default=200, help="iterations of the fit (200)")
     parser.add_argument("--refine", type=int, default=0, help="also save after so many steps (0)")
     parser.add_argument("--images", type=int, help="how many pictures, from the first (all)")

@@ -2,11 +2,11 @@
 
     python benchmarks/run_speed.py --sizes 256 512
 
-Every size has as many Gaussians per pixel, of one picture that is resized: so time and memory per
-pixel ought to be the same. What is measured is the state after --steps steps from the prior's
-start, by steps that do all the work but move nothing. A JSON file with every repeat and a Markdown
-table appear in --out; both carry machine, backend, versions, commit and command. Compiling is not
-on the clock.
+One picture is resized, with the same number of Gaussians per pixel at every size, so time and
+memory per pixel ought to be the same. The state measured is that after --steps steps from the
+prior's start; steps of a learning rate of 0 do all the work there and move nothing. A JSON file
+with every repeat and a Markdown table appear in --out; both carry machine, backend, versions,
+commit and command. Compiling is not on the clock.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from taichi2dgs.order import morton_order
 from taichi2dgs.storage import files
 
 SIZES = ((256, 256), (512, 512), (1024, 1024), (2048, 2048))
-LARGE = (2160, 3840)  # too, where the backend is one of FAST
+LARGE = (2160, 3840)  # only backends in FAST measure it
 FAST = ("cuda", "metal")
-YARDSTICK = (256, 256)  # the size at which torch alone makes the step too
-SECONDS = 0.25  # at least, of a repeat
+YARDSTICK = (256, 256)  # the size of the step in torch alone
+SECONDS = 0.25  # that a repeat takes at least
 WARM_UP = (64, 64)
 
 
@@ -84,9 +84,9 @@ def measure_sizes(image: Tensor, options: argparse.Namespace, backend: str) -> d
             index = sizes.index(YARDSTICK)
             yardstick = measure_torch(torch.load(states[index], weights_only=False), options)
             yardstick["times"] = round(
-                statistics.median(yardstick["step_ms"])
-                / statistics.median(rows[index]["step_ms"]), 1,
-            )  # fmt: skip
+                statistics.median(yardstick["step_ms"]) / statistics.median(rows[index]["step_ms"]),
+                1,
+            )
     return {"networks_ms": networks, "torch": yardstick, "rows": rows}
 
 
@@ -153,8 +153,11 @@ def measure_torch(state: dict, options: argparse.Namespace) -> dict[str, Any]:
     fit = TorchFit(target, params, FitOptions(settings=state["settings"]))
     psnr = fit.step(0.0)
     times = costs.times_of(lambda: fit.step(0.0), options.repeats, wait=runtime.sync)
-    return {"device": str(device), "psnr": round(psnr, 2),
-            "step_ms": [round(1000 * t, 2) for t in times]}  # fmt: skip
+    return {
+        "device": str(device),
+        "psnr": round(psnr, 2),
+        "step_ms": [round(1000 * t, 2) for t in times],
+    }
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -181,10 +184,18 @@ def as_markdown(result: dict[str, Any]) -> str:
     ]
     if "stages_ms" in rows[0]:
         names = list(rows[0]["stages_ms"])
-        lines = [[name_of(row), *(f"{row['stages_ms'][name]:.2f}" for name in names),
-                  f"{sum(row['stages_ms'].values()):.2f}"] for row in rows]  # fmt: skip
-        parts += ["Milliseconds of a step by stage, which Taichi's profiler saw:",
-                  table.pipes([["size", *names, "sum"], *lines])]  # fmt: skip
+        lines = [
+            [
+                name_of(row),
+                *(f"{row['stages_ms'][name]:.2f}" for name in names),
+                f"{sum(row['stages_ms'].values()):.2f}",
+            ]
+            for row in rows
+        ]
+        parts += [
+            "Milliseconds of a step by stage, which Taichi's profiler saw:",
+            table.pipes([["size", *names, "sum"], *lines]),
+        ]
     if result["torch"]:
         torch_alone = result["torch"]
         parts.append(
@@ -196,8 +207,18 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-SPEED = ["size", "Gaussians", "PSNR", "ms a step", "cores", "steps/s", "ns a pixel", "renders/s",
-         "to NumPy/s", "launches a step"]  # fmt: skip
+SPEED = [
+    "size",
+    "Gaussians",
+    "PSNR",
+    "ms a step",
+    "cores",
+    "steps/s",
+    "ns a pixel",
+    "renders/s",
+    "to NumPy/s",
+    "launches a step",
+]
 MEMORY = ["size", "tile entries", "state MiB", "bytes a pixel", "peak MiB", "bytes a pixel"]
 
 
@@ -206,19 +227,29 @@ def speed_line(row: dict) -> list[str]:
         statistics.median(row[name]) for name in ("step_ms", "render_ms", "numpy_ms")
     )
     return [
-        name_of(row), f"{row['gaussians']:,}", f"{row['psnr']:.2f}", spread(row["step_ms"]),
+        name_of(row),
+        f"{row['gaussians']:,}",
+        f"{row['psnr']:.2f}",
+        spread(row["step_ms"]),
         f"{row.get('cores', 0):.2f}",
-        f"{1000 / step:,.1f}", f"{1e6 * step / pixels(row):.0f}", f"{1000 / render:,.1f}",
-        f"{1000 / numpy:,.1f}", str(row.get("launches", "-")),
-    ]  # fmt: skip
+        f"{1000 / step:,.1f}",
+        f"{1e6 * step / pixels(row):.0f}",
+        f"{1000 / render:,.1f}",
+        f"{1000 / numpy:,.1f}",
+        str(row.get("launches", "-")),
+    ]
 
 
 def memory_line(row: dict, base: float) -> list[str]:
     grown = (row["peak_mib"] - base) * 2**20 / pixels(row)
     return [
-        name_of(row), f"{row['entries']:,}", f"{row['state_bytes'] / 2**20:,.1f}",
-        f"{row['state_bytes'] / pixels(row):.0f}", f"{row['peak_mib']:,.0f}", f"{grown:,.0f}",
-    ]  # fmt: skip
+        name_of(row),
+        f"{row['entries']:,}",
+        f"{row['state_bytes'] / 2**20:,.1f}",
+        f"{row['state_bytes'] / pixels(row):.0f}",
+        f"{row['peak_mib']:,.0f}",
+        f"{grown:,.0f}",
+    ]
 
 
 def name_of(row: dict) -> str:

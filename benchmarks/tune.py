@@ -2,10 +2,10 @@
 
     python benchmarks/tune.py --data FOLDER --methods gaussianimage-rs image-gs-gradient
 
-A published schedule is made for its own start and budget; a comparison at another budget that uses
-it blindly starves the method. This searches along one knob after the other: how large Gaussians
-begin, whether they come little by little, all learning rates together, each of them, and what times
-the schedule. FOLDER holds pictures that no table measures.
+A published schedule is made for its own start and budget; at another budget it would be an unfair
+comparison. This searches along one knob after the other: the scale of the start, growth, all
+learning rates together, each of them alone, and the steps of the schedule. FOLDER holds pictures
+that no table measures.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from pipelines import baselines
 from taichi2dgs.storage import files
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs/baselines"
-JUDGED = (100, 200, 500, 1000)  # iterations whose mean PSNRs are averaged, where a fit has them
-TABLE_SIDE = 512  # pixels, of the pictures that tables measure
-FACTOR = 3.0  # of a knob, each time
+JUDGED = (100, 200, 500, 1000)  # iterations after which a fit is judged, where it gets there
+TABLE_SIDE = 512  # side in pixels of the pictures that tables measure
+FACTOR = 3.0  # by which a knob is turned up or down
 GAIN = 0.05  # dB that a move must bring
 Settings = dict[str, Any]
 
@@ -39,15 +39,17 @@ Settings = dict[str, Any]
 def main() -> None:
     options = parse()
     taichi2dgs.init(options.backend)
-    images = [measure.centre_crop(files.read_image(path), options.crop)
-              for path in measure.find_pictures(options.data, options.images)]  # fmt: skip
+    images = [
+        measure.centre_crop(files.read_image(path), options.crop)
+        for path in measure.find_pictures(options.data, options.images)
+    ]
     run = measure.describe("", [options.data])
     for name in options.methods:
         method = baselines.load(name)
         if method.fused:
             raise ValueError(f"--methods {name}: expected methods with rates, not fused ones")
         settings = {f.name: getattr(method, f.name) for f in fields(method)}
-        # a schedule that is longer than the fit is none: turning it would change nothing
+        # A schedule that is longer than the fit changes nothing when it is turned.
         settings["halve_every"] = min(settings["halve_every"], options.steps)
         found = search(settings, images, options)
         text = f"# {run['command']}\n# commit {run['commit']}\n{as_yaml(found)}"
@@ -114,7 +116,7 @@ def mean_psnr(settings: Settings, images: list, options: argparse.Namespace) -> 
         side = min(image.shape[:2])
         k = count_of(options.k, side**2)
         rates = dict(settings["rates"])
-        rates["xy"] *= TABLE_SIDE / side  # they are in image sides; the same number of pixels
+        rates["xy"] *= TABLE_SIDE / side  # a rate in image sides, for as many pixels
         method = baselines.Method(**{**settings, "rates": rates})
         history = baselines.run(image, k, method, steps=options.steps).history
         found += [r.psnr for r in history if r.step in {*JUDGED, options.steps}]
@@ -134,12 +136,20 @@ def as_yaml(settings: Settings) -> str:
 
 def parse() -> argparse.Namespace:
     parser = measure.training_parser(__doc__, images=2, crop=256, steps=500)
-    parser.add_argument("--k", type=int, default=50_000,
-                        help="Gaussians of 512x512 pixels, a crop its share (50000)")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD",
-                        help=f"{', '.join(baselines.names())}, or YAML files")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=CONFIGS,
-                        help="folder (configs/baselines)")  # fmt: skip
+    parser.add_argument(
+        "--k",
+        type=int,
+        default=50_000,
+        help="Gaussians of 512x512 pixels, a crop its share (50000)",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD",
+        help=f"{', '.join(baselines.names())}, or YAML files",
+    )
+    parser.add_argument("--out", type=Path, default=CONFIGS, help="folder (configs/baselines)")
     return parser.parse_args()
 
 

@@ -3,7 +3,7 @@
     python examples/move_object.py [FOLDER]
 
 Editing is a matter of choosing Gaussians. The badge leaves a hole, which cloth from elsewhere
-fills; where it goes, cloth makes way, since Gaussians that share a place would blend.
+fills. At its new place the cloth is removed, since Gaussians that share a place would blend.
 """
 
 import math

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-UNIFORM_SHARE = 0.3  # of Image-GS's mixture of gradient magnitude and uniform
+UNIFORM_SHARE = 0.3  # share of the uniform density that Image-GS mixes with the gradient's
 BLUR_PER_SPACING = 0.3
 REACH = 4  # standard deviations of a blur
-LEAST_ROWS = 64  # that a blur works on at once
+LEAST_ROWS = 64  # rows that a blur works on at once
 
 
 def gradient_density(images: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def detail_density(images: Tensor, k: Tensor) -> Tensor:
     weights = _weights(sigmas)
     inside = _along(density.new_ones(len(density), height, 1), weights)
     across = _along(density.new_ones(len(density), width, 1), weights)
-    share = (inside * across.mT)[:, None]  # of the weights inside the picture: borders lose nothing
+    share = (inside * across.mT)[:, None]  # share of the weights inside the picture
     return blur(density, sigmas) / share
 
 

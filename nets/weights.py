@@ -18,7 +18,7 @@ from nets.unet import UNet
 Net: TypeAlias = PositionNet | AttributeNet
 NETS: dict[str, type[Net]] = {"position": PositionNet, "attributes": AttributeNet}
 SHIPPED = Path(__file__).parent / "weights"
-DIGITS = 8  # of the hash, in the name
+DIGITS = 8  # digits of the hash in the name of a file
 
 
 def save(net: Net, name: str, folder: str | Path, card: dict[str, Any]) -> Path:

@@ -6,15 +6,17 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.encoding import Encoding
     from pipelines.starts.named import initialize, initialize_batch
     from pipelines.starts.names import STARTS
 
 _HOMES = {
+    "Encoding": "pipelines.encoding.Encoding",
     "STARTS": "pipelines.starts.names.STARTS",
     "initialize": "pipelines.starts.named.initialize",
     "initialize_batch": "pipelines.starts.named.initialize_batch",
 }
-__all__ = ["STARTS", "initialize", "initialize_batch"]
+__all__ = ["STARTS", "Encoding", "initialize", "initialize_batch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,12 @@
 """What commands and calls choose where nothing is said. It imports nothing slow, for `--help`."""
 
 K = 50_000  # Gaussians
-SECONDS = 10.0  # that a fit takes
+SECONDS = 10.0  # budget of a fit
 AUTO = "auto"  # a number of Gaussians by the picture's detail
 START = "prior"
 QUALITY = "high"
 REFINED = ("medium", "small")  # qualities of files that are refined
 REFINE = 200  # steps of their refining
 WHOLE = (1, 1)  # the first of one shard, which is all
-FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)  # of one picture
+# Errors that end the encoding of one picture of a folder, and not of the others.
+FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)

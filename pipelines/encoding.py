@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from nets.detail import gradient_magnitude
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
+from pipelines.search import search
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
 from taichi2dgs.checks import number, shown, whole
@@ -20,7 +22,7 @@ from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Re
 from taichi2dgs.fitting.refine import encode_refined
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import QUALITIES
-from taichi2dgs.storage import t2d
+from taichi2dgs.storage import pictures, t2d
 
 OPTIONS = FitOptions()
 AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
@@ -28,8 +30,7 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
-LARGEST_POWER = 100.0  # of e: more than any picture asks for, and still a float
-TRIES = 5  # fits of one search, at most
+LARGEST_POWER = 100.0  # e to this power is more than any picture asks for, and still a float
 PSNR_WITHIN = 0.5  # dB that a result may be off its target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
 FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
@@ -39,7 +40,7 @@ OnReport = Callable[[int, Report], object]
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are encoded.
+    """How pictures are encoded: `taichi2dgs.encode` in parts, which keeps the PSNR and the reports.
 
     Args:
         k: number of Gaussians; "auto" takes as many as the picture's detail asks for, about what
@@ -58,6 +59,14 @@ class Encoding:
 
     Raises:
         ValueError: an argument is out of range, or more than one of the first three is given.
+
+    >>> import taichi2dgs as t2
+    >>> image = t2.read_image("sample:astronaut")[:32, 200:240]
+    >>> encoding = Encoding(k=60, steps=20, quality="small")
+    >>> result = encoding.run(image)
+    >>> result.gaussians, result.psnr > result.history[0].psnr
+    (Gaussians(60; 32x40; 3 channels; cpu), True)
+    >>> encoding.save("eyes.t2d", result.gaussians, image)
     """
 
     k: int | str | None = None
@@ -90,6 +99,10 @@ class Encoding:
             )
         if self.target_bytes is not None and not 1 <= number(self.target_bytes) < math.inf:
             raise ValueError(f"target_bytes={shown(self.target_bytes)}; expected a positive number")
+        if self.target_psnr is not None:  # it may have come as a tensor
+            object.__setattr__(self, "target_psnr", number(self.target_psnr))
+        if self.target_bytes is not None:
+            object.__setattr__(self, "target_bytes", int(number(self.target_bytes)))
         checked_start(self.start)
         if not isinstance(self.options, FitOptions):
             raise ValueError(f"options={shown(self.options)}; expected FitOptions")
@@ -100,22 +113,27 @@ class Encoding:
         if self.refine is not None:
             whole(self.refine, "refine", 0)
 
-    def run(self, image: Tensor, on_report: OnReport | None = None) -> FitResult:
+    def run(self, image: Any, on_report: OnReport | None = None) -> FitResult:
         """Encode one picture. With a target that is a search: mostly two fits, at most five.
 
         Args:
-            image: values in [0, 1]. [H, W, C]
+            image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor.
+                [H, W, C]
             on_report: called with the number of Gaussians and every report of every fit.
 
         Returns:
             The fit that counts; where no number reaches target_psnr, the nearest one.
 
         Raises:
-            ValueError: an argument does not fit, or no Gaussian fits in target_bytes.
+            ValueError: an argument does not fit, a file cannot be read, or no Gaussian fits in
+                target_bytes.
             FitInterrupted: Ctrl-C came; its `result` is the best that was there. In a search that
                 is a finished fit, but an unfinished one where that alone fits in target_bytes or
                 none has finished. A plain KeyboardInterrupt if there was no step of any fit.
         """
+        if on_report is not None and not callable(on_report):
+            raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
+        image = pictures.as_image(image)
         if self.target_psnr is None and self.target_bytes is None:
             k = automatic_count(image) if self._automatic else checked_count(self.k or K)
             return self._fit(image, k, on_report)
@@ -138,7 +156,7 @@ class Encoding:
         self,
         path: str | Path,
         gaussians: Gaussians,
-        image: Tensor,
+        image: Any,
         on_stage: Callable[[int], object] | None = None,
     ) -> None:
         """Write the Gaussians of a picture to a .t2d file, within target_bytes if that is given.
@@ -146,16 +164,18 @@ class Encoding:
         Args:
             path: of the file.
             gaussians: of the picture.
-            image: the picture. [H, W, C]
+            image: the picture, as `run` takes it. [H, W, C]
             on_stage: see `taichi2dgs.fitting.refine.refined`.
 
         Raises:
             ValueError: the file cannot be written.
             KeyboardInterrupt: Ctrl-C came while refining; there is no file.
         """
+        if on_stage is not None and not callable(on_stage):
+            raise ValueError(f"on_stage={shown(on_stage)}; expected a function, or None")
         data = encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
         if self.target_bytes is not None and len(data) > self.target_bytes:
-            self.save_unrefined(path, gaussians)  # they were chosen to keep within
+            self.save_unrefined(path, gaussians)  # their number was chosen to fit in target_bytes
         else:
             t2d.write(path, data)
 
@@ -190,7 +210,7 @@ class Encoding:
 
         found: list[FitResult] = []
         try:
-            _search(
+            search(
                 found,
                 lambda k: self._fit(image, k, on_report),
                 off,
@@ -218,7 +238,7 @@ class Encoding:
         found: list[FitResult] = []
         least, aim, most = (math.log(share * target) for share in FILLED)
         try:
-            _search(
+            search(
                 found,
                 lambda k: self._fit(image, k, on_report),
                 lambda result: math.log(size(result)) - aim,
@@ -260,39 +280,5 @@ def _most(image: Tensor) -> int:
 
 
 def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
-    """What an interrupted fit has left, if Ctrl-C came in one."""
+    """The result of an interrupted fit, if Ctrl-C came in one."""
     return [stop.result] if isinstance(stop, FitInterrupted) else []
-
-
-def _search(
-    results: list[FitResult],
-    attempt: Callable[[int], FitResult],
-    off: Callable[[FitResult], float],
-    k: int,
-    slope: float,
-    within: tuple[float, float],
-    most: int,
-) -> None:
-    """Try numbers of Gaussians until one is off by little enough.
-
-    Args:
-        results: to which all results are added, so that an exception leaves those made before it.
-        attempt: makes a result.
-        off: how far that is from what is wanted; about linear in log k.
-        k: the first to try.
-        slope: of that line, before two results have shown it.
-        within: range of `off` that is good enough.
-        most: the largest k.
-    """
-    tried: dict[int, float] = {}
-    k = max(1, min(k, most))
-    while len(results) < TRIES and k not in tried:
-        results.append(attempt(k))
-        tried[k] = off(results[-1])
-        if within[0] <= tried[k] <= within[1]:
-            break
-        nearest = sorted(tried, key=lambda other: abs(tried[other]))[:2]
-        if len(nearest) == 2:
-            measured = (tried[nearest[0]] - tried[nearest[1]]) / math.log(nearest[0] / nearest[1])
-            slope = min(max(measured, slope / 2), slope * 2)
-        k = max(1, min(round(nearest[0] * math.exp(-tried[nearest[0]] / slope)), most))

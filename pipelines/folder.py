@@ -17,14 +17,18 @@ from pipelines.encoding import Encoding
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.storage import files, pictures
 
-RECORD = ".taichi2dgs.json"  # of the settings, in a folder of .t2d files
+RECORD = ".taichi2dgs.json"  # the file that keeps the settings of a folder of .t2d files
 NAMED = 5  # files or folders in one message
 
 
 def encode_folder(
-    source: Path, out: Path, encoding: Encoding, shard: tuple[int, int] = WHOLE,
-    quiet: bool | None = False, recursive: bool = False,
-) -> int:  # fmt: skip
+    source: Path,
+    out: Path,
+    encoding: Encoding,
+    shard: tuple[int, int] = WHOLE,
+    quiet: bool | None = False,
+    recursive: bool = False,
+) -> int:
     """Encode every picture of a folder that has no .t2d file yet.
 
     Files appear complete or not at all, so what is there is finished, and a run that was stopped

@@ -230,12 +230,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, status: int, kind: str = "text/plain", data: bytes = b"") -> None:
         self.send_response(status)
         for name, value in (
-            ("Content-Type", kind), ("Content-Length", str(len(data))),
+            ("Content-Type", kind),
+            ("Content-Length", str(len(data))),
             ("Cache-Control", "no-store"),
-            ("Content-Security-Policy", SERVED), ("X-Content-Type-Options", "nosniff"),
-            ("Cross-Origin-Resource-Policy", "same-origin"), ("Referrer-Policy", "no-referrer"),
+            ("Content-Security-Policy", SERVED),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Referrer-Policy", "no-referrer"),
             ("X-Frame-Options", "DENY"),
-        ):  # fmt: skip
+        ):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

@@ -8,7 +8,6 @@ from typing import Any
 from taichi2dgs.fitting.options import Report
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import Quality
-from taichi2dgs.storage import pictures
 
 
 def encode(
@@ -46,7 +45,8 @@ def encode(
         init: an older name of `start`.
 
     Returns:
-        The Gaussians, on the device of the image.
+        The Gaussians, on the device of the image. `pipelines.Encoding(...).run(image)`, which takes
+        the same, returns them with their PSNR and every report.
 
     Raises:
         ValueError: an argument does not fit, or a file cannot be read.
@@ -78,4 +78,4 @@ def encode(
             if on_report is not None:
                 on_report(one)
 
-        return encoding.run(pictures.as_image(image), report).gaussians
+        return encoding.run(image, report).gaussians

@@ -171,9 +171,16 @@ class Gaussians:
         from taichi2dgs.rendering.render import render
 
         return render(
-            self, size, crop, scale=scale, antialias=antialias, top_k=top_k, cutoff=cutoff,
-            eps=eps, blend=blend,
-        )  # fmt: skip
+            self,
+            size,
+            crop,
+            scale=scale,
+            antialias=antialias,
+            top_k=top_k,
+            cutoff=cutoff,
+            eps=eps,
+            blend=blend,
+        )
 
     def save(
         self,
@@ -237,9 +244,13 @@ class Gaussians:
         for index, other in enumerate(others):
             self._check_like(other, f"others[{index}]")
         parts = (self, *others)
-        return replace(self, **{
-            name: torch.cat([getattr(part, name) for part in parts]) for name, _ in self._tensors()
-        })  # fmt: skip
+        return replace(
+            self,
+            **{
+                name: torch.cat([getattr(part, name) for part in parts])
+                for name, _ in self._tensors()
+            },
+        )
 
     def recolor(self, matrix) -> Gaussians:
         """Return the Gaussians with new colours, linear in the old ones.

@@ -21,7 +21,7 @@ from taichi2dgs.kernels.cores_lists import COLOR
 
 VARIABLE = "TAICHI2DGS_MEMORY"
 UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}  # powers of 1024
-MAX_VALUES = (1 << 31) - 1  # of one array: Taichi counts them in 32 bits
+MAX_VALUES = (1 << 31) - 1  # most values of an array, which Taichi counts in 32 bits
 RECT = 4  # numbers of the tile rectangle of a Gaussian
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -73,7 +73,7 @@ def render_bytes(
         averaged: whether Gaussians are averaged over pixels, as they are below the picture's size.
     """
     pixels = height * width * (2 * channels + 2 if averaged else channels)  # sums, and quotients
-    rows = n * (2 * (GEOMETRY + channels) + RECORD)  # as they are, packed, and their records
+    rows = n * (2 * (GEOMETRY + channels) + RECORD)  # parameters, their packed copies, and records
     return real * (pixels + rows) + 4 * n * RECT
 
 

@@ -1,10 +1,8 @@
-"""Which device Taichi runs on: the only place that starts it, and the only lock."""
+"""Which device Taichi runs on, and what belongs to it: the only lock."""
 
 import collections
 import contextlib
 import ctypes
-import importlib
-import io
 import logging
 import os
 import threading
@@ -14,12 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from taichi2dgs import surroundings
+from taichi2dgs import starting, surroundings
 from taichi2dgs.checks import shown
 from taichi2dgs.settings import BACKENDS
-
-surroundings.prepare_import()
-ti: Any = importlib.import_module("taichi")  # Any, as Taichi's own annotations are wrong in places
+from taichi2dgs.starting import ti
 
 DOUBLE = ("cuda", "cpu")  # backends whose kernels can be float64
 VARIABLE = "TAICHI2DGS_BACKEND"
@@ -61,7 +57,7 @@ def init(backend: str | None = None) -> str:
         running = current()
         if running is None:
             _refuse_forked()
-            return _start_first() if chosen == "auto" else _start(chosen)
+            return _start_first() if chosen == "auto" else starting.start(chosen)
         if chosen not in ("auto", running) and backend:
             raise RuntimeError(
                 f"backend {running!r} already runs in this process; {chosen!r} needs a new one"
@@ -73,17 +69,9 @@ def init(backend: str | None = None) -> str:
 def _check_options() -> None:
     """Raise RuntimeError if Taichi was started, by whomever, with options that break kernels."""
     global _checked
-    if _checked is owner():
-        return
-    wrong = {
-        f"default_ip={ti.cfg.default_ip.to_string()}, expected i32": ti.cfg.default_ip != ti.i32,
-        f"opt_level={ti.cfg.opt_level}, expected 1 or more": ti.cfg.opt_level < 1,
-        "real_matrix_scalarize=False, expected True": not ti.cfg.real_matrix_scalarize,
-    }  # the first and the last end in LLVM, the second in wrong pictures
-    for option, bad in wrong.items():
-        if bad:
-            raise RuntimeError(f"Taichi was started with {option} by kernels that render")
-    _checked = owner()
+    if _checked is not owner():
+        starting.check_options()
+        _checked = owner()
 
 
 def current() -> str | None:
@@ -97,11 +85,6 @@ def current() -> str | None:
         return None
     arch = ti.cfg.arch
     return "cpu" if arch in (ti.x64, ti.arm64) else ti._lib.core.arch_name(arch)
-
-
-def available() -> list[str]:
-    """Backends that this machine's Taichi was built for and can see, "cpu" last."""
-    return [name for name in surroundings.preference() if _supported(name)]
 
 
 def device() -> torch.device:
@@ -240,11 +223,6 @@ def sync() -> None:
         ti.sync()
 
 
-def _supported(name: str) -> bool:
-    with _quiet():
-        return surroundings.has_driver(ti._lib.core, name)
-
-
 def _start_first() -> str:
     """Start the first backend that works; Vulkan only where there is hardware for it.
 
@@ -252,9 +230,9 @@ def _start_first() -> str:
     """
     for name in surroundings.preference():
         real = name != "vulkan" or surroundings.has_graphics_hardware()
-        if name != "opengl" and real and _supported(name):
+        if name != "opengl" and real and starting.supported(name):
             with contextlib.suppress(RuntimeError):
-                _start(name)
+                starting.start(name)
                 if name == "cpu" or counts_right():
                     log.info("backend: %s (chosen automatically)", name)
                     return name
@@ -272,41 +250,3 @@ def counts_right() -> bool:
         lengths.from_numpy(expected)
         counting.count(lengths, total)
         return int(total.to_numpy()[0]) == int(expected.sum())
-
-
-def _start(name: str) -> str:
-    if not _supported(name):
-        there = ", ".join(available())
-        raise RuntimeError(f"backend {name!r} is not available here; available: {there}")
-    arch = {"cpu": ti.cpu}.get(name) or getattr(ti, name)
-    # The version check asks a server, and TI_ARCH would override the choice made here.
-    os.environ["TI_SKIP_VERSION_CHECK"] = "ON"
-    overridden = os.environ.pop("TI_ARCH", None)
-    options: dict = {"fast_math": False, "enable_fallback": False, "unrolling_limit": 0}
-    if folder := surroundings.cache_folder():
-        options["offline_cache_file_path"] = folder
-    if "TI_LOG_LEVEL" not in os.environ:
-        options["log_level"] = "error"
-    try:
-        with _quiet():
-            # On CPU, the same expression then rounds the same way wherever it stands. On CUDA it
-            # may not: Taichi sets unsafe maths there, whatever fast_math is.
-            ti.init(arch=arch, **options)
-            # Only this thread may do this, and the first kernel may come from another.
-            ti.lang.impl.get_runtime().materialize()
-    except Exception as error:
-        ti.reset()
-        raise RuntimeError(f"backend {name!r} did not start: {error}") from error
-    finally:
-        if overridden is not None:
-            os.environ["TI_ARCH"] = overridden
-    return name
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep Taichi's banner and warnings off the terminal."""
-    if "TI_LOG_LEVEL" not in os.environ:
-        ti._logging.set_logging_level("error")
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from taichi2dgs.checks import number, shown, whole
 
-MAX_CHANNELS = 16  # of a picture
+MAX_CHANNELS = 16  # the most channels of a picture
 MAX_TOP_K = 64
 MIN_EPS = 1.2e-38  # float32 has smaller numbers, but not every device that divides by them
 BLENDS = ("normalized", "sum")

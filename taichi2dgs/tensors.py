@@ -11,9 +11,10 @@ from torch import Tensor
 def is_dense(value: object) -> TypeGuard[Tensor]:
     """Whether this is a tensor of torch whose values are there, side by side."""
     return (
-        isinstance(value, Tensor) and value.layout == torch.strided
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
         and not (value.is_meta or value.is_nested or value.is_quantized)
-    )  # fmt: skip
+    )
 
 
 def kind_of(value: object) -> str:

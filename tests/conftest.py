@@ -17,11 +17,11 @@ import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, runtime
 
-# The same examples in every run; kernels that compile take longer than a deadline.
+# Every run tries the same examples. There is no deadline, since kernels may have to compile.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
-# A shell that starts the suite in the background has it, and what it starts, ignore Ctrl-C.
+# A shell that starts the suite in the background makes it and its children ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -87,7 +87,7 @@ def fitted(photograph) -> taichi2dgs.FitResult:
 
 @pytest.fixture(scope="session")
 def benchmarks():
-    """Imports a module of benchmarks/."""
+    """A function that imports a module of benchmarks/ by its name."""
     folder = str(Path(__file__).resolve().parents[1] / "benchmarks")
     sys.path.insert(0, folder)
     yield importlib.import_module

@@ -41,7 +41,7 @@ def psnr_of(name: str, image: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("blend", ["normalized", "sum"])
 def test_cholesky_shapes_render_as_their_gaussians_do(blend):
-    """Image and gradients, against the float64 reference through an eigendecomposition."""
+    """Images and gradients are compared with the float64 reference, by an eigendecomposition."""
     g = scatter(60, SIZE)
     packed = torch.cat([g.xy, parameters.cholesky_of(g), g.color], 1)
     settings, view = RenderSettings(blend=blend), View.of(SIZE, None, None)
@@ -77,7 +77,7 @@ def test_from_cholesky_inverts_cholesky_of():
 
 
 def test_adan_takes_the_steps_of_its_paper():
-    """Algorithm 1 written out in plain numbers, on x^2 / 2."""
+    """The paper's Algorithm 1 is written out in plain numbers here, for the function x^2 / 2."""
     x = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)
     optimizer = Adan([x], lr=0.1)
     m = v = n = 0.0
@@ -126,21 +126,24 @@ def test_a_saved_file_blends_as_it_was_fitted(tmp_path, name, crop):
 
 @pytest.mark.parametrize("name", baselines.names())
 def test_each_method_ends_where_it_did(name, crop, backend):
-    """Pinned on CPU within 0.05 dB: machines round differently, but hardly draw differently."""
+    """CPUs round differently, but hardly draw other samples: results agree within 0.05 dB."""
     if backend != "cpu":
         pytest.skip("pinned on CPU only")
     assert psnr_of(name, crop) == pytest.approx(json.loads(GOLDENS.read_text())[name], abs=0.05)
 
 
 def test_a_step_takes_nothing_to_the_cpu(crop, monkeypatch):
-    """On a GPU, copies in the loop would be what is timed."""
+    """On a GPU, a copy to the host in each step would take more time than the step."""
     method = baselines.load("image-gs-gradient")
     run = baselines.method._Run(crop[:32, :32].contiguous(), 60, method, 0, None)
     run._report(run.render())
-    run.step = 1  # no report is due, nor a look at the plateau
-    monkeypatch.setattr(baselines.method, "render_packed", lambda *_: crop[:32, :32] + 0 * sum(
-        leaf.sum() for leaf in run.leaves.values()))  # fmt: skip
-    for name in ("cpu", "numpy", "tolist", "__float__", "__bool__"):  # Adam counts on the CPU
+    run.step = 1  # at this step neither a report nor a measurement for the plateau is due
+    monkeypatch.setattr(
+        baselines.method,
+        "render_packed",
+        lambda *_: crop[:32, :32] + 0 * sum(leaf.sum() for leaf in run.leaves.values()),
+    )
+    for name in ("cpu", "numpy", "tolist", "__float__", "__bool__"):  # not item, which Adam calls
         monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: pytest.fail(f"calls {name}"))
     run.waited = math.inf
     run._elapsed = lambda: 0.0
@@ -149,7 +152,7 @@ def test_a_step_takes_nothing_to_the_cpu(crop, monkeypatch):
 
 
 def test_the_clock_waits_for_the_device(crop, monkeypatch):
-    """A device that takes 50 ms to be done when it is waited for."""
+    """The device of this test takes 50 ms to finish when it is waited for."""
     waits = []
 
     def sync() -> None:
@@ -162,7 +165,13 @@ def test_the_clock_waits_for_the_device(crop, monkeypatch):
     assert result.history[-1].step == 3 and result.history[-1].seconds >= 0.05
     waits.clear()
     steps = baselines.run(crop[:32, :32], 60, method, seconds=0.3).history[-1].step
-    assert steps < 100 and len(waits) >= 4  # some steps, then a wait, and so on
+    assert steps < 100 and len(waits) >= 4  # after some steps each time
+
+
+def test_reports_do_not_count_against_the_seconds(crop):
+    method = baselines.load("image-gs-gradient")
+    result = baselines.run(crop[:32, :32], 60, method, steps=3, on_report=lambda _: time.sleep(0.4))
+    assert len(result.history) > 2 and result.seconds < 0.4 * (len(result.history) - 1)
 
 
 def test_similarity_is_that_of_the_package(crop):
@@ -181,8 +190,13 @@ def test_similarity_is_that_of_the_package(crop):
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["gaussianimage-rs", "ours-random"])
 def test_bad_arguments_of_a_run_are_named(arguments, message, name):
-    given = {"image": torch.full((8, 8, 3), 0.5), "k": 5, "method": baselines.load(name),
-             "steps": 1, **arguments}  # fmt: skip
+    given = {
+        "image": torch.full((8, 8, 3), 0.5),
+        "k": 5,
+        "method": baselines.load(name),
+        "steps": 1,
+        **arguments,
+    }
     with pytest.raises(ValueError, match=message):
         baselines.run(given.pop("image"), given.pop("k"), given.pop("method"), **given)
 
@@ -193,14 +207,19 @@ def test_rates_fall_when_quality_stands_still_and_all_gaussians_are_there():
     similarity = iter([0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3])
     rates = schedule.Rates(0, plateau, image, lambda _: torch.tensor(next(similarity)))
     better = [image + 0.1 / step for step in (1, 2, 3)]
-    assert [rates.after(1, better[0], False) for _ in range(5)] == [1.0] * 5  # not all are there
+    while_growing = [rates.after(1, better[0], False) for _ in range(5)]
+    assert while_growing == [1.0] * 5
     found = [
         rates.after(step, out, True) for step, out in enumerate([*better, *[better[2]] * 4], 1)
     ]
-    assert found == [1, 1, 1, 1, 0.1, 0.1, 0.1]  # two steps without a gain; falls once
+    assert found == [1, 1, 1, 1, 0.1, 0.1, 0.1]  # after two steps without a gain, and only once
     assert [schedule.Rates(2, None, image, None).after(s, image, True) for s in range(5)] == [
-        1, 1, 0.5, 0.5, 0.25
-    ]  # fmt: skip
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+    ]
 
 
 def test_gaussians_are_added_where_the_error_is(crop):
@@ -211,14 +230,14 @@ def test_gaussians_are_added_where_the_error_is(crop):
     results = {
         steps: baselines.run(crop[:48, :48], 200, growing, steps=steps)
         for steps in (4, 5, 8, 9, 13)
-    }  # at the end of a fit none come
+    }  # no Gaussians are added at the end of a fit
     assert [len(r.gaussians) for r in results.values()] == [100, 150, 150, 200, 200]
     psnr = {report.step: report.psnr for report in results[5].history}
-    assert psnr[4] > psnr[5]  # measured before they come, which disturb it at first
+    assert psnr[4] > psnr[5]  # new Gaussians lower the PSNR at first
 
 
 def test_gaussians_begin_as_large_as_told(crop):
-    """Those of the start, and those that come later."""
+    """The scale holds for Gaussians of the start and for those that are added later."""
     settings = vars(baselines.load("image-gs-gradient"))
     grown = []
     for scale in (1.0, 0.3):

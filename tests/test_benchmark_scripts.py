@@ -67,8 +67,10 @@ def test_run_datasets_needs_folders_of_different_names(tmp_path):
     (tmp_path / "a").mkdir()
     done = subprocess.run(
         [sys.executable, SCRIPT.with_name("run_datasets.py"), "--data", tmp_path, tmp_path],
-        capture_output=True, text=True, env=environment(),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
     assert done.returncode == 2 and "expected different names" in done.stderr
 
 
@@ -84,8 +86,10 @@ def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rate.json").read_text())["rows"]
     assert [(row["preset"], row["refine"]) for row in rows[:3]] == [
-        ("lossless", 0), ("small", 0), ("small", 4),
-    ]  # fmt: skip
+        ("lossless", 0),
+        ("small", 0),
+        ("small", 4),
+    ]
     assert rows[0]["psnr"] == rows[0]["unsaved"] > rows[1]["psnr"]
     assert rows[1]["codecs"]["WebP"][0] <= rows[1]["bytes"] < rows[0]["bytes"]
     assert "| 400 | small | 4 | 1 | " in done.stdout
@@ -94,8 +98,18 @@ def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
 
 def test_tune_writes_a_method_that_does_better(tmp_path, photograph):
     files.write_image(tmp_path / "a.png", photograph[:40, :40])
-    command = [sys.executable, SCRIPT.with_name("tune.py"), "--data", tmp_path, "--steps", 10,
-               "--methods", "gaussianimage-rs", "--out", tmp_path]  # fmt: skip
+    command = [
+        sys.executable,
+        SCRIPT.with_name("tune.py"),
+        "--data",
+        tmp_path,
+        "--steps",
+        10,
+        "--methods",
+        "gaussianimage-rs",
+        "--out",
+        tmp_path,
+    ]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=environment()
     )
@@ -114,8 +128,14 @@ def test_tune_writes_a_method_that_does_better(tmp_path, photograph):
 def test_calibrate_count_prints_the_constants(tmp_path, photograph):
     for name, part in (("a", photograph[:48, :48]), ("b", photograph[48:, 80:])):
         files.write_image(tmp_path / f"{name}.png", part)
-    command = [sys.executable, SCRIPT.with_name("calibrate_count.py"), "--data", tmp_path,
-               "--steps", 3]  # fmt: skip
+    command = [
+        sys.executable,
+        SCRIPT.with_name("calibrate_count.py"),
+        "--data",
+        tmp_path,
+        "--steps",
+        3,
+    ]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=environment()
     )
@@ -139,7 +159,7 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
     small, large = result["rows"]
     assert (small["size"], large["size"]) == ([40, 56], [256, 256])
     assert (small["gaussians"], large["gaussians"]) == (17, 500)
-    least = 4 * (3 * 8 * 500 + 3 * 256 * 256)  # parameters, two moments and the target, all float32
+    least = 4 * (3 * 8 * 500 + 3 * 256 * 256)  # bytes of parameters, two moments and the target
     assert small["state_bytes"] < least < large["state_bytes"] < 100 * least
     for row in result["rows"]:
         assert all(len(row[f"{name}_ms"]) == 2 for name in ("step", "render", "numpy"))
@@ -160,9 +180,9 @@ def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
     for number in range(1, 6):
         psnr = alone.step(1.0)
         engine.step(number, 1.0)
-        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # of random Gaussians: 3e-7
+        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # 3e-7 was seen with random Gaussians
         # Adam makes a whole step of a gradient that is as good as 0, whatever its sign.
-        same = (alone.params - engine.params).abs() < 1e-4  # of random Gaussians all: 7e-6
+        same = (alone.params - engine.params).abs() < 1e-4  # 7e-6 was seen with random Gaussians
         assert same.float().mean() > 0.99
     assert engine.poll() and engine.done == 5
 

@@ -27,8 +27,22 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         files.write_image(
             tmp_path / f"kodim{number:02d}.png", photograph[:40, 8 * number :][:, :44]
         )
-    options = ("--data", tmp_path, "--k", 90, 60, "--methods", "ours-gradient", "image-gs-gradient",
-               "--steps", 30, "--crop", 32, "--out", tmp_path / "out/table")  # fmt: skip
+    options = (
+        "--data",
+        tmp_path,
+        "--k",
+        90,
+        60,
+        "--methods",
+        "ours-gradient",
+        "image-gs-gradient",
+        "--steps",
+        30,
+        "--crop",
+        32,
+        "--out",
+        tmp_path / "out/table",
+    )
     done = run_kodak(*options)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "out/table.json"
@@ -38,7 +52,7 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         assert list(row["psnr_at"]) == ["0", "25"] and row["steps"] == 30
         assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
         assert 50 < row["peak_mib"] < 5000
-        # a fused fit reports too rarely to say what it had after so many seconds
+        # Reports of a fused fit are too rare to tell its PSNR after so many seconds.
         assert not row["psnr_within"] or row["method"] == "image-gs-gradient"
     table = (tmp_path / "out/table.md").read_text()
     assert table.strip() == done.stdout.strip() and "| kodim02 | " in table
@@ -46,7 +60,7 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
         "| 60 (30) | image-gs-gradient | " in table and str(tmp_path) not in table.split("--out")[0]
     )
 
-    path.write_text(json.dumps({**result, "rows": result["rows"][:-1]}))  # as if killed
+    path.write_text(json.dumps({**result, "rows": result["rows"][:-1]}))  # a killed run
     again = run_kodak(*options)
     assert again.returncode == 0, again.stderr
     rows = json.loads(path.read_text())["rows"]
@@ -118,7 +132,7 @@ def test_rows_are_reused_only_of_the_same_code(tmp_path, benchmarks):
     git(tmp_path, "commit", "-qm", "all")
     clean = identity.commit(tmp_path)
     assert "dirty" not in clean
-    (results / "kodak.json").write_text("2\n")  # as a script that was killed leaves it
+    (results / "kodak.json").write_text("2\n")  # as a killed script leaves it
     assert identity.commit(tmp_path) == clean
     (tmp_path / "engine.py").write_text("2\n")
     first = identity.commit(tmp_path)
@@ -167,14 +181,24 @@ def test_rows_of_a_method_of_ones_own_are_of_its_content(tmp_path, photograph):
     for start, reused in (("random", False), ("random", True), ("gradient", False)):
         method.write_text(f"start: {start}\nfused: true\nabout: mine\n")
         before = (tmp_path / "t.json").read_text() if (tmp_path / "t.json").exists() else ""
-        done = run_kodak("--data", tmp_path, "--k", 30, "--methods", method, "--steps", 1,
-                         "--out", tmp_path / "t")  # fmt: skip
+        done = run_kodak(
+            "--data",
+            tmp_path,
+            "--k",
+            30,
+            "--methods",
+            method,
+            "--steps",
+            1,
+            "--out",
+            tmp_path / "t",
+        )
         assert done.returncode == 0, done.stderr
         assert ((tmp_path / "t.json").read_text() == before) == reused
 
 
 def rows_of_a_table() -> list[dict]:
-    """Two pictures by two methods; the second picture of the slow one had no 2 seconds."""
+    """Rows of two pictures by two methods; one fit by the slow method lacks a PSNR at 2 seconds."""
     return [
         {"image": image, "dataset": "kodak", "k": k, "method": method, "sampler": "default",
          "gaussians": k + extra, "psnr": psnr + k / 10, "psnr_at": {"0": psnr, "25": psnr + 2},

@@ -36,7 +36,7 @@ def test_callbacks_do_not_use_up_the_seconds(photograph):
     began = time.perf_counter()
     result = fit_function(photograph, start, seconds=1.0, on_report=lambda report: time.sleep(0.3))
     awake = time.perf_counter() - began - 0.3 * len(result.history)
-    assert 0.5 < result.history[-1].seconds <= awake  # else it would be longer by the sleep
+    assert 0.5 < result.history[-1].seconds <= awake  # the sleep does not count
 
 
 def test_target_psnr_stops_early(photograph):
@@ -48,7 +48,7 @@ def test_target_psnr_stops_early(photograph):
 
 
 def test_what_reaches_its_target_is_returned_as_it_came(photograph):
-    """Also Gaussians that one step at the full rate would spoil."""
+    """That holds for Gaussians that a single step at the full rate would spoil."""
     start = fit_function(
         photograph, pipelines.initialize(photograph, 1000, "gradient"), steps=60
     ).gaussians
@@ -75,7 +75,7 @@ def test_what_is_returned_for_a_target_is_what_was_measured(photograph, budget):
     start = pipelines.initialize(photograph, 800, "gradient")
     result = fit_function(photograph, start, target_psnr=26, **budget)
     last = result.history[-1]
-    assert 0 < last.step < budget.get("steps", math.inf)  # seconds may be many steps to a report
+    assert 0 < last.step < budget.get("steps", math.inf)  # a report may come after many steps
     assert last.psnr >= 26 > result.history[-2].psnr
     seen = metrics.psnr(result.gaussians.render(), photograph)
     assert last.psnr == pytest.approx(seen, abs=2e-4)  # one more step moves it by a hundredth
@@ -105,7 +105,7 @@ def test_with_both_budgets_reports_follow_what_runs_out_first(photograph):
 
 
 def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch):
-    """One cosine, whether steps or seconds measure it."""
+    """Learning rates follow one cosine, whether steps or seconds measure the budget."""
     rates = []
     step = Engine.step
 
@@ -125,9 +125,11 @@ def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch):
 
 def test_reports_come_at_the_steps_asked_for(photograph):
     result = fit_function(
-        photograph, pipelines.initialize(photograph, 200, "gradient"), steps=23,
+        photograph,
+        pipelines.initialize(photograph, 200, "gradient"),
+        steps=23,
         options=FitOptions(report_every=10),
-    )  # fmt: skip
+    )
     assert [report.step for report in result.history] == [0, 10, 20, 23]
     none = fit_function(photograph, result.gaussians, steps=0)
     assert [report.step for report in none.history] == [0]
@@ -155,7 +157,7 @@ def test_ctrl_c_raises_with_what_is_there(photograph):
 
 
 def test_ctrl_c_at_any_place_leaves_a_measured_result(photograph, monkeypatch):
-    """While lists grow, and while the last report is made: what is there is whole."""
+    """Ctrl-C may come while lists grow, or while the last report is made."""
     start = pipelines.initialize(photograph, 800, "gradient")
     start.log_scale.sub_(1.5)
     reserve, asked = Workspace.reserve, []
@@ -163,7 +165,7 @@ def test_ctrl_c_at_any_place_leaves_a_measured_result(photograph, monkeypatch):
     def interrupted(self, capacity):
         reserve(self, capacity)
         asked.append(capacity)
-        if len(asked) == 4:  # between one list and the next: the others are as short as before
+        if len(asked) == 4:  # one list has grown, the others have not
             self.entries = workspace.runtime.array("i32", (1,))
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""More channels than a picture has."""
+"""Images of up to 16 channels."""
 
 import dataclasses
 import logging
@@ -17,7 +17,7 @@ CHANNELS = 6
 
 @pytest.mark.parametrize("blend", ["normalized", "sum"])
 def test_many_channels_render_and_push_back_as_the_reference(blend):
-    """Rounding of float32: 2e-6 was seen, and 1e-5 of the largest gradient."""
+    """Rounding to float32 gave errors of 2e-6, and of 1e-5 of the largest gradient."""
     g = scatter(150, (21, 43), channels=CHANNELS)
     cotangent = torch.rand(21, 43, CHANNELS, generator=torch.Generator().manual_seed(1))
     fast, slow = (g.to(dtype=kind) for kind in (torch.float32, torch.float64))
@@ -34,9 +34,9 @@ def test_many_channels_render_and_push_back_as_the_reference(blend):
 
 
 def test_many_channels_are_fitted_as_by_adam_through_the_reference(photograph, caplog):
-    """As in test_fit.py, whose tolerances these are; and the log says that it compiles."""
+    """Tolerances are those of the same test of three channels in test_fit.py."""
     image = torch.cat([photograph[:32, :40], photograph[40:72, 60:100]], 2)
-    options = FitOptions(settings=RenderSettings(top_k=9))  # as no other test, so it compiles
+    options = FitOptions(settings=RenderSettings(top_k=9))  # no other test has it: kernels compile
     start = pipelines.initialize(image, 120, "gradient")
     start = dataclasses.replace(start, theta=torch.linspace(0, 3, 120))
     start.log_scale[:, 1] += 0.3

@@ -56,9 +56,16 @@ def test_encode_then_render(tmp_path, picture, backend):
     large_image = files.read_image(tmp_path / "large.png")
     assert large_image.shape == (97, 111, 3)
     part = taichi2dgs_command(
-        "render", "photo.t2d", "-o", "part.png", "--size", "97x111", "--crop", "7,20,50x60",
+        "render",
+        "photo.t2d",
+        "-o",
+        "part.png",
+        "--size",
+        "97x111",
+        "--crop",
+        "7,20,50x60",
         cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert part.returncode == 0 and part.stdout.startswith("part.png: 50x60, 400 Gaussians")
     assert torch.equal(files.read_image(tmp_path / "part.png"), large_image[7:57, 20:80])
     for name, more in (("small.png", []), ("alias.png", ["--alias"])):
@@ -138,9 +145,13 @@ def interrupted(word: str, *arguments: object, cwd) -> tuple[int, str, str]:
     shown, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)], cwd=cwd, text=True,
-        env=environment(), stdout=subprocess.PIPE, stderr=terminal,
-    )  # fmt: skip
+        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    )
     os.close(terminal)
     text = ""
     while word not in text:
@@ -148,7 +159,7 @@ def interrupted(word: str, *arguments: object, cwd) -> tuple[int, str, str]:
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    with contextlib.suppress(OSError):  # how a terminal ends whose processes have
+    with contextlib.suppress(OSError):  # so a terminal ends when its last process does
         while more := os.read(shown, 4096):
             text += more.decode(errors="replace")
     os.close(shown)
@@ -202,14 +213,22 @@ def test_help_and_version_come_before_torch_is_imported(tmp_path):
         "sys.exit(bool({'torch', 'taichi', 'numpy'} & set(sys.modules)))"
     )
     for words in (["--version"], ["--help"], ["encode", "--help"], ["train", "--help"]):
-        done = subprocess.run([sys.executable, "-c", script, *words], env=environment(),
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words],
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0 and "taichi2dgs" in done.stdout, done.stderr
 
 
 def test_the_package_is_a_command_too(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "taichi2dgs", "--version"], text=True,
-                          capture_output=True, env=environment())  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "taichi2dgs", "--version"],
+        text=True,
+        capture_output=True,
+        env=environment(),
+    )
     assert done.stdout == f"taichi2dgs {taichi2dgs.__version__}\n"
 
 

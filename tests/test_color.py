@@ -1,4 +1,4 @@
-"""Pictures of other colour spaces become sRGB, on every way in."""
+"""Pictures of other colour spaces become sRGB, from files and from PIL images."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ from test_decoding import chunk, png
 import taichi2dgs
 from taichi2dgs.storage import color, pictures
 
-# From light in the space to light in sRGB, as published for D65 (Lindbloom; CSS Color 4).
+# Matrices from linear values of a space to linear sRGB, as published (Lindbloom; CSS Color 4).
 P3 = [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]]
 ADOBE = [[1.3984, -0.3984, 0], [0, 1, 0], [0, -0.0429, 1.0429]]
 REC2020 = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
@@ -78,9 +78,12 @@ def of_srgb() -> list[bytes]:
     return [table, parametric, rounded, made]
 
 
-def nearly(light: np.ndarray) -> np.ndarray:
-    """Light that is off by as much as rounding may take it: less than a level of 8 bits."""
-    return light + 0.004 * light * (1 - light)
+def nearly(light: np.ndarray, off: float = 0.015) -> np.ndarray:
+    """Light that is off by less than a level of 8 bits, and by enough for some to round to another.
+
+    Such tables are in many profiles that are meant to be sRGB's.
+    """
+    return light + off * light * (1 - light)
 
 
 @pytest.mark.parametrize("icc", of_srgb())
@@ -92,6 +95,18 @@ def test_profiles_of_srgb_change_no_bit(tmp_path, icc):
         mine, plain = (taichi2dgs.read_image(tmp_path / f"{name}.png") for name in "ab")
         assert torch.equal(mine, plain)
     assert color.of_codes(1, 13) is None and color.of_codes(12, 13) is not None
+
+
+def test_a_profile_more_than_a_level_from_srgb_is_applied(tmp_path):
+    def tone(stored: np.ndarray) -> np.ndarray:
+        return nearly(color.from_srgb(stored), 0.032)  # 1.5 levels at most
+
+    icc = color.profile(np.array(color.PRIMARIES[1]), tone)
+    wanted = 255 * color.to_srgb(tone(np.array(160 / 255)))
+    for mode, filling in (("RGB", (160, 160, 160)), ("L", 160)):
+        Image.new(mode, (4, 4), filling).save(tmp_path / "a.png", icc_profile=icc)
+        found = 255 * float(taichi2dgs.read_image(tmp_path / "a.png")[0, 0, 0])
+        assert found > 160.9 and found == pytest.approx(wanted, abs=0.6)
 
 
 def grey_profile(tone: bytes) -> bytes:
@@ -119,12 +134,15 @@ def test_grey_profiles_are_applied_and_sixteen_bits_keep_their_depth(tmp_path, n
     image = taichi2dgs.read_image(tmp_path / "a.png")
     source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
     by_lcms = ImageCms.profileToProfile(
-        Image.fromarray(ramp), source, ImageCms.createProfile("sRGB"), outputMode="RGB",
+        Image.fromarray(ramp),
+        source,
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
         flags=ImageCms.Flags.NOOPTIMIZE,
-    )  # fmt: skip
+    )
     assert image.shape == (16, 16, 1)
     gap = np.abs(image[..., 0].numpy() * 255 - np.asarray(by_lcms)[..., 1])
-    assert gap.max() <= 1  # 0.9 seen: both round
+    assert gap.max() <= 1  # both round; 0.9 was seen
     fine = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(fine).save(tmp_path / "b.png", icc_profile=icc)
     found = taichi2dgs.read_image(tmp_path / "b.png").flatten()
@@ -158,7 +176,8 @@ def test_cmyk_profiles_are_applied(tmp_path, suffix):
     picture.save(path, icc_profile=icc, **({"quality": 100} if suffix == "jpg" else {}))
     level = 195 / 255 * 100  # L*
     light = ((level + 16) / 116) ** 3
-    check(taichi2dgs.read_image(path), expected(np.eye(3), [light] * 3), 4)  # not cyan
+    # Without its profile, the picture would be cyan.
+    check(taichi2dgs.read_image(path), expected(np.eye(3), [light] * 3), 4)
 
 
 @pytest.mark.parametrize("icc", [b"no profile", P3_PROFILE[:300], cmyk_profile(), bytes(200)])
@@ -182,8 +201,10 @@ def numbers(*values: float) -> bytes:
 
 
 GAMA = chunk(b"gAMA", numbers(1 / 1.8))
-SRGB_GAMA, SRGB_CHRM = chunk(b"gAMA", numbers(0.45455)), chunk(b"cHRM", numbers(
-    0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06))  # fmt: skip
+SRGB_GAMA, SRGB_CHRM = (
+    chunk(b"gAMA", numbers(0.45455)),
+    chunk(b"cHRM", numbers(0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)),
+)
 ADOBE_CHRM = chunk(b"cHRM", numbers(*ADOBE_XY))
 CICP = chunk(b"cICP", bytes([12, 13, 0, 1]))
 SRGB_LIGHT = color.from_srgb(np.array(PIXEL) / 255)

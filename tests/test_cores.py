@@ -1,4 +1,4 @@
-"""What the kernels for cores promise beyond the renderer's tests: all workers work, and exactly."""
+"""Kernels for cores: how workers share tiles, sorting networks, ties, and the longest lists."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def test_results_do_not_depend_on_the_number_of_workers(threads, monkeypatch):
 
 
 def test_no_worker_leaves_anything_behind_for_its_next_tile():
-    """Gradients of two renders in one workspace, the first with other Gaussians in other tiles."""
+    """Two renders of different Gaussians share a workspace; the second is checked."""
     first, second = scatter(400, (60, 90), seed=1), scatter(90, (60, 90), seed=2)
     cotangent = torch.rand(60, 90, 3)
 
@@ -66,7 +66,7 @@ def test_no_worker_leaves_anything_behind_for_its_next_tile():
 
 
 def test_one_tile_full_of_gaussians_makes_room_for_its_list():
-    """All others are empty, so that the longest list is far above their mean."""
+    """All other tiles are empty, so that the longest list is far above the mean."""
     g = scatter(600, (200, 200), margin=0, log_scale=(-3.0, -2.0))
     crowd = taichi2dgs.Gaussians(g.xy / 200 * 10, g.log_scale, g.theta, g.color, g.size)
     difference = crowd.render() - taichi2dgs.reference.render(crowd)
@@ -102,7 +102,7 @@ def test_groups_are_sorted_and_bitonic_runs_become_sorted():
 def test_matches_reference_by_network_and_by_insertion(top_k):
     g = scatter(500, (21, 30), log_scale=(0.5, 2.0))
     difference = g.render(top_k=top_k) - taichi2dgs.reference.render(g, top_k=top_k)
-    assert float((difference.abs() < 1e-4).float().mean()) > 0.97  # the rest hangs on rounding
+    assert float((difference.abs() < 1e-4).float().mean()) > 0.97  # rounding decides the rest
 
 
 def test_ties_are_settled_in_every_lane_alone():
@@ -119,7 +119,7 @@ def test_ties_are_settled_in_every_lane_alone():
 
 
 def test_workers_need_no_more_than_can_be_indexed(monkeypatch):
-    """Ten million entries of one tile: fewer workers then, and in the end a MemoryError."""
+    """Ten million entries in one tile leave fewer workers, or a MemoryError if none is left."""
     monkeypatch.setattr(runtime, "threads", lambda: 64)
     work = engine_of(scatter(9, (160, 160))).work
     assert work._workers() == 64

@@ -208,7 +208,7 @@ def test_reading_what_another_thread_writes_depends_on_the_order():
     ],
 )
 def test_a_race_is_found_in_any_order(body, named, order):
-    """Lost updates of a counter, too, which no order of whole threads can show."""
+    """The race here is a lost update of a counter, which no order of whole threads can show."""
     answer, said = launch(body, ("i", [0] * 9), ("i", [0] * 9), block=8, order=order, races=1)
     assert answer["error"] == 719 and "a race" in said and named in said
 
@@ -221,7 +221,7 @@ def test_an_order_that_is_misspelt_is_refused(order):
 
 
 def test_device_memory_is_given_back_by_renders_and_fits(backend, photograph):
-    """On the emulated driver, which counts: renders, gradients and fits, over and over."""
+    """The emulated driver counts allocations over repeated renders, gradients and fits."""
     try:
         live = ctypes.CDLL("libcuda.so").fakecuda_live_bytes
     except (OSError, AttributeError):

@@ -18,7 +18,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, extra=()) -> bytes:
-    """A PNG file, chunk by chunk, with whatever its header claims."""
+    """The bytes of a PNG file, whose header need not tell the truth about the rows."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = [
         chunk(b"IHDR", header),
@@ -115,7 +115,7 @@ def test_the_transparent_grey_of_a_png_of_any_depth(tmp_path, depth, row, key):
 def test_the_transparent_colour_of_a_png_is_that_colour_alone(tmp_path, depth):
     kind = {8: "B", 16: "H"}[depth]
     pixels = [(10, 20, 30), (10, 20, 31), (11, 20, 30), (10, 21, 30)]
-    if depth == 16:  # which 8 bits cannot tell apart
+    if depth == 16:  # whose upper 8 bits are equal
         pixels = [(2560, 5120, 7680), (2560, 5120, 7681), (2561, 5120, 7680), (2560, 5121, 7680)]
     row = b"\0" + b"".join(struct.pack(f">3{kind}", *pixel) for pixel in pixels)
     key = chunk(b"tRNS", struct.pack(">3H", *pixels[0]))
@@ -129,8 +129,15 @@ def test_the_transparent_colour_of_a_png_is_that_colour_alone(tmp_path, depth):
 def test_grey_of_16_bits_with_opacity_has_two_channels_at_full_depth(tmp_path, interlaced):
     pixels = np.random.default_rng(0).integers(0, 65536, (9, 7, 2)).astype(">u2")
     if interlaced:  # Adam7
-        passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
-                  (0, 1, 2, 2), (1, 0, 2, 1)]  # fmt: skip
+        passes = [
+            (0, 0, 8, 8),
+            (0, 4, 8, 8),
+            (4, 0, 8, 4),
+            (0, 2, 4, 4),
+            (2, 0, 4, 2),
+            (0, 1, 2, 2),
+            (1, 0, 2, 1),
+        ]
         parts = [pixels[y::dy, x::dx] for y, x, dy, dx in passes]
         rows = [row for part in parts if part.size for row in part]
     else:
@@ -158,7 +165,7 @@ def test_a_png_with_megabytes_of_text_is_read_and_turned(tmp_path, kind):
 
 
 def exif(*entries: tuple[int, int, int, int]) -> bytes:
-    """EXIF data with these entries: tag, type, count, value or where it is."""
+    """EXIF data with these entries, each a tag, a type, a count, and a value or its place."""
     table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
 
@@ -182,7 +189,7 @@ def test_orientation_is_kept_where_another_tag_is_damaged(tmp_path, kind, damage
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_orientation_is_found_in_both_orders_of_bytes(order):
-    """After a tag that makes Pillow give up, and in a number of 16 or of 32 bits."""
+    """The tag before it makes Pillow give up, and its number has 16 or 32 bits."""
     head = {"<": b"II*\0", ">": b"MM\0*"}[order]
     for kind, value in ((3, struct.pack(order + "H2x", 6)), (4, struct.pack(order + "I", 6))):
         table = struct.pack(order + "HHII", 0x0100, 5, 3, 9999)
@@ -229,9 +236,7 @@ def noise(**options) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}]
-)
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("missing", [1, 2])
 def test_a_jpeg_that_lacks_its_end_marker_is_read(tmp_path, options, missing):
     data = noise(**options)
@@ -244,3 +249,13 @@ def test_a_jpeg_that_lacks_more_is_refused(tmp_path, options):
     for missing in range(6, len(data) - 4, 7):
         with pytest.raises(ValueError, match=r"a\.jpg: not a readable picture"):
             read(tmp_path, data[:-missing], "a.jpg")
+
+
+def test_a_progressive_jpeg_that_ends_between_two_scans_is_refused(tmp_path):
+    """Decoders take such a file without a complaint, but coefficients lack their lowest bits."""
+    data = noise(progressive=True)
+    scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    assert len(scans) > 5
+    for end in scans[1:]:
+        with pytest.raises(ValueError, match=r"a\.jpg: not a readable picture"):
+            read(tmp_path, data[:end], "a.jpg")

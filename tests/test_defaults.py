@@ -17,7 +17,7 @@ from taichi2dgs import Gaussians
 
 @pytest.fixture(params=["float64", "meta"])
 def other_default(request):
-    """Another default type, or a device on which whatever is made by default has no values."""
+    """Set another default type, or the meta device, on which tensors have no values."""
     if request.param == "meta":
         torch.set_default_device("meta")
     else:
@@ -35,7 +35,7 @@ def picture() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def expected(picture) -> dict[str, list[torch.Tensor]]:
-    """The starts as they are without another default."""
+    """Starts that were made with torch's own defaults."""
     return {
         init: [g.packed() for g in pipelines.initialize_batch(picture, [30, 90], init)]
         for init in pipelines.STARTS
@@ -68,8 +68,16 @@ def test_projections_do_not_depend_on_torchs_defaults(other_default):
     assert heat.dtype == torch.float32 and float(heat.max()) == float(heat[4, 4]) == 1
 
 
-@pytest.mark.parametrize("name", ["image-gs-gradient", "image-gs-saliency", "gaussianimage-rs",
-                                  "gaussianimage-cholesky", "fast-2dgs-published"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image-gs-gradient",
+        "image-gs-saliency",
+        "gaussianimage-rs",
+        "gaussianimage-cholesky",
+        "fast-2dgs-published",
+    ],
+)
 def test_methods_do_not_depend_on_torchs_defaults(picture, other_default, name):
     settings = vars(baselines.load(name))
     growth = settings["growth"] and {"first": 0.5, "every": 2, "share": 0.5}
@@ -93,11 +101,12 @@ def test_the_first_prior_start_leaves_torchs_random_numbers_alone(picture):
 @pytest.mark.parametrize("name", sorted(set(starts.PEERS) - {"image-gs-saliency"}))
 def test_peers_begin_on_the_device_of_the_image(name, monkeypatch):
     """A device without values stands for a GPU; there is none that every machine has."""
-    monkeypatch.setattr(Gaussians, "__post_init__", lambda self: None)  # which looks at values
+    monkeypatch.setattr(Gaussians, "__post_init__", lambda self: None)  # it would look at values
     monkeypatch.setattr(
-        starts.sampling, "sample",
+        starts.sampling,
+        "sample",
         lambda maps, counts, *_: [torch.zeros(count, dtype=torch.int64) for count in counts],
-    )  # fmt: skip
+    )
     start = starts.PEERS[name](torch.rand(32, 40, 3, device="meta"), 20, 0)
     assert {tensor.device.type for _, tensor in start._tensors()} == {"meta"}
     extent = parameters.extent_of(start.size, start.xy)

@@ -46,12 +46,12 @@ def test_blur_spreads_an_impulse_as_a_gaussian():
         assert float((heat.sum(0) * offset**2).sum()) == pytest.approx(sigma**2, rel=0.01)
         torch.testing.assert_close(heat, heat.T)
     alone = blur(maps[:1], torch.tensor([1.0]))[0, 0]
-    torch.testing.assert_close(narrow, alone)  # others in the batch make no difference
+    torch.testing.assert_close(narrow, alone)  # the other picture of the batch makes no difference
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.7, 20.0, 60.0])
 def test_blur_equals_a_convolution(sigma):
-    """On more rows than a block has, and where the reach exceeds the picture."""
+    """The pictures have more rows than a block, or fewer pixels than the blur's reach."""
     maps = torch.rand(1, 1, 150, 97, generator=torch.Generator().manual_seed(0))
     reach = max(1, int(4 * sigma + 0.5))
     offset = torch.arange(-reach, reach + 1.0)
@@ -71,7 +71,7 @@ def test_borders_lose_nothing():
 
 
 def test_few_gaussians_on_a_large_picture_take_no_longer_than_a_glance():
-    """0.2 s on one core; as `conv2d` copies every pixel for each weight, 16 s with that."""
+    """It takes 0.2 s on one core. `conv2d` copies every pixel for each weight and took 16 s."""
     image = torch.rand(1, 3, 1080, 1920, generator=torch.Generator().manual_seed(0))
     began = time.perf_counter()
     density = detail_density(image, torch.tensor([100]))

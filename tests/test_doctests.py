@@ -27,7 +27,7 @@ def test_a_public_name_has_an_example_that_is_true(face, name, tmp_path, monkeyp
     assert not said, "".join(said)
 
 
-# What is easier to show in numbers than to say.
+# Modules whose inner functions have worked examples in numbers.
 SHOWN = ("nets.unet", "pipelines.starts.sampling", "taichi2dgs.storage.streams")
 
 

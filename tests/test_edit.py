@@ -20,9 +20,12 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 def gaussians(draw, least=0):
     """Random Gaussians, in a picture of any shape."""
     return scatter(
-        draw(st.integers(least, 40)), draw(sizes), channels=draw(st.integers(1, 4)),
-        seed=draw(st.integers(0, 1000)), dtype=torch.float64,
-    )  # fmt: skip
+        draw(st.integers(least, 40)),
+        draw(sizes),
+        channels=draw(st.integers(1, 4)),
+        seed=draw(st.integers(0, 1000)),
+        dtype=torch.float64,
+    )
 
 
 @st.composite
@@ -56,7 +59,7 @@ def test_transform_is_exact_and_can_be_undone(g, matrix):
 @settings(max_examples=30, deadline=None)
 @given(g=gaussians(least=1), quarter=st.integers(0, 3), down=st.integers(-9, 9))
 def test_a_render_follows_its_transform(g, quarter, down):
-    """Quarter turns and whole steps take pixels to pixels; the wider picture loses none."""
+    """Quarter turns and whole steps move pixels to pixels; no Gaussian leaves the picture."""
     cos, sin = round(math.cos(quarter * math.pi / 2)), round(math.sin(quarter * math.pi / 2))
     height, width = g.size
     corner = {0: (0, 0), 1: (height, 0), 2: (width, height), 3: (0, width)}[quarter]
@@ -95,7 +98,7 @@ def test_concat_puts_parts_together(g, parts):
     whole = pieces[0].concat(*pieces[1:])
     assert len(whole) == len(g) and whole.size == g.size
     image, expected = (reference.render(one, blend="sum") for one in (whole, g))
-    torch.testing.assert_close(image, expected)  # a sum does not mind the order
+    torch.testing.assert_close(image, expected)  # a sum does not depend on the order
 
 
 @settings(max_examples=40, deadline=None)
@@ -114,7 +117,7 @@ def test_recolor_changes_the_render_in_the_same_way(g, seed):
 def test_a_render_is_finite_and_of_its_size(g, size, blend):
     image = g.to(dtype=torch.float32).render(size=size, blend=blend)
     assert image.shape == (*size, g.channels) and bool(torch.isfinite(image).all())
-    if blend == "normalized" and len(g):  # a mean of colours, and black where nothing is
+    if blend == "normalized" and len(g):  # a mean of colours and of black
         assert float(image.max()) <= max(0.0, float(g.color.max())) + 1e-4
         assert float(image.min()) >= min(0.0, float(g.color.min())) - 1e-4
 
@@ -143,7 +146,7 @@ def test_a_render_is_finite_and_of_its_size(g, size, blend):
         (lambda g: g.concat(g.to(dtype=torch.float64)), "is torch.float64 on cpu"),
         (lambda g: g.concat(g, "h"), r"others\[1\] is a str; expected Gaussians"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_are_named(edit, message):
     with pytest.raises(ValueError, match=message):
         edit(scatter(5, (8, 9)))

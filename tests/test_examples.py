@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @pytest.fixture(autouse=True)
 def on_cpu(backend):
-    """They use nothing that other tests do not, on pictures too large for a software device."""
+    """Their pictures are too large for a software GPU, and other tests cover what they use."""
     if backend != "cpu":
         pytest.skip("examples are run on CPU")
 
@@ -40,7 +40,7 @@ def test_an_object_is_moved(tmp_path):
     assert float((before[old][..., 0] - moved[old][..., 0]).mean()) < -0.1
     reduced = before[old].reshape(30, 2, 30, 2, 3).mean((1, 3)).mean((0, 1))
     assert torch.allclose(moved[new].mean((0, 1)), reduced, atol=0.12)
-    # Elsewhere nothing has changed, but where a large Gaussian from there reached: 53.7 dB seen.
+    # Elsewhere only large Gaussians that reached there change something: 53.7 dB was seen.
     assert metrics.psnr(moved[:240], before[:240]) > 45
     assert len(taichi2dgs.load(tmp_path / "moved.t2d")) > 9000
 

@@ -13,7 +13,7 @@ from taichi2dgs.storage import files
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_png_round_trip_keeps_size_and_channels(tmp_path, channels):
     image = (torch.arange(5 * 7 * channels).reshape(5, 7, channels) % 256).float() / 255
-    if channels in (2, 4):  # as read_image has it: 8 bits, times the opacity
+    if channels in (2, 4):  # as read_image does
         image[..., :-1] *= image[..., -1:]
     files.write_image(tmp_path / "a.png", image)
     torch.testing.assert_close(files.read_image(tmp_path / "a.png"), image)

@@ -21,7 +21,7 @@ STAY = FitOptions(respawn=0)
 
 
 def adam_by_torch(image, gaussians, steps, options):
-    """The same fit by autograd through the reference renderer and torch's Adam."""
+    """Fit Gaussians by autograd through the reference renderer and torch's Adam."""
     names = ("xy", "log_scale", "theta", "color")
     leaves = {name: getattr(gaussians, name).double().requires_grad_() for name in names}
     groups = [{"params": [leaves[name]], "name": name} for name in names]
@@ -42,7 +42,7 @@ def adam_by_torch(image, gaussians, steps, options):
 
 @pytest.mark.parametrize("blend", ["normalized", "sum"])
 def test_equals_adam_through_the_reference(photograph, blend):
-    """Five steps of the fused kernel against autograd, float64 and torch's Adam.
+    """Five steps of the fused kernel are compared with autograd, float64 and torch's Adam.
 
     Adam divides by the size of the gradient, so float32 rounding is magnified where a gradient is
     nearly zero: errors are taken relative to how far a parameter moved, and the worst percent is
@@ -81,7 +81,7 @@ def test_is_repeatable_bit_for_bit_on_cpu(photograph, backend):
 
 
 def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, monkeypatch):
-    """Small Gaussians that grow, and no spare room: lists overflow again and again, to no harm."""
+    """Small Gaussians grow, and lists have no spare room, so that they overflow again and again."""
     start = pipelines.initialize(photograph, 800, "gradient")
     start.log_scale.sub_(1.5)
     plain = fit_function(photograph, start, steps=12)
@@ -102,14 +102,14 @@ def test_lists_that_overflow_grow_without_losing_a_step(photograph, backend, mon
         error = (grown.gaussians.packed() - plain.gaussians.packed()).abs()
         assert float(error.quantile(0.98)) < 1e-3
         assert grown.history[-1].psnr == pytest.approx(plain.history[-1].psnr, abs=0.2)
-    timed = fit_function(photograph, start, seconds=1.0)  # reports by the clock, not by the step
+    timed = fit_function(photograph, start, seconds=1.0)  # its reports come by the clock
     assert all(report.psnr < 60 for report in timed.history)
 
 
 def test_order_and_device_are_those_that_came_in(photograph):
     start = pipelines.initialize(photograph, 300, "gradient")
     fitted = fit_function(photograph, start, steps=2, options=STAY).gaussians
-    assert float((fitted.xy - start.xy).abs().max()) < 2  # pixels: each one moved a little
+    assert float((fitted.xy - start.xy).abs().max()) < 2  # in pixels
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_report_means_the_state_after_that_many_steps(photograph):
 
 
 def test_a_step_out_of_turn_changes_nothing(photograph):
-    """What follows a launch that lacked room is such a step, and must wait for its turn."""
+    """Launches that follow one whose lists had no room must wait for its repetition."""
     start = pipelines.initialize(photograph, 100, "gradient")
     run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
     run.step(1, 1.0)
@@ -231,29 +231,33 @@ def test_bad_options_are_named(change):
 
 
 def test_pictures_come_as_encode_takes_them(tmp_path, photograph):
-    """A file, a PIL image, 8 bits and NumPy's numbers, in the start and in the fit."""
+    """Starts and fits take paths, PIL images, arrays of 8 bits and NumPy's numbers."""
     bits = (photograph[:24, :30] * 255).round().to(torch.uint8)
     Image.fromarray(bits.numpy()).save(tmp_path / "a.png")
     fitted = [
         fit_function(picture, pipelines.initialize(picture, np.int64(40), "gradient"), steps=steps)
         for picture, steps in (
-            (bits.float() / 255, 2), (bits, np.int32(2)), (bits.numpy(), 2),
-            (tmp_path / "a.png", 2), (str(tmp_path / "a.png"), 2),
-            (Image.open(tmp_path / "a.png"), 2), (bits.double().div(255).numpy(), 2),
+            (bits.float() / 255, 2),
+            (bits, np.int32(2)),
+            (bits.numpy(), 2),
+            (tmp_path / "a.png", 2),
+            (str(tmp_path / "a.png"), 2),
+            (Image.open(tmp_path / "a.png"), 2),
+            (bits.double().div(255).numpy(), 2),
         )
-    ]  # fmt: skip
+    ]
     first = fitted[0].history
     for other in fitted[1:]:
         assert other.history[-1].psnr == pytest.approx(first[-1].psnr, abs=1e-3)
 
 
 def test_kodim13_reaches_the_figure_of_the_readme(kodak, backend):
-    """A 128x128 part at the density of 50,000 per 512x512; a regression shows here first."""
+    """The picture is a 128x128 part, with the density of 50,000 Gaussians per 512x512."""
     if backend != "cpu":
         pytest.skip("one backend is enough for a figure")
     image = taichi2dgs.read_image(kodak[12])[192:320, 320:448].contiguous()
     result = fit_function(image, pipelines.initialize(image, 3125, "gradient"), steps=200)
-    assert result.history[-1].psnr == pytest.approx(GOLDEN_PSNR, abs=0.3)  # more: write it here
+    assert result.history[-1].psnr == pytest.approx(GOLDEN_PSNR, abs=0.3)
 
 
 GOLDEN_PSNR = 43.08  # dB, from the gradient start

@@ -10,7 +10,7 @@ from taichi2dgs import metrics
 from taichi2dgs.rendering import footprint, reference
 from taichi2dgs.rendering.view import View
 
-# At 6 standard deviations a support ends at 1.5e-8 of the peak: no pixel hangs on rounding there.
+# At 6 standard deviations a Gaussian is 1.5e-8 of its peak: rounding of its support is invisible.
 CUTOFF = 6.0
 
 
@@ -31,7 +31,7 @@ def test_matches_reference_in_any_number_of_channels(channels):
 
 
 def test_gradients_of_widening_have_no_singular_case():
-    """Also for round Gaussians, where axes have no direction, and with one axis left alone."""
+    """Round Gaussians have no axes, and of some Gaussians only one axis is widened."""
     g = scatter(6, (9, 9), dtype=torch.float64)
     g.log_scale[:3, 1] = g.log_scale[:3, 0]
     packed = g.packed().requires_grad_()
@@ -45,7 +45,7 @@ def test_gaussians_keep_their_integral():
     area = wide[:, 2] * wide[:, 4] * wide[:, -1]  # over 2 pi
     torch.testing.assert_close(area, g.log_scale.sum(1).exp())
     torch.testing.assert_close(wide[:, 5:-1], g.color * wide[:, -1:])
-    # As wide as their samples are apart, they are summed as if integrated.
+    # Gaussians as wide as the distance of samples have a sum of samples that equals their integral.
     g = scatter(8, (64, 96), margin=-0.4, log_scale=(1.0, 1.2))
     whole, small = g.render(blend="sum", cutoff=6.0), g.render((32, 48), blend="sum", cutoff=6.0)
     torch.testing.assert_close(small.mean((0, 1)), whole.mean((0, 1)), rtol=1e-4, atol=1e-6)
@@ -65,7 +65,7 @@ def test_nothing_changes_at_full_size_and_above():
     assert View.of((30, 40), (60, 10), None).spread == (15 / 12, 0)
 
 
-# Observed, dB against the averaged full render: 40.1, 37.9 and 36.5; without 33.1, 27.5 and 28.4.
+# Against the averaged full render 40.1, 37.9 and 36.5 dB were seen, and 33.1, 27.5, 28.4 without.
 @pytest.mark.parametrize(("size", "least"), [((48, 64), 37), ((24, 32), 34), ((24, 128), 34)])
 def test_a_small_render_is_the_average_of_the_large_one(fitted, size, least):
     small = fitted.gaussians

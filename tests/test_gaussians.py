@@ -99,7 +99,7 @@ def test_psnr():
     assert metrics.psnr(reference, reference) == float("inf")
     assert metrics.psnr(reference + 0.1, reference) == pytest.approx(20, abs=1e-3)
     assert metrics.psnr(torch.full((1, 1, 1), 7.0), torch.ones(1, 1, 1)) == float("inf")
-    # 0.5019 rounds to 128/255, as 0.5 does not: the rounded image is off by 0.5/255.
+    # 0.5019 rounds to 128/255, which is off from 0.5 by 0.5/255.
     rounded = metrics.psnr(torch.full((1, 1, 1), 0.5019), torch.full((1, 1, 1), 0.5), rounded=True)
     assert rounded == pytest.approx(54.15, abs=0.01)
     with pytest.raises(ValueError, match="shape"):
@@ -134,10 +134,16 @@ def test_gaussians_are_shown_in_one_line():
 @pytest.mark.parametrize(
     "index",
     [
-        slice(1, 4), slice(None, None, 2), slice(-2, None), [4, 0, 4], np.array([1, 2]),
-        torch.tensor([True, False, True, False, True]), np.array([False] * 5), torch.tensor([-1]),
+        slice(1, 4),
+        slice(None, None, 2),
+        slice(-2, None),
+        [4, 0, 4],
+        np.array([1, 2]),
+        torch.tensor([True, False, True, False, True]),
+        np.array([False] * 5),
+        torch.tensor([-1]),
     ],
-)  # fmt: skip
+)
 def test_some_of_the_gaussians_are_taken_as_rows_of_a_tensor_are(index):
     g, key = some(), index if isinstance(index, slice) else torch.as_tensor(index)
     part = g[index]
@@ -165,9 +171,12 @@ def test_fields_are_replaced_and_the_rest_stays():
 
 def test_covariances_turn_with_theta_and_grow_with_scale():
     g = Gaussians(
-        torch.zeros(1, 2), torch.tensor([[math.log(3), 0.0]]), torch.tensor([math.pi / 2]),
-        torch.zeros(1, 1), (4, 4),
-    )  # fmt: skip
+        torch.zeros(1, 2),
+        torch.tensor([[math.log(3), 0.0]]),
+        torch.tensor([math.pi / 2]),
+        torch.zeros(1, 1),
+        (4, 4),
+    )
     expected = torch.tensor([[[1.0, 0.0], [0.0, 9.0]]])
     torch.testing.assert_close(g.covariance(), expected, atol=1e-5, rtol=0)
 

@@ -35,9 +35,12 @@ def test_ellipses_lie_where_gaussians_do(hero):
 
     theta = 0.5
     gaussians = Gaussians(
-        xy=torch.tensor([[20.0, 24.0]]), log_scale=torch.tensor([[10.0, 2.0]]).log(),
-        theta=torch.tensor([theta]), color=torch.tensor([[1.0, 0.0, 0.0]]), size=(40, 50),
-    )  # fmt: skip
+        xy=torch.tensor([[20.0, 24.0]]),
+        log_scale=torch.tensor([[10.0, 2.0]]).log(),
+        theta=torch.tensor([theta]),
+        color=torch.tensor([[1.0, 0.0, 0.0]]),
+        size=(40, 50),
+    )
     figure = Figure(figsize=(5, 4), dpi=100)
     hero.draw_ellipses(figure.add_axes((0, 0, 1, 1)), gaussians)
     pixels = pixels_of(figure)

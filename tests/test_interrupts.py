@@ -1,4 +1,4 @@
-"""Ctrl-C in searches, commands, folders, loops, training and peers' methods: what each keeps."""
+"""What Ctrl-C leaves of searches, commands, folders, loops, training and peers' methods."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
 
 @pytest.fixture
 def stopped(monkeypatch):
-    """Have Ctrl-C come in the n-th fit of a search; what was there is as good as finished."""
+    """Let Ctrl-C come at the end of the n-th fit of a search."""
 
     def at(number: int, inside: bool = True) -> list:
         made = []
@@ -65,8 +65,8 @@ def test_an_interrupted_first_fit_has_what_was_there(photograph, stopped, target
 def test_an_interrupted_search_of_bytes_has_what_keeps_within(
     photograph, stopped, monkeypatch, each, number
 ):
-    """The finished fit if that is small enough; otherwise the unfinished one, if that is."""
-    monkeypatch.setitem(encoding.BYTES_EACH, "high", each)  # so the first is too large, or small
+    """It is the finished fit if that is small enough, else the unfinished one if that is."""
+    monkeypatch.setitem(encoding.BYTES_EACH, "high", each)  # the first fit is too large, or not
     made = stopped(number)
     with pytest.raises(FitInterrupted) as raised:
         Encoding(target_bytes=1500, steps=2, start="random").run(photograph[:48, :60])
@@ -81,8 +81,17 @@ def test_an_interrupted_command_saves_only_what_keeps_within_the_bytes(
     tmp_path, photograph, stopped, capsys
 ):
     files.write_image(tmp_path / "a.png", photograph[:24, :30])
-    command = ["encode", str(tmp_path / "a.png"), "-o", str(tmp_path / "a.t2d"), "--steps", "2",
-               "--start", "random", "-q"]  # fmt: skip
+    command = [
+        "encode",
+        str(tmp_path / "a.png"),
+        "-o",
+        str(tmp_path / "a.t2d"),
+        "--steps",
+        "2",
+        "--start",
+        "random",
+        "-q",
+    ]
     stopped(1)
     assert cli.main([*command, "--target-bytes", "60"]) == 130
     assert not (tmp_path / "a.t2d").exists()
@@ -98,21 +107,29 @@ def test_an_interrupted_command_saves_only_what_keeps_within_the_bytes(
 
 def started(*command: object, cwd) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=cwd, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_a_loop_over_encode(tmp_path, photograph):
     files.write_image(tmp_path / "a.png", photograph[:24, :30])
-    process = started("-c", """
+    process = started(
+        "-c",
+        """
 import taichi2dgs as t2
 t2.encode("a.png", 20, steps=1, start="random")
 print("begun", flush=True)
 for number in range(3):
     t2.encode("a.png", 20, seconds=30, start="random").save(f"{number}.t2d")
-""", cwd=tmp_path)  # fmt: skip
+""",
+        cwd=tmp_path,
+    )
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -153,8 +170,17 @@ def test_ctrl_c_in_training_keeps_no_unfinished_targets(tmp_path, photograph, mo
         return made[-1]
 
     monkeypatch.setattr(position, "fit", stopped)
-    command = ["train", "position", "--data", tmp_path / "data", "--config", SMOKE,
-               "--out", tmp_path / "run", "-q"]  # fmt: skip
+    command = [
+        "train",
+        "position",
+        "--data",
+        tmp_path / "data",
+        "--config",
+        SMOKE,
+        "--out",
+        tmp_path / "run",
+        "-q",
+    ]
     assert cli.main([*map(str, command)]) == 130
     assert len(made) == 2 and len(list((tmp_path / "run").rglob("*.npy"))) == 1
 

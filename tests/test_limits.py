@@ -1,4 +1,4 @@
-"""What asks for too much memory is refused before it allocates, and the error says what helps."""
+"""Calls that need too much memory are refused before they allocate, and told what helps."""
 
 import pytest
 import torch
@@ -114,7 +114,7 @@ def test_a_kept_selection_over_the_limit_is_refused(backend):
 
 
 def test_tile_lists_over_the_limit_are_a_memory_error():
-    g = scatter(3000, (256, 256), log_scale=(5.0, 6.0))  # each is in most of 256 tiles
+    g = scatter(3000, (256, 256), log_scale=(5.0, 6.0))  # each reaches most of 256 tiles
     taichi2dgs.set_memory_limit("4M")
     with pytest.raises(MemoryError, match=r"tile lists .* too large .log_scale."):
         g.render()
@@ -124,7 +124,7 @@ def test_tile_lists_over_the_limit_are_a_memory_error():
 
 @pytest.mark.parametrize("channels", [1, 3, 16])
 def test_as_many_entries_as_are_allowed_can_be_indexed(channels):
-    """67 million in pictures of few channels."""
+    """67 million entries can be indexed in pictures of few channels."""
     work = Workspace.__new__(Workspace)
     work.channels = channels
     assert work.most_entries(True) * max(9 + channels, 5 + channels) < 2**31
@@ -135,7 +135,7 @@ def test_as_many_entries_as_are_allowed_can_be_indexed(channels):
 
 
 def test_counts_of_tiles_do_not_overflow_their_sum():
-    """Four tiles of 2^29 entries, or a list of them, are still more than the lists can hold."""
+    """Sums of 2^29 entries in each of four tiles stay above what the lists can hold."""
     bins = binning.make(Variant(3, 10, "normalized"))
     view_type = binning.view_type(ti.f32)
     ints = ti.types.ndarray(ti.i32, 1)

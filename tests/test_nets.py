@@ -12,7 +12,7 @@ from nets.unet import K_MAX, FiLM, k_hat
 
 @pytest.fixture
 def scrambled():
-    """A position network with an answer of its own, and its card's folder."""
+    """A position network whose last layer has random weights, where a new one has zeros."""
     torch.manual_seed(0)
     net = PositionNet(width=4)
     torch.nn.init.normal_(net.unet.head.weight)
@@ -55,7 +55,7 @@ def test_heat_depends_on_k_and_only_on_its_own_image(scrambled):
     alone = scrambled(images[1:], torch.tensor([1000]))
     torch.testing.assert_close(heat[1:], alone, atol=1e-5, rtol=0)
     other = scrambled(images[1:], torch.tensor([10]))
-    assert float((alone - other).abs().max()) > 1e-4  # observed 1e-3
+    assert float((alone - other).abs().max()) > 1e-4  # 1e-3 was seen
 
 
 def test_film_without_an_answer_changes_nothing():
@@ -80,7 +80,7 @@ def test_weights_come_back_as_they_were_but_for_half_precision(tmp_path, scrambl
     images, k = torch.rand(1, 3, 32, 32), torch.tensor([50])
     with torch.no_grad():
         before, after = scrambled(images, k), weights.load("position", tmp_path)(images, k)
-    torch.testing.assert_close(before, after, atol=1e-2, rtol=0)  # observed 2e-3
+    torch.testing.assert_close(before, after, atol=1e-2, rtol=0)  # 2e-3 was seen
     newer = weights.save(PositionNet(width=4), "position", tmp_path, {})
     assert [file.name for file in tmp_path.glob("*.pt")] == [newer.name]
 
@@ -97,7 +97,7 @@ def test_damaged_missing_and_foreign_weights_are_one_clear_error(tmp_path, scram
     path.rename(tmp_path / "attributes-12345678.pt")
     with pytest.raises(ValueError, match=r"attributes-12345678\.pt: damaged"):
         weights.load("attributes", tmp_path)
-    foreign = weights.save(scrambled, "attributes", tmp_path, {})  # a position network inside
+    foreign = weights.save(scrambled, "attributes", tmp_path, {})  # the file has a position network
     with pytest.raises(ValueError, match=f"{foreign.name}: not weights of the attributes network"):
         weights.load("attributes", tmp_path)
     (tmp_path / "attributes-00000000.pt").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""What is written to, and read from: files, links, pipes and devices."""
+"""Files, links, pipes and devices as what is read and written."""
 
 import contextlib
 import io
@@ -23,8 +23,10 @@ WRITERS = {
     "a.t2d": lambda path: scatter(9, (4, 4)).save(path),
     "a.png": lambda path: taichi2dgs.write_image(path, GREY),
 }
-READERS = {"a.t2d": lambda path: len(taichi2dgs.load(path)),
-           "a.png": lambda path: taichi2dgs.read_image(path).shape}  # fmt: skip
+READERS = {
+    "a.t2d": lambda path: len(taichi2dgs.load(path)),
+    "a.png": lambda path: taichi2dgs.read_image(path).shape,
+}
 by_kind = pytest.mark.parametrize("name", WRITERS)
 
 
@@ -119,7 +121,7 @@ def test_pipes_are_read(tmp_path, name):
     read_end, write_end = os.pipe()
     os.write(write_end, data)
     os.close(write_end)
-    assert READERS[name](f"/dev/fd/{read_end}") == wanted  # as a shell's <(...) is named
+    assert READERS[name](f"/dev/fd/{read_end}") == wanted  # as shells name <(...)
     os.close(read_end)
 
 
@@ -162,8 +164,13 @@ STRANGE = [3, None, 2.5, ["a.png"], LONG + ".png", "a\0b.png", "\ud800.png", obj
 @pytest.mark.parametrize("path", STRANGE)
 def test_what_is_no_path_is_a_valueerror(path):
     said = r"expected the path of a file|no such file|cannot be (read|written)"
-    calls = (taichi2dgs.read_image, taichi2dgs.load, files.check_writable,
-             lambda path: taichi2dgs.write_image(path, GREY), scatter(1, (4, 4)).save)  # fmt: skip
+    calls = (
+        taichi2dgs.read_image,
+        taichi2dgs.load,
+        files.check_writable,
+        lambda path: taichi2dgs.write_image(path, GREY),
+        scatter(1, (4, 4)).save,
+    )
     for call in calls:
         with pytest.raises(ValueError, match=said):
             call(path)

@@ -1,4 +1,4 @@
-"""Pictures of every kind come in, or are refused by name; what goes out can be seen."""
+"""Pictures of every kind are read, or refused by name; written files show what was given."""
 
 import struct
 
@@ -51,7 +51,7 @@ def test_modes(tmp_path, picture, suffix, left, right):
 def test_cmyk_jpeg_and_transparent_palette(tmp_path):
     halves("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)).save(tmp_path / "a.jpg", quality=100)
     image = taichi2dgs.read_image(tmp_path / "a.jpg")
-    # JPEG is lossy, and subsamples colour: a step in the middle of a block is off by as much.
+    # JPEG is lossy and subsamples colour: near the step in the middle of a block it is off by this.
     assert (image[1, 0] - torch.tensor([1.0, 0, 0])).abs().max() < 0.1
     palette = halves("P", 0, 1)
     palette.putpalette([*RED, *BLUE])
@@ -63,9 +63,17 @@ def test_cmyk_jpeg_and_transparent_palette(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_by_exif(tmp_path, orientation):
     upright = halves("L", 0, 200).rotate(90, expand=True)  # dark below
-    undo = [None, None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90,
-            Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_270][orientation]  # fmt: skip
+    undo = [
+        None,
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_270,
+    ][orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = upright if undo is None else upright.transpose(undo)
@@ -192,11 +200,11 @@ def test_any_aspect_is_encoded(size, channels):
     image = torch.full((*size, channels), 0.5)
     g = taichi2dgs.encode(image, k=20, steps=5)
     assert g.render().shape == image.shape
-    assert metrics.psnr(g.render(), image) > 30  # flat: only the border of supports is off
+    assert metrics.psnr(g.render(), image) > 30  # only borders of supports are off
 
 
 def test_transparent_pictures_fit_premultiplied(tmp_path, photograph):
-    """Colour that nobody can see costs nothing: noise under opacity 0 is not fitted."""
+    """Noise where the opacity is 0 cannot be seen and is not fitted."""
     part = (photograph[:48, :48] * 255).byte().numpy()
     noise = np.random.default_rng(0).integers(0, 256, part.shape, dtype=np.uint8)
     y, x = np.mgrid[:48, :48]
@@ -205,7 +213,7 @@ def test_transparent_pictures_fit_premultiplied(tmp_path, photograph):
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.png")
     image = taichi2dgs.read_image(tmp_path / "a.png")
     g = taichi2dgs.encode(image, k=400, steps=60)
-    assert metrics.psnr(g.render(), image) > 26  # 30.6 seen; 17 with the noise in the picture
+    assert metrics.psnr(g.render(), image) > 26  # 30.6 was seen, and 17 with the noise
     files.write_image(tmp_path / "b.png", g.render())
     back = np.asarray(Image.open(tmp_path / "b.png")).astype(float)
     assert back.shape == (48, 48, 4)
@@ -240,15 +248,26 @@ def test_what_is_taken_as_an_image_can_be_written(tmp_path, image):
 
 
 STRANGE = {
-    "nan": nearly(float("nan")), "infinity": nearly(float("inf")), "0 to 255": nearly(128.0),
-    "list": [[1.0]], "text": "picture", "none": None, "integers": np.zeros((2, 2), np.int64),
-    "complex": torch.zeros(2, 2, dtype=torch.complex64).conj(), "empty": torch.zeros(0, 2, 3),
-    "sparse": torch.zeros(2, 2).to_sparse(), "meta": torch.zeros(2, 2, device="meta"),
-    "strings": np.array([["a"]]), "objects": np.array([[None]]), "scalar": np.array(0.5),
-    "four axes": torch.zeros(1, 3, 4, 4), "channels": torch.zeros(2, 2, 17),
-    "dates": np.zeros((2, 2), "M8[s]"), "records": np.zeros((2, 2), [("a", "u1")]),
+    "nan": nearly(float("nan")),
+    "infinity": nearly(float("inf")),
+    "0 to 255": nearly(128.0),
+    "list": [[1.0]],
+    "text": "picture",
+    "none": None,
+    "integers": np.zeros((2, 2), np.int64),
+    "complex": torch.zeros(2, 2, dtype=torch.complex64).conj(),
+    "empty": torch.zeros(0, 2, 3),
+    "sparse": torch.zeros(2, 2).to_sparse(),
+    "meta": torch.zeros(2, 2, device="meta"),
+    "strings": np.array([["a"]]),
+    "objects": np.array([[None]]),
+    "scalar": np.array(0.5),
+    "four axes": torch.zeros(1, 3, 4, 4),
+    "channels": torch.zeros(2, 2, 17),
+    "dates": np.zeros((2, 2), "M8[s]"),
+    "records": np.zeros((2, 2), [("a", "u1")]),
     "huge": np.full((2, 2), 1e300),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STRANGE)

@@ -19,8 +19,11 @@ from taichi2dgs import metrics
 def photographs() -> list[torch.Tensor]:
     """Three photographs, each a 160x160 part. 3 x [160, 160, 3]"""
     data = pytest.importorskip("skimage.data", reason="needs the extra 'demo' for photographs")
-    pictures = [data.astronaut()[40:200, 140:300], data.coffee()[100:260, 200:360],
-                data.chelsea()[60:220, 80:240]]  # fmt: skip
+    pictures = [
+        data.astronaut()[40:200, 140:300],
+        data.coffee()[100:260, 200:360],
+        data.chelsea()[60:220, 80:240],
+    ]
     return [torch.from_numpy(picture.astype(np.float32) / 255) for picture in pictures]
 
 
@@ -55,7 +58,7 @@ def test_prior_stays_ahead_of_the_gradient_start_in_a_fit(photographs):
 
 
 def test_heatmap_is_flatter_at_small_k(photographs):
-    """Entropy of the predicted heatmap, as in the paper's Figure 5."""
+    """The entropy of the predicted heatmap falls with k, as in the paper's Figure 5."""
     net = weights.load("position")
     for image in photographs:
         entropies = []
@@ -121,8 +124,15 @@ def test_encode_takes_every_kind_of_picture(tmp_path, photographs):
     pixels = (photographs[0][:40, :50] * 255).round().to(torch.uint8)
     path = tmp_path / "a.png"
     Image.fromarray(pixels.numpy()).save(path)
-    kinds = [path, str(path), Image.open(path), pixels.numpy(), pixels, pixels.float() / 255,
-             pixels.numpy() / 255.0]  # fmt: skip
+    kinds = [
+        path,
+        str(path),
+        Image.open(path),
+        pixels.numpy(),
+        pixels,
+        pixels.float() / 255,
+        pixels.numpy() / 255.0,
+    ]
     packed = [taichi2dgs.encode(kind, k=100, steps=0, start="prior").packed() for kind in kinds]
     for other in packed[1:]:
         torch.testing.assert_close(packed[0], other)
@@ -131,10 +141,15 @@ def test_encode_takes_every_kind_of_picture(tmp_path, photographs):
 
 @pytest.mark.parametrize(
     ("image", "message"),
-    [(3, "image is a int"), (np.full((4, 4, 3), 9.0), r"floats from 9 to 9; expected \[0, 1\]"),
-     (np.zeros(4), "shape"), ("absent.png", "absent.png: no such file"),
-     (np.full((4, 4), np.nan), "expected"), (np.zeros((4, 4), dtype=np.int64), "int64")],
-)  # fmt: skip
+    [
+        (3, "image is a int"),
+        (np.full((4, 4, 3), 9.0), r"floats from 9 to 9; expected \[0, 1\]"),
+        (np.zeros(4), "shape"),
+        ("absent.png", "absent.png: no such file"),
+        (np.full((4, 4), np.nan), "expected"),
+        (np.zeros((4, 4), dtype=np.int64), "int64"),
+    ],
+)
 def test_encode_says_what_is_wrong_with_a_picture(image, message):
     with pytest.raises(ValueError, match=message):
         taichi2dgs.encode(image, k=5, steps=1)

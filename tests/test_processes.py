@@ -2,6 +2,7 @@
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,12 +18,12 @@ SEEN = "CUDA_VISIBLE_DEVICES"
 
 @pytest.fixture
 def started(monkeypatch):
-    """Pretend that a launcher has started this process, the given one of its machine."""
+    """Return a function that sets the variables of a launcher for a process of that local rank."""
 
     def start(local: int, seen: str | None) -> None:
         variables = {"WORLD_SIZE": "4", "RANK": str(local), "LOCAL_RANK": str(local)}
         for name, value in {**variables, SEEN: seen or ""}.items():
-            monkeypatch.setenv(name, value)  # which is undone after the test
+            monkeypatch.setenv(name, value)  # pytest undoes it after the test
         if seen is None:
             del os.environ[SEEN]
 
@@ -74,15 +75,32 @@ def test_what_the_first_process_cannot_make_is_an_error():
 
 @pytest.mark.parametrize(
     ("kind", "config", "least"),
-    [(AttributesStage, AttributesConfig(crops=7, batch=4), 8),
-     (PositionStage, PositionConfig(crops=1, batch=4), 2)],
-)  # fmt: skip
+    [
+        (AttributesStage, AttributesConfig(crops=7, batch=4), 8),
+        (PositionStage, PositionConfig(crops=1, batch=4), 2),
+    ],
+)
 def test_too_few_crops_for_the_processes_are_refused_at_once(tmp_path, kind, config, least):
     group = Processes()
     group.world = 2
     message = rf"crops={config.crops}; expected {least} or more, with 2 processes and batch=4"
     with pytest.raises(ValueError, match=message):
         kind(str(tmp_path), None, str(tmp_path), config, group)
+
+
+@pytest.mark.parametrize(("epoch", "taken"), [(0, [4, 3]), (1, [3, 3]), (2, [3, 3])])
+def test_processes_train_on_as_many_crops_each_and_validate_on_all(epoch, taken):
+    """With 7 crops and one step more in one of two processes, the other would be waited for."""
+    shares = []
+    for rank in range(2):
+        stage = object.__new__(PositionStage)
+        stage.config, stage.round = PositionConfig(), 0
+        stage.processes = SimpleNamespace(world=2, rank=rank)
+        stage._targets = lambda name, epoch: range(7)
+        stage._loader = lambda targets, order: order
+        shares.append(stage._batches("train", epoch))
+    assert [len(share) for share in shares] == taken
+    assert len({*shares[0], *shares[1]}) == sum(taken)  # none is in both
 
 
 def test_a_process_without_crops_to_validate_counts_nothing():

@@ -15,7 +15,7 @@ def test_equals_the_sum_of_gaussian_bumps():
     )
     heat = project(xy, (15, 31), 1.5)
     assert heat.shape == (15, 31) and float(heat.max()) == 1
-    # the blur is cut at four standard deviations, where a bump is down to 3e-4
+    # The blur is cut at four standard deviations, where a Gaussian has fallen to 3e-4.
     torch.testing.assert_close(heat, expected / expected.max(), atol=1e-3, rtol=0)
 
 
@@ -39,9 +39,14 @@ def test_centres_nowhere_do_not_count():
 
 @pytest.mark.parametrize(
     ("xy", "sigma", "name"),
-    [(torch.zeros(3), 1, "xy"), (torch.zeros(3, 2), -1, "sigma"), ([[1, 2]], 1, "xy is a list"),
-     (torch.zeros(3, 2), "1", "sigma='1'"), (torch.zeros(3, 2), torch.nan, "sigma=nan")],
-)  # fmt: skip
+    [
+        (torch.zeros(3), 1, "xy"),
+        (torch.zeros(3, 2), -1, "sigma"),
+        ([[1, 2]], 1, "xy is a list"),
+        (torch.zeros(3, 2), "1", "sigma='1'"),
+        (torch.zeros(3, 2), torch.nan, "sigma=nan"),
+    ],
+)
 def test_bad_arguments_are_named(xy, sigma, name):
     with pytest.raises(ValueError, match=name):
         project(xy, (4, 4), sigma)

@@ -23,9 +23,12 @@ def test_python_example_runs(tmp_path):
     script = block("python")
     assert len(script.strip().splitlines()) <= 16
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True,
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
         text=True,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "psnr=" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"astronaut.t2d", "large.png"}

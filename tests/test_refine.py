@@ -1,4 +1,4 @@
-"""Refining: what is rounded stays so, and the rest is fitted on."""
+"""Refining rounds part after part, and fits what is not yet rounded."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def fitted(photograph):
 
 
 def test_what_is_rounded_stays_while_the_rest_moves(fitted, monkeypatch):
-    """Centres first; then groups of Gaussians, whole; then their colours."""
+    """Centres are rounded first, then all but colour in groups of Gaussians, then their colours."""
     (g, image), rounded = fitted, refine.rounded
     stages = []
 
@@ -45,7 +45,7 @@ def test_what_is_rounded_stays_while_the_rest_moves(fitted, monkeypatch):
         assert bool((after[free, 5:] != before[free, 5:]).any())
     end = Gaussians.from_packed(ends[-1], g.size, g.settings)
     again = rounded(end, Precision.of(1.0, K, g.size), torch.ones(K, dtype=torch.bool), None)
-    assert torch.equal(again.packed()[:, :5], ends[-1][:, :5])  # which leaves nothing to round
+    assert torch.equal(again.packed()[:, :5], ends[-1][:, :5])  # rounded values stay as they are
 
 
 def test_ctrl_c_while_refining_is_no_half_rounded_result(fitted, monkeypatch):

@@ -1,4 +1,4 @@
-"""The renderer against the dense reference, and the promises it makes beyond it."""
+"""The renderer against the dense reference; crops, sizes, ties and odd input."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from taichi2dgs.rendering.passes import RenderPass
 from taichi2dgs.rendering.view import View
 from taichi2dgs.settings import RenderSettings
 
-# float32 kernels against a float64 reference. Observed on CPU and Vulkan alike: 2e-6 of the largest
+# Kernels in float32 differ from the float64 reference, on CPU and Vulkan, by 2e-6 of the largest
 # value in the image and 4e-6 of the largest gradient (thin Gaussians), else below 3e-6; the bar is
 # the one promised to users.
 TOLERANCE = 1e-4
@@ -24,7 +24,7 @@ PARAMETERS = ("xy", "log_scale", "theta", "color")
 
 
 def decided(gaussians: Gaussians, settings: RenderSettings, view: View) -> torch.Tensor:
-    """Pixels whose selection does not hang on rounding. [H, W]"""
+    """Pixels whose selection does not depend on rounding. [H, W]"""
     double = gaussians.to(dtype=torch.float64)
     points = reference.sample_points(view, double.xy)
     result = []
@@ -41,7 +41,7 @@ def decided(gaussians: Gaussians, settings: RenderSettings, view: View) -> torch
 
 
 def with_gradients(renderer, gaussians, cotangent, **settings):
-    """Render, and pull a cotangent back: image and the gradients of the four parameters."""
+    """Return a render, and the gradients of the four parameters for a cotangent of it."""
     leaves = {name: getattr(gaussians, name).clone().requires_grad_() for name in PARAMETERS}
     image = renderer(Gaussians(**leaves, size=gaussians.size), **settings)
     image.backward(cotangent.to(image))
@@ -51,7 +51,7 @@ def with_gradients(renderer, gaussians, cotangent, **settings):
 def compare(
     gaussians, size=None, crop=None, share_decided=0.97, tolerance=TOLERANCE, **settings
 ) -> None:
-    """Compare with the reference where the selection does not hang on rounding."""
+    """Compare with the reference where the selection does not depend on rounding."""
     clear = decided(gaussians, RenderSettings(**settings), View.of(gaussians.size, size, crop))
     assert clear.double().mean() >= share_decided
     compare_renders(gaussians, clear, tolerance, size=size, crop=crop, **settings)
@@ -95,7 +95,7 @@ def special_gaussians(kind: str, size: tuple[int, int]) -> Gaussians:
     elif kind == "thin":
         g = scatter(60, size, log_scale=(-1.0, 0.0))
         g.log_scale[:, 0] = 5.0
-    elif kind == "crowded":  # about 60 on a pixel, six times what a pixel may blend
+    elif kind == "crowded":  # about 60 reach each pixel, which may blend 10
         g = scatter(300, size, log_scale=(1.0, 2.2))
     else:
         raise AssertionError(kind)
@@ -131,12 +131,15 @@ def test_matches_reference_at_another_size_and_crop():
 
 
 def test_stacked_on_one_spot_takes_the_lowest_indices():
-    """40 Gaussians that tie everywhere: the first 10 count, and only they receive gradients."""
+    """Of 40 Gaussians that tie everywhere the first 10 count, and only they receive gradients."""
     n, size = 40, (9, 9)
     g = Gaussians(
-        xy=torch.full((n, 2), 4.5), log_scale=torch.full((n, 2), 0.5), theta=torch.zeros(n),
-        color=torch.arange(n).float()[:, None], size=size,
-    )  # fmt: skip
+        xy=torch.full((n, 2), 4.5),
+        log_scale=torch.full((n, 2), 0.5),
+        theta=torch.zeros(n),
+        color=torch.arange(n).float()[:, None],
+        size=size,
+    )
     leaf = g.color.clone().requires_grad_()
     image = Gaussians(g.xy, g.log_scale, g.theta, leaf, size).render()
     torch.testing.assert_close(image, reference.render(g), rtol=1e-5, atol=1e-5)
@@ -215,16 +218,19 @@ def test_bad_arguments_are_named(arguments, name):
         scatter(3, (8, 8)).render(**arguments)
 
 
-SUM = {"top_k": 1, "blend": "sum"}  # compiles soonest
+SUM = {"top_k": 1, "blend": "sum"}  # these kernels compile soonest
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 4)])
 @pytest.mark.parametrize("log_scale", [(60.0, 60.0), (50.0, 1.0), (2.0, 88.0)])
 def test_scales_whose_squares_overflow_render_level_and_have_finite_gradients(log_scale, size):
     g = Gaussians(
-        torch.full((1, 2), 3.0), torch.tensor([log_scale]), torch.full((1,), 0.3),
-        torch.ones(1, 1), (8, 8),
-    )  # fmt: skip
+        torch.full((1, 2), 3.0),
+        torch.tensor([log_scale]),
+        torch.full((1,), 0.3),
+        torch.ones(1, 1),
+        (8, 8),
+    )
     packed = g.packed().requires_grad_()
     image = Gaussians.from_packed(packed, g.size).render(size, **SUM)
     if size == g.size:  # below it, the reference's matrices have no inverse

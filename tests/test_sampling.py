@@ -9,18 +9,20 @@ from pipelines.starts.sampling import METHODS, expected_counts, hilbert_order, s
 
 def heat(height: int, width: int, seed: int = 0) -> torch.Tensor:
     values = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) ** 3
-    return values * (values > 0.01)  # some pixels are stone cold
+    return values * (values > 0.01)  # some pixels are 0
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-@pytest.mark.parametrize(("size", "k"), [((1, 1), 1), ((1, 1), 5), ((1, 7), 3), ((37, 53), 400),
-                                         ((37, 53), 1961), ((5, 300), 3700)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "k"),
+    [((1, 1), 1), ((1, 1), 5), ((1, 7), 3), ((37, 53), 400), ((37, 53), 1961), ((5, 300), 3700)],
+)
 def test_every_sampler_gives_exactly_k_pixels_of_the_image(method, size, k):
     (pixels,) = sample(heat(*size)[None], k, method)
     assert pixels.shape == (k,) and pixels.min() >= 0 and pixels.max() < size[0] * size[1]
     if method != "multinomial":
         repeats = torch.bincount(pixels, minlength=size[0] * size[1])
-        assert repeats.max() - repeats.min() <= 1  # none twice before all are taken
+        assert repeats.max() - repeats.min() <= 1  # no pixel is a lap ahead
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -44,10 +46,10 @@ def test_samples_follow_the_heat(method):
 
 @pytest.mark.parametrize("method", ["floyd-steinberg", "systematic"])
 def test_dithering_and_systematic_sampling_spread_evenly(method):
-    """Counts in 8x8 blocks of a flat heatmap: chance has a variance of about their mean, 6.4."""
+    """Counts in 8x8 blocks of a flat heatmap have a mean of 6.4, and by chance such a variance."""
     (pixels,) = sample(torch.ones(1, 64, 64), 410, method)
     marks = torch.bincount(pixels, minlength=4096).reshape(8, 8, 8, 8)
-    assert float(marks.sum((1, 3)).double().var()) < 2  # observed 0.4 to 1.3
+    assert float(marks.sum((1, 3)).double().var()) < 2  # 0.4 to 1.3 was seen
 
 
 def test_top_k_takes_the_warmest():
@@ -97,8 +99,19 @@ def test_bad_arguments_are_named(arguments, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("k", [np.int64(5), np.uint8(5), torch.tensor(5), [5, np.int32(5)], (5, 5),
-                               np.array([5, 5]), torch.tensor([5, 5]), range(5, 7)])  # fmt: skip
+@pytest.mark.parametrize(
+    "k",
+    [
+        np.int64(5),
+        np.uint8(5),
+        torch.tensor(5),
+        [5, np.int32(5)],
+        (5, 5),
+        np.array([5, 5]),
+        torch.tensor([5, 5]),
+        range(5, 7),
+    ],
+)
 def test_whole_numbers_of_any_library_are_taken(k):
     maps = torch.stack([heat(20, 30, 1), heat(20, 30, 2)])
     first, second = sample(maps, k, seed=np.int64(3))

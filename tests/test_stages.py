@@ -1,4 +1,4 @@
-"""The stages of training in this process, small: what a run does when it is killed at any place."""
+"""Small trainings of both stages in this process, killed at any place."""
 
 import csv
 import math
@@ -40,7 +40,7 @@ def made(kind, config, data: Path, out: Path):
 
 
 def run(kind, config, data: Path, out: Path):
-    """Train to the end; return the log and the network's state."""
+    """Train to the end, and return the log and the network's state."""
     done = made(kind, config, data, out)
     done.run()
     with open(out / "log.csv", encoding="utf-8") as file:
@@ -56,7 +56,7 @@ def same(first, second) -> bool:
 
 @pytest.fixture(scope="module")
 def settling(data, tmp_path_factory) -> PositionConfig:
-    """Stage I with a threshold that round 1 falls below and round 0 does not."""
+    """A configuration of Stage I whose threshold round 1 falls below and round 0 does not."""
     log, _ = run(PositionStage, POSITION, data, tmp_path_factory.mktemp("threshold"))
     ends = [float(row["change"]) for row in log if row["epoch"] == str(POSITION.epochs)]
     assert len(ends) == POSITION.rounds and ends[1] < ends[0]
@@ -125,12 +125,12 @@ def test_a_fit_that_ctrl_c_ended_is_no_target(data, tmp_path):
         interrupted(patch, 3)
         made(PositionStage, POSITION, data, tmp_path).run()
     left = sorted(path.name for path in (tmp_path / "targets").rglob("*") if path.is_file())
-    assert left == ["00000.npy", "00000.npy"]  # one of validation, one to learn from
+    assert left == ["00000.npy", "00000.npy"]  # one crop to validate on, one to learn from
 
 
 def test_targets_are_of_one_configuration_set_of_pictures_and_network(data, tmp_path):
     def fitted(config, source) -> int:
-        """How many crops a run fits that has lost its checkpoint."""
+        """Return how many crops a run without a checkpoint fits in a folder."""
         (tmp_path / "run" / "checkpoint.pt").unlink(missing_ok=True)
         count, work = [], position.fit
         with pytest.MonkeyPatch.context() as patch:
@@ -144,10 +144,13 @@ def test_targets_are_of_one_configuration_set_of_pictures_and_network(data, tmp_
     other = tmp_path / "other"
     shutil.copytree(data, other)
     files.write_image(other / "train" / "0.png", torch.rand(32, 40, 3))
-    for changed in ((replace(config, steps=2), data), (replace(config, seed=1), data),
-                    (config, other)):  # fmt: skip
+    for changed in (
+        (replace(config, steps=2), data),
+        (replace(config, seed=1), data),
+        (config, other),
+    ):
         assert fitted(*changed) == config.crops + config.valid_crops
-    with pytest.MonkeyPatch.context() as patch:  # round 0 is there, but learns otherwise
+    with pytest.MonkeyPatch.context() as patch:  # round 0 learns otherwise
         patch.setattr(position, "cosine", lambda used: 0.5)
         assert fitted(replace(config, rounds=2), data) == 2 * (config.crops + config.valid_crops)
         patch.setattr(position, "cosine", lambda used: 0.25)

@@ -40,7 +40,7 @@ def test_neighbour_distances_reject_bad_points(xy, count):
 @pytest.mark.parametrize("init", ["random", "gradient"])
 @pytest.mark.parametrize("k", [1, 7, 300, 5000])
 def test_start_is_inside_the_picture_and_takes_its_colours(photograph, init, k):
-    image = photograph[:40, :50]  # 2,000 pixels: fewer than the largest k
+    image = photograph[:40, :50]  # 2,000 pixels are fewer than the largest k
     g = pipelines.initialize(image, k, init)
     assert len(g) == k and g.size == (40, 50)
     assert (g.xy >= 0).all() and (g.xy <= torch.tensor([50, 40])).all()

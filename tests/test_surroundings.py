@@ -31,7 +31,7 @@ def outcome(script: str, **variables: str) -> tuple[int, str]:
 
 
 def test_a_second_thread_renders_and_fits_like_the_first():
-    """On CUDA, Taichi binds its context when it launches, but allocates before."""
+    """On CUDA, Taichi allocates arrays before a launch binds its context to the thread."""
     code, line = outcome("""
 t.init()
 found = []
@@ -62,7 +62,7 @@ print(len(runtime._dropped), gradient() > 0)
 
 @pytest.mark.parametrize("again", ["ti.init(arch=arch, log_level='error')", "ti.reset()"])
 def test_a_script_that_starts_taichi_anew_gets_one_error_and_can_go_on(again):
-    """The arrays of a render died with its runtime: they are neither launched with nor freed."""
+    """Arrays of a render are gone with their runtime: they must be neither used nor freed."""
     code, line = outcome(f"""
 t.init()
 ti = runtime.ti
@@ -129,7 +129,7 @@ def test_a_child_forked_before_the_start_renders():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_ends():
-    """Python's own end would wait for Taichi's threads, which the child lacks."""
+    """At its end Python would wait for Taichi's threads, which a forked child lacks."""
     code, line = outcome("""
 t.init(); gradient()
 import signal
@@ -145,7 +145,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(sys.platform == "win32", reason="Taichi does not ask for HOME there")
 @pytest.mark.parametrize("home", [None, "unwritable"])
 def test_a_home_that_is_missing_or_cannot_be_written_is_no_matter(home, tmp_path):
-    """As root, too, which may write everywhere, but to no folder inside a file."""
+    """Root may write everywhere, so the unwritable home is a folder inside a file."""
     (tmp_path / "unwritable").touch()
     change = "os.environ.pop('HOME', None)" if home is None else "None"
     variables = {"XDG_CACHE_HOME": str(tmp_path / "unwritable")} if home else {}

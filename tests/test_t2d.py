@@ -58,7 +58,7 @@ def test_rounding_stays_within_half_a_step_and_saving_again_changes_nothing(k, c
     assert len(again) == k and torch.isfinite(key).all()
     for mine, other, at in ((g.xy, again.xy, 8 * step[0]), (g.color, again.color, 4 * step[3])):
         gap = (mine.sort(0).values - other.sort(0).values).abs().max()
-        assert gap <= at * 0.5001 + 1e-5  # sorted alike, no value moves by more
+        assert gap <= at * 0.5001 + 1e-5  # sorted values move no more than that
     twice = t2d.decode(t2d.encode(again, quality)).gaussians
     torch.testing.assert_close(twice.packed(), again.packed(), rtol=0, atol=2e-5)
 
@@ -69,7 +69,7 @@ def rows(params: np.ndarray) -> np.ndarray:
 
 
 def check_rounding(g: Gaussians, quality: str) -> None:
-    """A file holds what rounding gives, and that is within half a step of what a file can hold."""
+    """Check that a file holds rounded parameters, each within half a step of what was given."""
     params = g.packed().numpy().astype(np.float64)
     cells = quantise.quantise(params.astype(np.float32), g.size, t2d.checked_precision(g, quality))
     rounded = cells.params()
@@ -81,7 +81,7 @@ def check_rounding(g: Gaussians, quality: str) -> None:
     scales = np.sort(np.clip(params[:, 2:4], -quantise.LOG_SCALE, quantise.LOG_SCALE))
     colors = np.clip(params[:, 5:], -quantise.COLOR, quantise.COLOR)
     half = 0.5 + 1e-6
-    tiny = 2.0**-22  # of a value: both its rounding to float32 and that of the step
+    tiny = 2.0**-22  # relative: the value and the step are rounded to float32
     assert (abs(rounded[:, :2] - near) <= half * steps[0] * place + tiny * abs(near)).all()
     assert (abs(np.sort(rounded[:, 2:4]) - scales) <= half * (steps[1] + steps[2] / 2) + 1e-5).all()
     assert (abs(rounded[:, 5:] - colors) <= half * steps[3] * color + tiny * abs(colors)).all()
@@ -125,7 +125,8 @@ def test_numbers_that_no_file_holds_are_refused():
 
 def test_lossless_renders_bit_for_bit_ties_included(tmp_path):
     g = scatter(500, (30, 34))
-    twins = Gaussians.from_packed(torch.cat([g.packed()] * 2), g.size)  # ties that order decides
+    # Twins tie, and their order decides which of them count.
+    twins = Gaussians.from_packed(torch.cat([g.packed()] * 2), g.size)
     twins = dataclasses.replace(twins, color=torch.rand(1000, 3))
     twins.save(tmp_path / "g.t2d", "lossless")
     assert torch.equal(taichi2dgs.load(tmp_path / "g.t2d").render(), twins.render())
@@ -193,30 +194,34 @@ def test_hostile_headers_are_refused_before_anything_is_allocated(tmp_path, offs
     refused(tmp_path / "hostile.t2d", hostile)
 
 
-def test_mutated_files_never_do_worse_than_a_valueerror():
-    """Half keep a right checksum, so that what follows it is tried as well."""
+def mutated(count: int) -> list[bytes]:
+    """Files that were changed at random; the first two of every four get a right checksum."""
     random = np.random.default_rng(0)
     whole = [t2d.encode(scatter(200, (40, 50)), q) for q in ("high", "lossless")]
-    refusals = 0
-    for number in range(FUZZ):
+    files = []
+    for number in range(count):
         data = bytearray(whole[number % 2])
-        for _ in range(random.integers(1, 6)):
-            kind, at = random.integers(4), int(random.integers(len(data)))
-            if kind == 0:
-                data[at] ^= 1 << int(random.integers(8))
-            elif kind == 1:
-                data[at] = int(random.integers(256))
-            elif kind == 2 and len(data) > 60:
-                del data[at : at + int(random.integers(1, 20))]
-            else:
-                data[at:at] = random.bytes(int(random.integers(1, 20)))
-        changed = bytes(data)
-        if changed == whole[number % 2]:  # what was put in is what was there
-            continue
-        if number % 4 < 2:
-            changed = resealed(changed)
+        while bytes(data) == whole[number % 2]:  # a change may put in what was there
+            for _ in range(random.integers(1, 6)):
+                kind, at = random.integers(4), int(random.integers(len(data)))
+                if kind == 0:
+                    data[at] ^= 1 << int(random.integers(8))
+                elif kind == 1:
+                    data[at] = int(random.integers(256))
+                elif kind == 2 and len(data) > 60:
+                    del data[at : at + int(random.integers(1, 20))]
+                else:
+                    data[at:at] = random.bytes(int(random.integers(1, 20)))
+        files.append(resealed(bytes(data)) if number % 4 < 2 else bytes(data))
+    return files
+
+
+def test_mutated_files_never_do_worse_than_a_valueerror():
+    """Half of the files get a right checksum, so that the checks after it are tried as well."""
+    refusals = 0
+    for number, data in enumerate(mutated(FUZZ)):
         try:
-            g = t2d.decode(changed).gaussians
+            g = t2d.decode(data).gaussians
             assert number % 4 < 2 and torch.isfinite(g.packed()).all()
         except ValueError:
             refusals += 1
@@ -225,7 +230,7 @@ def test_mutated_files_never_do_worse_than_a_valueerror():
 
 @pytest.mark.parametrize("deviation", [8, 64, 512])
 def test_numbers_take_little_more_than_their_entropy(deviation):
-    """Low bits are noise and are stored as they are: compressed with others, they cost a bit."""
+    """Low bits are noise. Stored as they are, they take no more than their number."""
     numbers = np.random.default_rng(0).normal(0, deviation, 20_000).round().astype(np.int64)
     entropy = math.log2(deviation * math.sqrt(2 * math.pi * math.e))
     assert len(streams.write(numbers)) * 8 / len(numbers) < entropy + 0.1
@@ -233,7 +238,7 @@ def test_numbers_take_little_more_than_their_entropy(deviation):
 
 def test_many_equal_gaussians_take_few_bytes_but_not_too_few():
     one = scatter(1, (9, 9)).packed()
-    one[:, 2:4] = 3.0  # round and large: no bits for angles, nor for fine centres
+    one[:, 2:4] = 3.0  # round and large Gaussians have no bits of angles and of fine centres
     many = Gaussians.from_packed(one.repeat(200_000, 1), (9, 9))
     data = t2d.encode(many, "small")
     assert len(data) < 8000 and len(t2d.decode(data).gaussians) == 200_000

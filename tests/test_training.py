@@ -67,7 +67,7 @@ def runs(data, tmp_path_factory) -> Path:
 
 def test_training_lowers_the_validation_loss(runs):
     for stage, rounds in (("position", ("0", "1")), ("attributes", (None,))):
-        for number in rounds:  # the targets of a round are its own
+        for number in rounds:  # each round has targets of its own
             losses = [float(r["valid_loss"]) for r in log(runs / stage) if r.get("round") == number]
             assert losses[-1] < losses[0], (stage, number)
 
@@ -88,8 +88,12 @@ def test_a_run_leaves_panels_log_and_usable_weights(runs):
 def test_a_killed_run_resumes_exactly(stage, data, runs, tmp_path):
     more = ["--position", runs / "position"] if stage == "attributes" else []
     command = [*COMMAND, stage, "--data", data, "--config", CONFIG, "--out", tmp_path, *more]
-    process = subprocess.Popen(list(map(str, command)), env=environment(),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     rows = 6 if stage == "position" else 2
     deadline = time.monotonic() + 120
     while not ((tmp_path / "log.csv").exists() and len(log(tmp_path)) >= rows):
@@ -126,15 +130,22 @@ def test_two_processes_train_one_network(data, runs, tmp_path):
     config, script = tmp_path / "smoke.yaml", tmp_path / "both.py"
     script.write_text(BOTH)
     config.write_text(CONFIG.read_text().replace("valid_images: 2", "valid_images: 1"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                "--nproc_per_node", "2", script]  # fmt: skip
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        script,
+    ]
     for stage, more in (("position", ()), ("attributes", ("--position", runs / "position"))):
         out = tmp_path / stage
         done = train(stage, data, out, *more, "--config", config, "-q", run=torchrun)
         assert done.returncode == 0, done.stderr
-        assert len(done.stdout.strip().splitlines()) == 1  # the second process says nothing
+        assert len(done.stdout.strip().splitlines()) == 1  # only the first process prints
         first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-        for name in first:  # although each has learnt from its own half of the crops
+        for name in first:  # each process has learnt from its half of the crops
             assert torch.equal(first[name], second[name]), (stage, name)
     rows = log(tmp_path / "position")
     assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
@@ -158,10 +169,15 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(("crops: 16", "crop_count: 16"), "unknown: crop_count in position"),
-     (("crops: 16", "crops: sixteen"), "position.crops='sixteen'; expected a whole number of 1 or"),
-     (("position:", "positions:"), "no section 'position' with settings")],
-)  # fmt: skip
+    [
+        (("crops: 16", "crop_count: 16"), "unknown: crop_count in position"),
+        (
+            ("crops: 16", "crops: sixteen"),
+            "position.crops='sixteen'; expected a whole number of 1 or",
+        ),
+        (("position:", "positions:"), "no section 'position' with settings"),
+    ],
+)
 def test_bad_configurations_are_named(data, tmp_path, change, message):
     config = tmp_path / "bad.yaml"
     config.write_text(CONFIG.read_text().replace(*change))

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from taichi2dgs.storage import files
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six pictures in three folders, each of its own grey."""
+    """A folder with six pictures in three folders, each of another grey."""
     for index in range(6):
         place = tmp_path / "data" / ("a", "b", "valid")[index % 3]
         place.mkdir(parents=True, exist_ok=True)
@@ -24,7 +25,7 @@ def folder(tmp_path):
 
 
 def cut(path) -> None:
-    """Leave a picture its header, and half of its pixels."""
+    """Cut a file off after its header and half of its pixels."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -99,12 +100,12 @@ def test_in_place_of_a_picture_that_breaks_off_comes_the_next(folder, caplog):
     whole = [images.read_from(paths, index) for index in range(4)]
     cut(paths[1])
     cut(paths[3])
-    assert images.find(folder).train == paths  # their headers are good
+    assert images.find(folder).train == paths  # all headers are good
     with caplog.at_level(logging.WARNING, "taichi2dgs"):
         for _ in range(2):
             for index, instead in enumerate((0, 2, 2, 0)):
                 assert torch.equal(images.read_from(paths, index), whole[instead])
-    assert len(caplog.messages) == 2  # each once
+    assert len(caplog.messages) == 2  # one for each broken picture
     assert all(str(path) in text for path, text in zip(paths[1::2], caplog.messages, strict=True))
     with pytest.raises(ValueError, match="none of 2 images can be read any more"):
         images.read_from([paths[1], paths[3]], 0)
@@ -118,13 +119,23 @@ def test_crops_depend_on_their_number_alone_and_differ(folder):
     assert torch.equal(image, again) and k == same and image.shape == (3, 24, 24)
     assert not torch.equal(image, crops[19][0])
     counts = [crops[index][1] for index in range(30)]
-    assert 22 <= min(counts) < 60 and 110 < max(counts) <= 220  # of 22 to 220, log-uniformly
+    assert 22 <= min(counts) < 60 and 110 < max(counts) <= 220  # log-uniform from 22 to 220
 
 
 def test_small_images_are_reflected_and_squares_turn():
     ramp = torch.arange(3.0)[None, None].expand(1, 2, 3)
-    wide = images.cropped(ramp, 7)
-    assert wide.shape == (1, 7, 7) and wide[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    continued = images.reflected(ramp, 7)
+    assert continued.shape == (1, 7, 7) and continued[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    assert images.reflected(ramp, 2) is ramp
     square = torch.arange(9).reshape(1, 3, 3)
     turns = {tuple(images.turned(square, which).flatten().tolist()) for which in range(8)}
     assert len(turns) == 8
+
+
+def test_a_crop_has_as_much_of_its_square_as_there_is():
+    columns = torch.arange(8.0).expand(1, 2, 8)
+    centre = images.cropped(columns, 5)
+    assert centre.shape == (1, 2, 5) and centre[0, 0].tolist() == [1, 2, 3, 4, 5]
+    rng = np.random.default_rng(0)
+    starts = {int(images.cropped(columns, 5, rng)[0, 0, 0]) for _ in range(50)}
+    assert starts == {0, 1, 2, 3}

@@ -16,9 +16,14 @@ from taichi2dgs import Gaussians, RenderSettings, write_image
 from taichi2dgs.storage import t2d
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
-         "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]  # fmt: skip
-MOST, MEAN = 2, 0.02  # of differences between canvas and render in 8 bits; 1 and 0.001 observed
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+]
+MOST, MEAN = 2, 0.02  # differences of canvas and render in 8 bits; 1 and 0.001 seen
 PIXELS = """async ([zoom, box]) => {
     const out = new Uint8Array(4 * box[2] * box[3]);
     await page.stage.render(page.model, zoom, box, (pixels, [x, y, width, height]) => {
@@ -47,7 +52,7 @@ def browser():
 
 @pytest.fixture
 def tab(browser):
-    """A new tab of it, in which any error of the page fails the test."""
+    """A new tab of the browser, in which any error of the page fails the test."""
     opened = browser.new_page(viewport={"width": 900, "height": 640})
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
@@ -57,7 +62,7 @@ def tab(browser):
 
 
 def until(tab, expression: str) -> None:
-    """Wait for something in the page, whose policy lets no other script do so."""
+    """Wait until an expression is true in the page, whose policy forbids scripts of others."""
     give_up = time.monotonic() + 30
     while not tab.evaluate(expression):
         assert time.monotonic() < give_up, expression
@@ -90,10 +95,10 @@ def expected(image: torch.Tensor) -> np.ndarray:
 
 
 def check_equal(tab, g: Gaussians, strays: int = 0) -> None:
-    """Compare the page with `render` at 1:1, three times as large on a part, and at a quarter.
+    """Compare the page with `render` at its size, at three times on a part, and at a quarter.
 
-    Where two Gaussians are as far in float32, but not in truth, either may be the last that counts:
-    `strays` pixels may differ more.
+    Where the distances of two Gaussians differ by less than float32 shows, either may be the last
+    that counts: `strays` pixels may differ more.
     """
     height, width = g.size
     views = (1, (0, 0, height, width)), (3, (50, 60, 90, 120)), (1 / 4, (0, 0, 24, 32))
@@ -105,7 +110,7 @@ def check_equal(tab, g: Gaussians, strays: int = 0) -> None:
 
 
 def photo_like(channels: int = 3, n: int = 1_500, size: tuple[int, int] = (96, 128)) -> Gaussians:
-    """Gaussians that leave no holes: at the edge of a lone support a rounding decides."""
+    """Gaussians that leave no holes: at the edge of a lone support rounding decides a pixel."""
     g = scatter(n, size, channels=channels, log_scale=(0.0, 1.8), seed=channels)
     if channels in (2, 4):
         color = g.color.clamp(0, 1)
@@ -141,7 +146,7 @@ def test_every_blend_is_drawn(tab, tmp_path, settings):
     g = dataclasses.replace(photo_like(n=800), settings=settings)
     if settings.blend == "sum":
         g = dataclasses.replace(g, color=g.color * 0.05)
-    twins = torch.cat([g.packed(), g.packed().roll(7, 0)])  # ties, which the order decides
+    twins = torch.cat([g.packed(), g.packed().roll(7, 0)])  # they tie, and their order decides
     twins[len(g) :, :5] = g.packed()[:, :5]
     g = Gaussians.from_packed(twins, g.size, settings)
     data = t2d.encode(g, "lossless")

@@ -1,4 +1,4 @@
-"""The page's reader of .t2d files, in Node: the same numbers as Python's, and the same refusals."""
+"""The page's reader of .t2d files in Node.js reads and refuses what Python's does."""
 
 import dataclasses
 import json
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import scatter
+from test_t2d import mutated, resealed
 
 from taichi2dgs import Gaussians, RenderSettings
 from taichi2dgs.storage import t2d
@@ -27,7 +28,7 @@ SLOWEST = 5_000  # milliseconds that a file of a few hundred Gaussians may take 
 
 
 def read_by_node(tmp_path: Path, files: list[bytes]) -> list[dict]:
-    """What the page's reader says of files."""
+    """Return what the page's reader makes of each file."""
     path = tmp_path / "files"
     path.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in files))
     done = subprocess.run(
@@ -38,7 +39,7 @@ def read_by_node(tmp_path: Path, files: list[bytes]) -> list[dict]:
 
 
 def checksums(gaussians: Gaussians) -> list[int]:
-    """CRC-32 of each column of parameters, which is equal only if every bit is."""
+    """The CRC-32 of each column of parameters: it differs if a single bit does."""
     return [zlib.crc32(column.tobytes()) for column in gaussians.packed().numpy().T]
 
 
@@ -53,7 +54,7 @@ def check_equal(found: dict, data: bytes) -> None:
 
 
 def extremes() -> Gaussians:
-    """Gaussians of every kind that a file can hold: far, huge, tiny, long, round, bright."""
+    """Far, huge, tiny, long, round and bright Gaussians, up to what a file can hold."""
     g = scatter(600, (70, 90), channels=3, log_scale=(-6, 6), margin=3, seed=1)
     params = g.packed()
     params[:50, 3] = params[:50, 2]
@@ -129,10 +130,6 @@ def test_a_match_before_the_first_byte_is_refused(tmp_path):
     assert "before the first byte" in found["error"]
 
 
-def resealed(data: bytes) -> bytes:
-    return sealed(data[:-4])
-
-
 def test_bad_files_are_named_in_one_sentence(tmp_path):
     data = t2d.encode(scatter(9, (12, 34)))
     changes = {(10, b"\x09"): "header", (11, b"\0"): "header", (11, b"\x11"): "header",
@@ -145,27 +142,6 @@ def test_bad_files_are_named_in_one_sentence(tmp_path):
     files += [b"no", data + b"more", b""]
     for found, word in zip(read_by_node(tmp_path, files), expected, strict=True):
         assert word in found["error"] and "\n" not in found["error"]
-
-
-def mutated(count: int) -> list[bytes]:
-    """Files that were changed at random; half of them have a right checksum nevertheless."""
-    random = np.random.default_rng(0)
-    whole = [t2d.encode(scatter(200, (40, 50)), q) for q in ("high", "lossless")]
-    files = []
-    for number in range(count):
-        data = bytearray(whole[number % 2])
-        for _ in range(random.integers(1, 6)):
-            kind, at = random.integers(4), int(random.integers(len(data)))
-            if kind == 0:
-                data[at] ^= 1 << int(random.integers(8))
-            elif kind == 1:
-                data[at] = int(random.integers(256))
-            elif kind == 2 and len(data) > 60:
-                del data[at : at + int(random.integers(1, 20))]
-            else:
-                data[at:at] = random.bytes(int(random.integers(1, 20)))
-        files.append(resealed(bytes(data)) if number % 4 < 2 else bytes(data))
-    return files
 
 
 def test_mutated_files_are_refused_or_read_as_python_does_and_never_hang(tmp_path):
@@ -186,7 +162,7 @@ def test_mutated_files_are_refused_or_read_as_python_does_and_never_hang(tmp_pat
 
 
 def test_a_small_file_cannot_ask_for_much_time_or_memory(tmp_path):
-    """A body of zeros, as long as the padding rule asks for, with the most Gaussians."""
+    """The body is zeros, as long as the padding rule asks for, and k the largest."""
     header = t2d.encode(scatter(1, (9, 8), channels=16))[: t2d.HEADER.size]
     data = header[:20] + struct.pack("<I", t2d.MAX_K) + header[24:] + bytes(t2d.MAX_K // 64)
     found = read_by_node(tmp_path, [sealed(data)])[0]

@@ -1,4 +1,4 @@
-"""`taichi2dgs view`: its server against hostile clients, the file that it writes, its refusals."""
+"""`taichi2dgs view`: its server and hostile clients, the file that it writes, bad arguments."""
 
 import contextlib
 import http.client
@@ -28,8 +28,16 @@ def test_the_server_gives_nothing_to_who_does_not_know_its_address():
             assert ask(server, own + path) == 200
         for path in ("/", "/page.js", f"/{server.token[:-1]}/", "/%ff/", "/" + "x" * 9_000):
             assert ask(server, path) == 404
-        for path in ("../cli.py", "..%2fcli.py", "%2e%2e/cli.py", "/etc/passwd", "files/",
-                     "files/../g.t2d", "files/g.t2d%00", "package.json"):  # fmt: skip
+        for path in (
+            "../cli.py",
+            "..%2fcli.py",
+            "%2e%2e/cli.py",
+            "/etc/passwd",
+            "files/",
+            "files/../g.t2d",
+            "files/g.t2d%00",
+            "package.json",
+        ):
             assert ask(server, own + path) == 404
         assert ask(server, own, {"Host": f"evil.example:{port}"}) == 403
         assert ask(server, own, {"Origin": "http://evil.example"}) == 403
@@ -46,9 +54,9 @@ def test_the_server_outlives_a_thousand_connections(monkeypatch):
         for number in range(1000):
             client = socket.socket()
             client.settimeout(5)
-            with contextlib.suppress(OSError):  # turned away
+            with contextlib.suppress(OSError):  # the server closed it
                 client.connect(address)
-                client.sendall(b"GET /" + b"x" * (number % 50))  # and never the rest
+                client.sendall(b"GET /" + b"x" * (number % 50))  # the request never ends
             held.append(client)
             if len(held) > 100:
                 held.pop(0).close()
@@ -71,8 +79,10 @@ def test_the_command_writes_a_page_and_names_what_is_wrong(tmp_path, capsys):
     assert "Content-Security-Policy" in page and "http://127" not in page
     for arguments, message in (
         ([path, str(tmp_path / "other.png")], "40x128; expected 96x128"),
-        ([str(tmp_path / "no.t2d")], "no such file"), ([str(tmp_path / "other.png")], "not a file"),
-        ([path, "--html", "out.txt"], "ends in .html"), ([path, "--port", "70000"], "port=70000"),
-    ):  # fmt: skip
+        ([str(tmp_path / "no.t2d")], "no such file"),
+        ([str(tmp_path / "other.png")], "not a file"),
+        ([path, "--html", "out.txt"], "ends in .html"),
+        ([path, "--port", "70000"], "port=70000"),
+    ):
         assert cli.main(["view", *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What renders keep for the next one, and how it is given back."""
+"""Workspaces that renders keep for the next render, and how they are given back."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from taichi2dgs.rendering.workspace import Workspace
 
 @pytest.fixture
 def made(monkeypatch):
-    """All workspaces that are made from now on, beginning with none kept."""
+    """A list that all workspaces made in a test are added to; none is kept at its start."""
     result, init = [], Workspace.__init__
     monkeypatch.setattr(
         Workspace, "__init__", lambda self, *rest: (result.append(self), init(self, *rest))[1]

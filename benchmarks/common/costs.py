@@ -25,7 +25,7 @@ def seconds_of(
 def reset_peak() -> None:
     """Let the peak memory of this process count from now on, where the system can (Linux).
 
-    What earlier work has freed, glibc keeps for later, 1 GiB after 50 fits; it is given back first.
+    Memory that was freed goes back to the system first: glibc keeps it, 1 GiB after 50 fits.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # no glibc
@@ -56,9 +56,11 @@ def cores_of(work: Callable[[], object], seconds: float, wait: Callable[[], obje
 
 
 def times_of(
-    work: Callable[[], object], repeats: int = REPEATS, count: int = 1,
+    work: Callable[[], object],
+    repeats: int = REPEATS,
+    count: int = 1,
     wait: Callable[[], object] = lambda: None,
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """Return the seconds that some work takes, once for each repeat.
 
     Args:

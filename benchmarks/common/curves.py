@@ -125,9 +125,12 @@ def draw(
             if points:
                 own = untuned(name)
                 (lines[name],) = axis.plot(
-                    *zip(*points, strict=True), "o-" if own == name else "o--", ms=3,
-                    color=colors(names.index(own)), zorder=2 + 1 / (1 + names.index(own)),
-                )  # fmt: skip
+                    *zip(*points, strict=True),
+                    "o-" if own == name else "o--",
+                    ms=3,
+                    color=colors(names.index(own)),
+                    zorder=2 + 1 / (1 + names.index(own)),
+                )
         k = f", k = {group[0]['k']:,}" if "k" in by else ""
         count = len({row["image"] for row in group})
         axis.set_title(f"{group[0]['dataset']} ({count}){k}", fontsize=9)
@@ -180,6 +183,12 @@ def label(axis: Axes, lines: dict[str, Line2D]) -> None:
     for name, (x, y) in sorted(ends.items(), key=lambda end: -end[1][1]):
         below = min(y, below - APART)
         axis.annotate(
-            name, (x, below), (8, 0), textcoords="offset points", va="center", fontsize=9,
-            color=lines[name].get_color(), annotation_clip=False,
-        )  # fmt: skip
+            name,
+            (x, below),
+            (8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=lines[name].get_color(),
+            annotation_clip=False,
+        )

@@ -51,9 +51,14 @@ def draw_ellipses(axis: Axes, gaussians: Gaussians) -> None:
     axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     axis.add_collection(
         EllipseCollection(
-            2 * scale[:, 0], 2 * scale[:, 1], gaussians.theta.numpy()[order] * (180 / math.pi),
-            units="xy", offsets=gaussians.xy.numpy()[order], offset_transform=axis.transData,
-            facecolors=np.clip(gaussians.color.numpy()[order], 0, 1), edgecolors=EDGE,
+            2 * scale[:, 0],
+            2 * scale[:, 1],
+            gaussians.theta.numpy()[order] * (180 / math.pi),
+            units="xy",
+            offsets=gaussians.xy.numpy()[order],
+            offset_transform=axis.transData,
+            facecolors=np.clip(gaussians.color.numpy()[order], 0, 1),
+            edgecolors=EDGE,
             linewidths=0.3,
         )
-    )  # fmt: skip
+    )

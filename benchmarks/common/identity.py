@@ -17,7 +17,7 @@ RESULTS = ROOT / "benchmarks/results"
 def commit(root: Path = ROOT) -> str:
     """Return the commit of a checkout, with a digest of what its tracked files differ by.
 
-    Tables and figures do not count: a script that goes on where it was has written some.
+    Tables and figures do not count, since a script that is resumed has written some itself.
     """
     outside = [".", f":(exclude){RESULTS.relative_to(ROOT).as_posix()}"]
     try:
@@ -65,5 +65,6 @@ def contents(folder: Path) -> dict[Path, str]:
     """Return the digests of a package's files, by their paths in it."""
     return {
         path.relative_to(folder): digest(path.read_bytes())
-        for path in folder.rglob("*") if path.suffix in (".py", ".yaml", ".pt", ".json")
-    }  # fmt: skip
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".yaml", ".pt", ".json")
+    }

@@ -24,11 +24,12 @@ from pipelines import baselines, configuration
 from pipelines.baselines.similarity import similarity_package
 from pipelines.baselines.starts import PEERS, begin
 from pipelines.starts.sampling import METHODS
+from pipelines.training.images import cropped
 from taichi2dgs import doctor, metrics, runtime
 from taichi2dgs.storage import files
 from taichi2dgs.storage.pictures import is_picture
 
-STEPS = (0, 25, 50, 100, 200, 500, 1000)  # reported, where the fit is that long
+STEPS = (0, 25, 50, 100, 200, 500, 1000)  # that tables report, where a fit makes them
 SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
 SMALLEST_MS_SSIM = 161  # pixels a side
@@ -53,14 +54,28 @@ def script(main: Callable[[], object]) -> Callable[[], int]:
 def add_options(parser: argparse.ArgumentParser, out: str) -> None:
     """Add what every benchmark of fits lets one choose."""
     parser.add_argument("--k", type=int, nargs="+", default=[50_000], help="Gaussians (50000)")
-    parser.add_argument("--methods", nargs="+", default=["ours"], metavar="METHOD",
-                        help=f"(ours) {', '.join(baselines.names())}, or YAML files")  # fmt: skip
-    parser.add_argument("--sampler", nargs="+", default=["default"],
-                        choices=["default", *METHODS], help="in place of the method's")  # fmt: skip
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["ours"],
+        metavar="METHOD",
+        help=f"(ours) {', '.join(baselines.names())}, or YAML files",
+    )
+    parser.add_argument(
+        "--sampler",
+        nargs="+",
+        default=["default"],
+        choices=["default", *METHODS],
+        help="in place of the method's",
+    )
     parser.add_argument("--steps", type=int, help="iterations; 0: starts only (200)")
-    parser.add_argument("--seconds", type=float, nargs="+",
-                        help="budgets beside or in place of --steps; fused methods, whose rates"
-                             " fall towards the end, fit once for each")  # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        nargs="+",
+        help="budgets beside or in place of --steps; fused methods, whose rates"
+        " fall towards the end, fit once for each",
+    )
     parser.add_argument("--images", type=int, help="how many of each folder, from the first (all)")
     parser.add_argument("--config", help="options of fused fits: a YAML file or a shipped name")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
@@ -109,9 +124,11 @@ def find_pictures(folder: Path, count: int | None) -> list[Path]:
 
 
 def measure_all(
-    pictures: dict[str, list[Path]], prepare: Callable[[Path], Tensor], run: dict[str, Any],
+    pictures: dict[str, list[Path]],
+    prepare: Callable[[Path], Tensor],
+    run: dict[str, Any],
     options: argparse.Namespace,
-) -> list[dict]:  # fmt: skip
+) -> list[dict]:
     """Measure every picture in every kind of fit, but those that an earlier run has measured.
 
     Args:
@@ -127,7 +144,7 @@ def measure_all(
         run = {**run, "files": own}
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
-    similarity_package()  # says what is missing before hours of fits, rather than after one
+    similarity_package()  # if it is missing, the error comes before hours of fits
     methods = {
         (name, sampler): method_of(name, sampler, options.config)
         for name, sampler in itertools.product(options.methods, options.sampler)
@@ -171,27 +188,27 @@ def earlier_rows(out: Path, run: dict[str, Any]) -> list[dict]:
         earlier = json.loads(out.read_text())
         rows = earlier.pop("rows")
     except (OSError, ValueError, KeyError, AttributeError):
-        return []  # none, or not of ours: it will be replaced
+        return []  # there is no such table; it will be written
     return rows if earlier == run else []
 
 
 def measure(
     image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Fit one picture, and look at what came out."""
+    """Fit one picture, and return the row of its table."""
     start_seconds = seconds_of(
         lambda: begin(image, k, method.start, sampler=method.sampler), wait=wait
     )
     fit = functools.partial(baselines.run, image, k, method)
     reset_peak()
     result = longest = None if options.steps is None else fit(steps=options.steps)
-    own = {}  # what a fit reaches that ends at that budget
+    own = {}  # PSNR of fits that end at each budget
     budgets = sorted(options.seconds or [])
     for at in budgets if method.fused else budgets[-1:]:
         if method.fused or longest is None or longest.history[-1].seconds < at:
             longest = fit(seconds=at)
             own[at] = longest.history[-1].psnr
-    assert longest is not None  # there are steps or budgets
+    assert longest is not None  # the command line asks for steps or seconds
     peak = peak_mib()
     result = result or longest
     last = result.history[-1]
@@ -199,8 +216,11 @@ def measure(
     if method.fused:
         within = {at: own[at] for at in SECONDS if at in own}
     else:  # rates do not depend on the budget, and reports are as close as 2 %
-        within = {at: [r.psnr for r in longest.history if r.seconds <= at][-1] for at in SECONDS
-                  if at <= longest.history[-1].seconds * 1.02}  # fmt: skip
+        within = {
+            at: [r.psnr for r in longest.history if r.seconds <= at][-1]
+            for at in SECONDS
+            if at <= longest.history[-1].seconds * 1.02
+        }
     return {
         "size": [*image.shape[:2]],
         "gaussians": len(result.gaussians),
@@ -218,7 +238,7 @@ def measure(
 
 
 def wait() -> None:
-    """Wait for all that the device was given."""
+    """Wait until the device has done all its work."""
     runtime.sync()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -234,9 +254,7 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
 
 def centre_crop(image: Tensor, side: int) -> Tensor:
     """Return the centre of an image, side x side pixels or as much as there is. [H, W, C]"""
-    height, width = image.shape[:2]
-    top, left = max(0, height - side) // 2, max(0, width - side) // 2
-    return image[top : top + side, left : left + side].contiguous()
+    return cropped(image.permute(2, 0, 1), side).permute(1, 2, 0).contiguous()
 
 
 def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:

@@ -23,8 +23,9 @@ class Panel(NamedTuple):
     Args:
         title: above it.
         pixels: a picture, or a map that gets colours. [H, W, 1 or 3] or [H, W]
-        top: what the brightest colour of a map of errors stands for, the darkest then for 0, by
-            square roots between; if None, what 0.5 % of the map exceed and its lowest, evenly.
+        top: the value of a map of errors that gets the brightest colour; 0 then gets the darkest,
+            and colours between go by square roots. If None, colours go evenly from the lowest value
+            to the one that 0.5 % of the map exceed.
         frame: (top, left, height, width) of a rectangle drawn on it.
     """
 

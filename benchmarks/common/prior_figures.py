@@ -20,7 +20,7 @@ from pipelines.starts import prior, projection, sampling
 from taichi2dgs.gaussians import Gaussians
 
 COUNTS = (10_000, 50_000, 100_000)  # per 512x512 pixels
-BLUR = 1.0  # pixels, of reference heatmap and samples
+BLUR = 1.0  # in pixels, of the projections shown
 
 
 class Start(NamedTuple):
@@ -53,19 +53,23 @@ def draw_prior(image: Tensor, per_512: int, steps: int) -> Figure:
     fitted = taichi2dgs.fit(image, start, steps=steps).gaussians
     size = (image.shape[0], image.shape[1])
     offset = (start.xy - placed.xy) / placed.log_scale.exp()
-    return grid([
-        Panel("picture", image),
-        Panel("where fitted ones are", projection.project(fitted.xy, size, BLUR)),
-        Panel("predicted heatmap", heat),
-        Panel(f"{k:,} samples", projection.project(placed.xy, size, BLUR)),
-        Panel("features, main three of them", main_three(features)),
-        Panel("offset, in scales", painted(placed, offset.norm(dim=1))),
-        Panel("brightness: scale, hue: rotation", painted(placed, hues(start))),
-        Panel("colour added", painted(placed, (start.color - placed.color) * 4 + 0.5)),
-        rendered("placed, round", placed, image), rendered("start of the fit", start, image),
-        rendered(f"after {steps} iterations", fitted, image),
-        Panel("its error, times 50", (fitted.render() - image).abs() * 50),
-    ], 4)  # fmt: skip
+    return grid(
+        [
+            Panel("picture", image),
+            Panel("where fitted ones are", projection.project(fitted.xy, size, BLUR)),
+            Panel("predicted heatmap", heat),
+            Panel(f"{k:,} samples", projection.project(placed.xy, size, BLUR)),
+            Panel("features, main three of them", main_three(features)),
+            Panel("offset, in scales", painted(placed, offset.norm(dim=1))),
+            Panel("brightness: scale, hue: rotation", painted(placed, hues(start))),
+            Panel("colour added", painted(placed, (start.color - placed.color) * 4 + 0.5)),
+            rendered("placed, round", placed, image),
+            rendered("start of the fit", start, image),
+            rendered(f"after {steps} iterations", fitted, image),
+            Panel("its error, times 50", (fitted.render() - image).abs() * 50),
+        ],
+        4,
+    )
 
 
 def draw_density(image: Tensor) -> Figure:

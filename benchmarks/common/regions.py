@@ -37,7 +37,7 @@ def draw_fits(
 
 
 def compare(image: Tensor, renders: list[tuple[str, Tensor]], region: Region, about: str) -> Figure:
-    """Lay out such a figure; `about` is the title of the whole picture."""
+    """Lay out the figure of `draw_fits`; `about` is the title of the whole picture."""
     y, x, height, width = region
 
     def part(pixels: Tensor) -> Tensor:

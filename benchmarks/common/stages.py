@@ -23,8 +23,18 @@ BACKENDS = ("cpu", "cuda")
 STEPS = 5
 # The parallel loops of a step in order: of kernels/cores.py, and of kernels/step.py.
 CORES = ("project", "scan", "fill", "walk", "gather and Adam", "gather and Adam")
-GPU = ("project", "project", "scan", "scan", "fill", "sort and pack", "clear", "walk",
-       "gather and Adam", "gather and Adam")  # fmt: skip
+GPU = (
+    "project",
+    "project",
+    "scan",
+    "scan",
+    "fill",
+    "sort and pack",
+    "clear",
+    "walk",
+    "gather and Adam",
+    "gather and Adam",
+)
 
 
 def measure(states: list[Path], backend: str) -> list[dict] | None:
@@ -57,7 +67,7 @@ def engine_of(state: dict) -> Engine:
 def profile(engine: Engine) -> dict:
     """Make steps that move nothing, and read the profiler's record of each loop."""
     profiler = runtime.ti.profiler
-    engine.step(engine.done + 1, 0.0)  # which allocates what the lists of gradients lack
+    engine.step(engine.done + 1, 0.0)  # allocates what is missing for gradients
     engine.poll()
     runtime.sync()
     profiler.clear_kernel_profiler_info()

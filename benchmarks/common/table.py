@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""Tables of measurements, in Markdown."""
 
 from __future__ import annotations
 
@@ -63,24 +63,42 @@ def summary(groups: list[list[dict]]) -> str:
     """One line for each kind of fit: the means over its pictures."""
     steps = [str(s) for s in STEPS if any(str(s) in group[0]["psnr_at"] for group in groups)]
     spans = [str(s) for s in SECONDS if any(str(s) in group[0]["psnr_within"] for group in groups)]
-    lines = [["pictures", "k", "method", *(f"{step} its" for step in steps),
-              *(f"{at} s" for at in spans), "end", "8 bits", "MS-SSIM", "start s", "ms/it",
-              "render/s", "peak MiB"]]  # fmt: skip
+    lines = [
+        [
+            "pictures",
+            "k",
+            "method",
+            *(f"{step} its" for step in steps),
+            *(f"{at} s" for at in spans),
+            "end",
+            "8 bits",
+            "MS-SSIM",
+            "start s",
+            "ms/it",
+            "render/s",
+            "peak MiB",
+        ]
+    ]
     for group in groups:
         speed = sorted(row["ms_per_iteration"] for row in group)
         spread = f"{statistics.median(speed):.0f} ({speed[0]:.0f} to {speed[-1]:.0f})"
         moved = any(row["steps"] for row in group)
-        lines.append([
-            f"{len(group)} of {group[0]['dataset']}", count(group), name_of(group[0]),
-            *(mean([row["psnr_at"].get(step) for row in group]) for step in steps),
-            *(mean([row["psnr_within"].get(at) for row in group]) for at in spans),
-            mean([row["psnr"] for row in group]), mean([row["psnr_8bit"] for row in group]),
-            mean([row["ms_ssim"] for row in group], 4),
-            f"{statistics.median(row['start_seconds'] for row in group):.2f}",
-            spread if moved else "-",
-            f"{statistics.median(row['render_fps'] for row in group):.1f}",
-            f"{max(row['peak_mib'] for row in group):,}",
-        ])  # fmt: skip
+        lines.append(
+            [
+                f"{len(group)} of {group[0]['dataset']}",
+                count(group),
+                name_of(group[0]),
+                *(mean([row["psnr_at"].get(step) for row in group]) for step in steps),
+                *(mean([row["psnr_within"].get(at) for row in group]) for at in spans),
+                mean([row["psnr"] for row in group]),
+                mean([row["psnr_8bit"] for row in group]),
+                mean([row["ms_ssim"] for row in group], 4),
+                f"{statistics.median(row['start_seconds'] for row in group):.2f}",
+                spread if moved else "-",
+                f"{statistics.median(row['render_fps'] for row in group):.1f}",
+                f"{max(row['peak_mib'] for row in group):,}",
+            ]
+        )
     return pipes(lines)
 
 

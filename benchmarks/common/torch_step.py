@@ -31,9 +31,11 @@ class TorchFit:
     def __init__(self, target: Tensor, params: Tensor, options: FitOptions) -> None:
         self.target, self.settings = target, options.settings or DEFAULT
         self.parts = {
-            "xy": params[:, :2], "log_scale": params[:, 2:4], "theta": params[:, 4:5],
+            "xy": params[:, :2],
+            "log_scale": params[:, 2:4],
+            "theta": params[:, 4:5],
             "color": params[:, 5:],
-        }  # fmt: skip
+        }
         self.parts = {name: part.clone().requires_grad_() for name, part in self.parts.items()}
         self.rates = {name: getattr(options, name) for name in self.parts}
         groups = [{"params": [part], "name": name} for name, part in self.parts.items()]

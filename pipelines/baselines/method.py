@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,7 @@ from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin,
 from pipelines.starts import sampling
 from taichi2dgs import metrics, runtime
 from taichi2dgs.checks import shown
-from taichi2dgs.fitting.budget import Budget
+from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.fit import fit
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
 from taichi2dgs.gaussians import Gaussians
@@ -29,11 +28,11 @@ from taichi2dgs.settings import RenderSettings
 from taichi2dgs.storage.files import as_image
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
-KIND = "baselines"  # of configurations
+KIND = "baselines"  # the folder of these configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
 WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
-REPORT_GROWTH = 1.02  # of the seconds, after which a slow step is reported sooner
+REPORT_GROWTH = 1.02  # a report is also due when the seconds have grown by this factor
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,12 @@ class Method:
             )
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
-        for kind, name in ((RenderSettings, "settings"), (Plateau, "plateau"),
-                           (Growth, "growth"), (FitOptions, "fit")):  # fmt: skip
+        for kind, name in (
+            (RenderSettings, "settings"),
+            (Plateau, "plateau"),
+            (Growth, "growth"),
+            (FitOptions, "fit"),
+        ):
             fields.made(kind, getattr(self, name) or {}, name)
 
 
@@ -173,10 +176,10 @@ class _Run:
         self._take(scaled(start, method.scale))
         plateau = Plateau(**method.plateau) if method.plateau else None
         self.rates = Rates(method.halve_every, plateau, image, self.similarity)
-        self.excluded, self.step = 0.0, 0
+        self.step = 0
         self._loss(self.render()).backward()  # compiles before the clock starts
-        self._wait()
-        self.began = self.waited
+        self._synchronize()
+        self.clock, self.waited = Clock(), 0.0
 
     def _take(self, gaussians: Gaussians) -> None:
         """Optimise these from now on, with a new optimiser."""
@@ -185,8 +188,10 @@ class _Run:
             name: leaf.detach().clone().requires_grad_()
             for name, leaf in self.parameters.split(gaussians).items()
         }
-        groups = [{"params": [leaf], "lr": m.rates[name], "first": m.rates[name]}
-                  for name, leaf in self.leaves.items()]  # fmt: skip
+        groups = [
+            {"params": [leaf], "lr": m.rates[name], "first": m.rates[name]}
+            for name, leaf in self.leaves.items()
+        ]
         more = {"weight_decay": m.weight_decay} if m.optimizer == "adamw" else {}
         self.optimizer = OPTIMIZERS[m.optimizer](groups, **more)
 
@@ -217,22 +222,25 @@ class _Run:
 
     def _elapsed(self) -> float:
         """Seconds of fitting. A device runs behind, so it is waited for now and then."""
-        if time.perf_counter() - self.waited >= WAIT_EVERY:
+        if self.clock.elapsed() - self.waited >= WAIT_EVERY:
             self._wait()
-        return time.perf_counter() - self.began - self.excluded
+        return self.clock.elapsed()
 
     def _wait(self) -> None:
         """Wait for all that was launched: what the clock says next, the device has done."""
+        self._synchronize()
+        self.waited = self.clock.elapsed()
+
+    def _synchronize(self) -> None:
         runtime.sync()
         if self.image.is_cuda:
             torch.cuda.synchronize(self.image.device)
-        self.waited = time.perf_counter()
 
     def _advance(self) -> None:
         """Make one step, and before it let more Gaussians come, if they are due."""
         out = self.render()
         if self._is_growth_due():
-            self._report(out)  # what comes, coloured with what is missing, disturbs it at first
+            self._report(out)  # new Gaussians, coloured by the error, lower the PSNR at first
             self._grow(out)
             out = self.render()
         due = self._elapsed() >= REPORT_GROWTH * self.history[-1].seconds
@@ -280,8 +288,8 @@ class _Run:
         if self.history and self.history[-1].step >= self.step:
             return
         self._wait()
-        elapsed = self._elapsed()
-        self.history.append(Report(self.step, elapsed, metrics.psnr(out.detach(), self.image)))
-        if self.on_report is not None:
-            self.on_report(self.history[-1])
-        self.excluded += self._elapsed() - elapsed
+        with self.clock.stopped():
+            psnr = metrics.psnr(out.detach(), self.image)
+            self.history.append(Report(self.step, self.waited, psnr))
+            if self.on_report is not None:
+                self.on_report(self.history[-1])

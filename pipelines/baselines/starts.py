@@ -17,7 +17,7 @@ from pipelines.starts.names import STARTS as OURS
 from taichi2dgs.gaussians import Gaussians
 
 SCALE = 5.0  # pixels, of all Gaussians that Image-GS begins with
-RANDOM_SHARE = 0.3  # of Image-GS's centres, drawn uniformly
+RANDOM_SHARE = 0.3  # share of Image-GS's centres that are drawn uniformly
 SALIENCY_SIDE = 64  # pixels, to which spectral residual scales the shorter side
 SALIENCY_BLUR = 2.5  # pixels of the scaled picture
 AVERAGED = 3  # frequencies on a side, over which the spectrum is averaged

@@ -36,9 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     count.add_argument("--target-bytes", type=int, metavar="N", help="find the k of such a file")
     parser.add_argument("--quality", default=QUALITY, help=f"{', '.join(QUALITIES)} ({QUALITY})")
     parser.add_argument(
-        "--refine", type=int, metavar="STEPS",
+        "--refine",
+        type=int,
+        metavar="STEPS",
         help=f"after the fit, while rounding ({REFINE} for {' and '.join(REFINED)}, else 0)",
-    )  # fmt: skip
+    )
     parser.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
     parser.add_argument("--steps", type=int, help="budget in iterations")
     parser.add_argument(
@@ -48,13 +50,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
     parser.add_argument("--config", metavar="YAML", help="fit options: a file, or the shipped adam")
     parser.add_argument(
-        "-o", "--output", "--out", metavar="OUT.t2d",
+        "-o",
+        "--output",
+        "--out",
+        metavar="OUT.t2d",
         help="IMAGE's name .t2d; of a folder, the folder of files; those there are kept",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--shard", type=common.shard, default=WHOLE, metavar="I/N",
+        "--shard",
+        type=common.shard,
+        default=WHOLE,
+        metavar="I/N",
         help="the I-th of N parts of a folder",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
     )
@@ -68,11 +76,18 @@ def run(options: argparse.Namespace) -> int:
     from pipelines.encoding import Encoding
 
     encoding = Encoding(
-        k=options.k, target_psnr=options.target_psnr, target_bytes=options.target_bytes,
-        quality=options.quality, refine=options.refine, steps=options.steps,
-        seconds=options.seconds, start=options.start, seed=options.seed, weights=options.weights,
+        k=options.k,
+        target_psnr=options.target_psnr,
+        target_bytes=options.target_bytes,
+        quality=options.quality,
+        refine=options.refine,
+        steps=options.steps,
+        seconds=options.seconds,
+        start=options.start,
+        seed=options.seed,
+        weights=options.weights,
         options=configuration.fit_options(options.config),
-    )  # fmt: skip
+    )
     if Path(options.image).is_dir():
         return _encode_folder(options, encoding)
     return _encode_picture(options, encoding)
@@ -86,9 +101,13 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
     runtime.init(options.backend)
     return encode_folder(
-        Path(options.image), Path(options.output), encoding, options.shard,
-        common.hidden(options.quiet), options.recursive,
-    )  # fmt: skip
+        Path(options.image),
+        Path(options.output),
+        encoding,
+        options.shard,
+        common.hidden(options.quiet),
+        options.recursive,
+    )
 
 
 def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:

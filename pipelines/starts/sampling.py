@@ -111,7 +111,7 @@ def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:
     flat = np.sort(heat.ravel())[::-1]
     rest = flat[::-1].cumsum()[::-1]  # heat from the i-th warmest pixel on
     full = np.arange(len(flat))  # how many of the warmest pixels have a count of 1
-    fits = flat * (k - full) <= rest  # with the i warmest full, would the next stay below 1?
+    fits = flat * (k - full) <= rest  # whether the next stays below 1 if the i warmest are full
     first = int(fits.argmax()) if fits.any() else k
     if first >= k or rest[first] <= 0:  # fewer than k warm pixels: they, and a share of the cold
         warm = heat > 0

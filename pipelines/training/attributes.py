@@ -110,7 +110,7 @@ class AttributesStage(Stage[AttributesConfig]):
         measured, shown = [], []
         for index in tqdm(share, "validate", disable=self.quiet, leave=False):
             image = images.read_from(self.pictures.valid, index)
-            image = images.cropped(image, c.crop)[None].to(where)
+            image = images.cropped(images.reflected(image, c.crop), c.crop)[None].to(where)
             for count in VALID_K:
                 placed = self._place(image, [count_of(count, c.crop**2)], seed=index)
                 with torch.no_grad():

@@ -183,7 +183,8 @@ class Crops(Dataset):
         image = read_from(self.paths, int(order[place]))
         low, high = self.k
         k = max(1, round(math.exp(rng.uniform(low, high))))
-        return turned(cropped(image, self.side, rng), int(rng.integers(8))).contiguous(), k
+        square = cropped(reflected(image, self.side), self.side, rng)
+        return turned(square, int(rng.integers(8))).contiguous(), k
 
 
 def read_from(paths: Sequence[Path], index: int) -> Tensor:
@@ -212,16 +213,26 @@ def _say_once(reason: str) -> None:
     log.warning("an image is broken; the next one is used instead: %s", reason)
 
 
-def cropped(image: Tensor, side: int, rng: np.random.Generator | None = None) -> Tensor:
-    """Cut a square from a random place, or from the centre. [3, H, W] -> [3, side, side]"""
-    for axis in (1, 2):
+def reflected(image: Tensor, side: int) -> Tensor:
+    """Continue an image by its reflection until both of its sides are so long. [..., H, W]
+
+    A row 0 1 2 becomes 0 1 2 1 0 1 2.
+    """
+    for axis in (-2, -1):
         extent = image.shape[axis]
-        if extent < side:  # 0 1 2 1 0 1 2 ...
+        if extent < side:
             cycle = torch.arange(side) % max(1, 2 * extent - 2)
             image = image.index_select(axis, torch.minimum(cycle, (2 * extent - 2 - cycle).abs()))
-            continue
-        start = int(rng.integers(extent - side + 1)) if rng else (extent - side) // 2
-        image = image.narrow(axis, start, side)
+    return image
+
+
+def cropped(image: Tensor, side: int, rng: np.random.Generator | None = None) -> Tensor:
+    """Cut a square, or as much of it as there is, from the centre or a random place. [..., H, W]"""
+    for axis in (-2, -1):
+        extent = image.shape[axis]
+        length = min(side, extent)
+        start = int(rng.integers(extent - length + 1)) if rng else (extent - length) // 2
+        image = image.narrow(axis, start, length)
     return image
 
 

@@ -20,7 +20,7 @@ from taichi2dgs import doctor
 from taichi2dgs.storage import files
 
 CHECKPOINT = "checkpoint.pt"
-MAX_NORM = 1.0  # of a step's gradient
+MAX_NORM = 1.0  # largest norm of the gradient of a step
 
 Made = TypeVar("Made")
 
@@ -116,7 +116,7 @@ def _see_one_gpu(local: int) -> None:
         return
     names = [name.strip() for name in listed.split(",")]
     names = list(takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA reads the list
-    if len(names) < 2:  # none, or the one that a launcher has picked for this process
+    if len(names) < 2:  # there is no GPU, or a launcher has picked one
         return
     if local >= len(names):
         raise ValueError(

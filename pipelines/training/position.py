@@ -43,7 +43,7 @@ def negative_log_likelihood(heat: Tensor, target: Tensor) -> Tensor:
     return -(weight * density.log()).sum((1, 2, 3)).mean()
 
 
-DIGITS = 12  # of the digest in the name of a folder of targets
+DIGITS = 12  # digits of the digest in the name of a folder of targets
 LOSSES = {"likelihood": negative_log_likelihood, "l2": F.mse_loss}
 
 
@@ -116,7 +116,7 @@ class PositionStage(Stage[PositionConfig]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.previous = copy.deepcopy(self.net)  # as it was when the round began
+        self.previous = copy.deepcopy(self.net)  # the network of the beginning of the round
         self.kept["previous"] = self.previous
         self.round = 0
 

@@ -78,8 +78,8 @@ class Stage(Generic[Config]):
         ValueError: there are too few crops for so many processes, or no images.
     """
 
-    name: str  # of the network
-    counters: tuple[str, ...] = ("epoch", "rows")  # that a checkpoint keeps
+    name: str  # name of the network
+    counters: tuple[str, ...] = ("epoch", "rows")  # fields that a checkpoint keeps
     whole_batches = False  # whether crops that do not fill a batch in every process are left out
 
     def __init__(

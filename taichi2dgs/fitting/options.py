@@ -135,6 +135,11 @@ class FitResult:
         """PSNR in dB of the Gaussians."""
         return self.history[-1].psnr
 
+    @property
+    def seconds(self) -> float:
+        """Seconds that the fit took, without compiling, measuring and reporting."""
+        return self.history[-1].seconds
+
 
 class FitInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a fit before its budget did; `result` is what was there, and measured.

@@ -60,7 +60,7 @@ def refined(
         share = steps * (number + 1) // STAGES - steps * number // STAGES
         try:
             result = fit(image, gaussians, steps=share, frozen=frozen, options=options)
-        except FitInterrupted:  # whose result is half rounded: of no use to anyone
+        except FitInterrupted:  # its result is half rounded, and of no use to anyone
             raise KeyboardInterrupt from None
         gaussians = result.gaussians
         if on_stage is not None:

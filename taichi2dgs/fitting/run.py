@@ -13,7 +13,7 @@ from taichi2dgs.fitting.respawn import moments
 from taichi2dgs.gaussians import Gaussians
 
 BATCH_SECONDS = 0.02  # launches between two polls of the device take no longer
-REPORTS = 20  # of one fit, where the options say nothing else
+REPORTS = 20  # reports of a fit whose options say nothing else
 OnReport = Callable[[Report], object]
 
 

@@ -33,6 +33,7 @@ RECORD = 9
 # over any picture, and at exp(-40) a point.
 MAX_LOG_SCALE = 40.0
 FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
+EMPTY = 1.0e30  # the squared distance of what does not cover a pixel
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
 
@@ -180,8 +181,16 @@ def make(variant: Variant) -> SimpleNamespace:
             entries[j] = g
 
     @ti.func
-    def fill(params: array, records: array, rects: array, counts: array, starts: array,
-             entries: array, packed: array, view):  # fmt: skip
+    def fill(
+        params: array,
+        records: array,
+        rects: array,
+        counts: array,
+        starts: array,
+        entries: array,
+        packed: array,
+        view,
+    ):
         """Write every tile's list in index order and pack its records; nothing on overflow."""
         for g in range(params.shape[0]):
             if fits(starts, packed, view):
@@ -210,6 +219,13 @@ def make(variant: Variant) -> SimpleNamespace:
         return low
 
     return SimpleNamespace(
-        bounded=bounded, record_of=record_of, rect_of=rect_of, project=project, scan=scan,
-        fits=fits, fill=fill, tile_of=tile_of, entry_of=entry_of,
-    )  # fmt: skip
+        bounded=bounded,
+        record_of=record_of,
+        rect_of=rect_of,
+        project=project,
+        scan=scan,
+        fits=fits,
+        fill=fill,
+        tile_of=tile_of,
+        entry_of=entry_of,
+    )

@@ -60,8 +60,21 @@ def make(variant: Variant) -> SimpleNamespace:
     reals = ti.types.vector(LANES, real)
 
     @ti.func
-    def cull(records: array, entries: array, begin, end, own: array, base, depth, lists: array,
-             first_list, lattice: array, x, y, view):  # fmt: skip
+    def cull(
+        records: array,
+        entries: array,
+        begin,
+        end,
+        own: array,
+        base,
+        depth,
+        lists: array,
+        first_list,
+        lattice: array,
+        x,
+        y,
+        view,
+    ):
         """List the entries of a tile for each of its blocks.
 
         Args:

@@ -57,8 +57,9 @@ def make(variant: Variant) -> SimpleNamespace:
         return record, half_x, half_y
 
     @ti.func
-    def project(params: array, records: array, rects: array, cursors: array, bases: array, view,
-                part):  # fmt: skip
+    def project(
+        params: array, records: array, rects: array, cursors: array, bases: array, view, part
+    ):
         """Write records and tile rectangles of a part, and count its entries of each tile."""
         for t in range(view.tiles_x * view.tiles_y):
             cursors[part, t] = 0
@@ -103,8 +104,7 @@ def make(variant: Variant) -> SimpleNamespace:
         return starts[tiles] <= entries.shape[0] and starts[tiles + 1] < depth
 
     @ti.func
-    def fill(rects: array, cursors: array, bases: array, entries: array, places: array, view,
-             part):  # fmt: skip
+    def fill(rects: array, cursors: array, bases: array, entries: array, places: array, view, part):
         """Write the entries of a part, and where they went."""
         begin, end = part_of(rects.shape[0], part, bases.shape[0])
         at = bases[part]

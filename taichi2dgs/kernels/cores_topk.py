@@ -16,10 +16,9 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels.binning import array
+from taichi2dgs.kernels.binning import EMPTY, array
 
 GROUP = 8  # distances that enter at once
-FAR_AWAY = 1.0e30  # the squared distance of what is not there
 
 SORT = [
     (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7), (0, 1), (2, 3), (4, 5), (6, 7),
@@ -79,7 +78,7 @@ def make(top_k: int, lanes: int, real) -> SimpleNamespace:
     def by_insertion(slots: array, base, values: array, at, found):
         """Return the K-th smallest of `found` distances, which stand in values from row `at`."""
         for k in range(base, base + top_k):
-            slots[k, 0] = reals(FAR_AWAY)
+            slots[k, 0] = reals(EMPTY)
         for n in range(at, at + found):
             q = values[n, 0]
             for k in range(base, base + top_k):

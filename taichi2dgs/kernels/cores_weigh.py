@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import cores_topk, maths
-from taichi2dgs.kernels.binning import UX, UY, VX, VY, X, Y, array
+from taichi2dgs.kernels.binning import EMPTY, UX, UY, VX, VY, X, Y, array
 from taichi2dgs.kernels.cores_cull import LANES
 from taichi2dgs.kernels.cores_lists import COLOR
-from taichi2dgs.kernels.cores_topk import FAR_AWAY, GROUP
+from taichi2dgs.kernels.cores_topk import GROUP
 from taichi2dgs.kernels.variant import Variant
 
 
@@ -42,17 +42,17 @@ def make(variant: Variant) -> SimpleNamespace:
     def thresholds(own: array, lists: array, first, found, x, y, values: array, at,
                    slots: array, worker):  # fmt: skip
         """Write squared distances to values; return what the K nearest of each lane are within."""
-        kth = reals(FAR_AWAY)
+        kth = reals(EMPTY)
         groups = (found + GROUP - 1) // GROUP
         for n in range(GROUP * groups):
             q = distance(own, lists[first + n], x, y)
             values[at + n, 0] = ti.select(q >= 0, q, values[at + n, 0])
         if ti.static(normalized and nearest.network):
-            distances = [reals(FAR_AWAY) for _ in ti.static(range(top_k))]
+            distances = [reals(EMPTY) for _ in ti.static(range(top_k))]
             for group in range(groups):
                 new = [values[at + GROUP * group + j, 0] for j in ti.static(range(GROUP))]
                 nearest.take(distances, new)
-                lists[first - 1] = found  # with a store in it, the loop loads whole vectors
+                lists[first - 1] = found  # the loop loads whole vectors only if it stores something
             kth = distances[top_k - 1]
         elif ti.static(normalized):
             kth = nearest.by_insertion(slots, worker * rows, values, at, found)

@@ -88,6 +88,4 @@ def make(real) -> SimpleNamespace:
             si = ti.select(quadrant >= 2, -si, si)
         return co, si
 
-    return SimpleNamespace(
-        exp=exp, exp_within=exp_within, exp_half=exp_half, cos_sin=cos_sin
-    )  # fmt: skip
+    return SimpleNamespace(exp=exp, exp_within=exp_within, exp_half=exp_half, cos_sin=cos_sin)

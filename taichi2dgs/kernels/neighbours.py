@@ -10,9 +10,15 @@ def make(count: int):
     """Return the kernel that finds `count` neighbours."""
 
     @ti.kernel
-    def search(xy: ti.types.ndarray(ti.f32, 2), cells: ti.types.ndarray(ti.i32, 1),
-               starts: ti.types.ndarray(ti.i32, 1), distances: ti.types.ndarray(ti.f32, 2),
-               columns: ti.i32, rows: ti.i32, side: ti.f32):  # fmt: skip
+    def search(
+        xy: ti.types.ndarray(ti.f32, 2),
+        cells: ti.types.ndarray(ti.i32, 1),
+        starts: ti.types.ndarray(ti.i32, 1),
+        distances: ti.types.ndarray(ti.f32, 2),
+        columns: ti.i32,
+        rows: ti.i32,
+        side: ti.f32,
+    ):
         """Write distances [N, count], ascending, infinite where there are fewer other points.
 
         xy [N, 2] is sorted by cell, cells [N] has each point's cell, and starts [cells + 1] where

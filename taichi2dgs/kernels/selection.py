@@ -17,10 +17,8 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import maths
-from taichi2dgs.kernels.binning import UX, UY, VX, VY, X, Y, array
+from taichi2dgs.kernels.binning import EMPTY, UX, UY, VX, VY, X, Y, array
 from taichi2dgs.kernels.variant import Variant
-
-EMPTY = 1.0e30  # squared distance of what does not cover a pixel
 
 
 class Rows(SimpleNamespace):
@@ -102,6 +100,11 @@ def make(variant: Variant) -> SimpleNamespace:
         return ti.select(counts, w, real(0.0))
 
     return SimpleNamespace(
-        rows=rows, whitened=whitened, distance=distance, find=find, count_ties=count_ties,
-        may_count=may_count, weight_of=weight_of,
-    )  # fmt: skip
+        rows=rows,
+        whitened=whitened,
+        distance=distance,
+        find=find,
+        count_ties=count_ties,
+        may_count=may_count,
+        weight_of=weight_of,
+    )

@@ -132,8 +132,17 @@ def make(variant: Variant) -> SimpleNamespace:
             return loss
 
         @ti.func
-        def walk(packed: array, starts: array, grads: array, image: array, losses: array, view,
-                 units, pixels, eps):  # fmt: skip
+        def walk(
+            packed: array,
+            starts: array,
+            grads: array,
+            image: array,
+            losses: array,
+            view,
+            units,
+            pixels,
+            eps,
+        ):
             """Treat all pixels, `pixels` of them in each of the units."""
             for unit in range(units):
                 loss = real(0.0)
@@ -156,8 +165,16 @@ def make(variant: Variant) -> SimpleNamespace:
             grads[e] = grad_row(0)
 
     @ti.func
-    def gather(params: array, records: array, rects: array, starts: array, entries: array,
-               grads: array, g, view):  # fmt: skip
+    def gather(
+        params: array,
+        records: array,
+        rects: array,
+        starts: array,
+        entries: array,
+        grads: array,
+        g,
+        view,
+    ):
         """Gradient of the loss with respect to the parameters of Gaussian g, summed over tiles."""
         row = grad_row(0)
         for n in range(rects[g, 2] * rects[g, 3]):
@@ -171,6 +188,10 @@ def make(variant: Variant) -> SimpleNamespace:
         packed=ti.types.ndarray(elements.packed, 1), grads=ti.types.ndarray(grad_row, 1)
     )
     return SimpleNamespace(
-        **vars(bins), elements=elements, lists=lists, make_walk=make_walk, clear=clear,
+        **vars(bins),
+        elements=elements,
+        lists=lists,
+        make_walk=make_walk,
+        clear=clear,
         gather=gather,
-    )  # fmt: skip
+    )

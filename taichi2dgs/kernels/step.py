@@ -38,11 +38,29 @@ def make(variant: Variant) -> SimpleNamespace:
         return ti.Vector([values[g, j] for j in ti.static(range(GEOMETRY + channels))])
 
     @ti.kernel
-    def step(params: reals_2, exp_avg: reals_2, exp_avg_sq: reals_2, frozen: ints_1,
-             progress: ints_1, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
-             counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1, packed: lists.packed,
-             grads: lists.grads, view: view_type, rates: update.ADAM, number: ti.i32, units: ti.i32,
-             pixels: ti.i32, eps: ti.f32):  # fmt: skip
+    def step(
+        params: reals_2,
+        exp_avg: reals_2,
+        exp_avg_sq: reals_2,
+        frozen: ints_1,
+        progress: ints_1,
+        target: reals_3,
+        losses: reals_1,
+        records: reals_2,
+        rects: ints_2,
+        counts: ints_1,
+        starts: ints_1,
+        partial: ints_1,
+        entries: ints_1,
+        packed: lists.packed,
+        grads: lists.grads,
+        view: view_type,
+        rates: update.ADAM,
+        number: ti.i32,
+        units: ti.i32,
+        pixels: ti.i32,
+        eps: ti.f32,
+    ):
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
@@ -64,10 +82,22 @@ def make(variant: Variant) -> SimpleNamespace:
                 progress[0] = number
 
     @ti.kernel
-    def score(params: reals_2, target: reals_3, losses: reals_1, records: reals_2, rects: ints_2,
-              counts: ints_1, starts: ints_1, partial: ints_1, entries: ints_1,
-              packed: lists.packed,
-              view: view_type, units: ti.i32, pixels: ti.i32, eps: ti.f32):  # fmt: skip
+    def score(
+        params: reals_2,
+        target: reals_3,
+        losses: reals_1,
+        records: reals_2,
+        rects: ints_2,
+        counts: ints_1,
+        starts: ints_1,
+        partial: ints_1,
+        entries: ints_1,
+        packed: lists.packed,
+        view: view_type,
+        units: ti.i32,
+        pixels: ti.i32,
+        eps: ti.f32,
+    ):
         """Write the squared error of the clamped render per unit, if the lists fit."""
         f.project(params, records, rects, counts, view)
         f.scan(counts, starts, partial, view)
@@ -75,5 +105,8 @@ def make(variant: Variant) -> SimpleNamespace:
         score_walk(packed, starts, None, target, losses, view, units, pixels, eps)
 
     return SimpleNamespace(
-        step=step, score=score, view_type=view_type, rates_type=update.ADAM,
-    )  # fmt: skip
+        step=step,
+        score=score,
+        view_type=view_type,
+        rates_type=update.ADAM,
+    )

@@ -13,9 +13,15 @@ from taichi2dgs.kernels.binning import GEOMETRY, UX, UY, VX, VY
 from taichi2dgs.kernels.variant import Variant
 
 ADAM = ti.types.struct(
-    xy=ti.f32, log_scale=ti.f32, theta=ti.f32, color=ti.f32, beta1=ti.f32, beta2=ti.f32,
-    epsilon=ti.f32, correction2=ti.f32,
-)  # fmt: skip
+    xy=ti.f32,
+    log_scale=ti.f32,
+    theta=ti.f32,
+    color=ti.f32,
+    beta1=ti.f32,
+    beta2=ti.f32,
+    epsilon=ti.f32,
+    correction2=ti.f32,
+)
 
 
 def make(variant: Variant) -> SimpleNamespace:

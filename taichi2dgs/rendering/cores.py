@@ -62,7 +62,7 @@ class CoresWorkspace(Workspace):
         return -(-max(self.longest, 1) // 16) * 16 + 8
 
     def _workers(self) -> int:
-        """As many as have tiles and can index what they have of their own."""
+        """Return the number of workers, which tiles and the largest array bound."""
         columns = binning.GEOMETRY + self.channels
         numbers = self._depth() * max(LANES * columns, self.blocks + 1) + 9 * self.blocks
         return min(runtime.threads(), self.tiles, limits.MAX_VALUES // numbers)
@@ -133,7 +133,7 @@ class CoresWorkspace(Workspace):
         )
 
     def _walk(self) -> dict[str, Any]:
-        """What every walk over the tiles takes, by the names of the kernels' arguments."""
+        """Arguments of every walk over the tiles, by their names."""
         return {
             "records": self.records,
             "starts": self.starts,
@@ -150,7 +150,7 @@ class CoresWorkspace(Workspace):
         }
 
     def _gather(self) -> dict[str, Any]:
-        """What a walk takes besides where gradients go back to Gaussians."""
+        """Arguments with which gradients go back to Gaussians, by their names."""
         lists = {"rects": self.rects, "bases": self.bases, "places": self.places}
         return lists | self.gradients()
 

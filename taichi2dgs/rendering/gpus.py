@@ -52,7 +52,7 @@ class GpuWorkspace(Workspace):
         return capacity * (numbers * (8 if self.real == "f64" else 4) + 4)
 
     def _binning(self) -> dict[str, Any]:
-        """What counting takes, by the names of the kernels' arguments."""
+        """Arguments of kernels that count entries, by their names."""
         return {
             "records": self.records,
             "rects": self.rects,
@@ -62,7 +62,7 @@ class GpuWorkspace(Workspace):
         }
 
     def _walk(self) -> dict[str, Any]:
-        """What every walk over the pixels takes besides its lists."""
+        """Arguments of every walk over the pixels, besides its lists, by their names."""
         return {"units": self.units, "pixels": self.pixels, "eps": self.settings.eps}
 
     def measure(self, params) -> None:

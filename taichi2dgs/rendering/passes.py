@@ -14,7 +14,7 @@ from taichi2dgs.rendering.workspace import SHAPES, TILE
 from taichi2dgs.settings import RenderSettings
 
 AnyWorkspace = CoresWorkspace | GpuWorkspace
-IDLE_BYTES = 256 << 20  # what has only rendered is kept up to this size
+IDLE_BYTES = 256 << 20  # larger workspaces are not kept after a render
 
 # Fresh memory would cost a loop of renders as much time as the kernels do. At most two are kept,
 # by whether they have served a backward pass: a loop that optimises may render in between.

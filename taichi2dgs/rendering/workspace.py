@@ -13,7 +13,7 @@ from taichi2dgs.kernels import binning
 from taichi2dgs.rendering.view import View
 from taichi2dgs.settings import RenderSettings
 
-SHAPES = ("scale-rotation", "cholesky")  # what columns 2 to 4 of packed parameters are
+SHAPES = ("scale-rotation", "cholesky")  # meanings of columns 2 to 4 of packed parameters
 TILE = 16  # pixels; a result never depends on it
 SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
 

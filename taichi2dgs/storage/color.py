@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-NODES = 4096  # of a tone curve in a profile that we make
+NODES = 4096  # points of a tone curve in a profile that we make
 REFERENCE_WHITE = 203.0  # cd/m^2 of a film's or HDR picture's white, which becomes 1 (BT.2408)
 D65, C, DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 PRIMARIES = {  # white, red, green, blue; numbers of ITU-T H.273
@@ -199,7 +199,12 @@ def _assembled(tags: list[tuple[bytes, bytes]]) -> bytes:
     for name, data in tags:
         table += struct.pack(">4sII", name, start + len(body), len(data))
         body += data
-    head = struct.pack(">I4sI4s4s4s", start + len(body), b"lcms", 0x02100000, b"mntr", b"RGB ",
-                       b"XYZ ") + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp"  # fmt: skip
+    head = (
+        struct.pack(
+            ">I4sI4s4s4s", start + len(body), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ "
+        )
+        + struct.pack(">6H", 2020, 1, 1, 0, 0, 0)
+        + b"acsp"
+    )
     white = np.rint(D50 * 65536).astype(">i4").tobytes()
     return head.ljust(68, b"\0")[:68] + white.ljust(60, b"\0") + table + body

@@ -13,7 +13,7 @@ from PIL import Image
 from taichi2dgs.storage import color, jpeg, png
 from taichi2dgs.storage.paths import one_line
 
-FORMATS = {  # that are read, and the endings of their files; none runs other programs
+FORMATS = {  # formats that are read, and their endings; none of them runs other programs
     "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"), "BMP": (".bmp",), "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "AVIF": (".avif",),
@@ -124,7 +124,7 @@ def _space(find, name: str) -> bytes | None:
     """Return what `find` does, or None, with a warning, if that is damaged."""
     try:
         return find()
-    except Exception as error:  # of decompressing, of bytes that are too few, of unknown numbers
+    except Exception as error:  # profiles may be cut off, badly compressed, or of unknown numbers
         _warn(name, error)
         return None
 
@@ -172,7 +172,7 @@ def _assembled(
                 pixels = color.converted(pixels, space)
             else:
                 pixels = color.grey_converted(np.asarray(pixels), space)
-        except Exception as error:  # of anything that is in a profile
+        except Exception as error:  # a damaged profile may raise anything
             _warn(name, error)
     if isinstance(pixels, Image.Image) and pixels.mode == "CMYK":
         pixels = pixels.convert("RGB")
@@ -184,7 +184,7 @@ def _orientation(picture: Image.Image) -> int:
     """Return how a picture is to be turned, as EXIF numbers it, though other tags be damaged."""
     try:
         found = picture.getexif().get(ORIENTATION)
-    except Exception:  # of whatever is in other tags
+    except Exception:  # damaged tags may raise anything
         found = None
     if not isinstance(found, int):
         try:

@@ -20,9 +20,16 @@ from taichi2dgs.storage.paths import (
 from taichi2dgs.storage.pictures import as_image, encoded, format_of, read_image, values
 
 __all__ = [
-    "WriteError", "as_image", "check_writable", "is_stream", "one_line", "read_image",
-    "replacing", "write_image", "writing",
-]  # fmt: skip
+    "WriteError",
+    "as_image",
+    "check_writable",
+    "is_stream",
+    "one_line",
+    "read_image",
+    "replacing",
+    "write_image",
+    "writing",
+]
 
 GLARE = 4.0  # an image of which a tenth is brighter is one of 0 to 255
 
@@ -59,5 +66,5 @@ def write_image(path: str | os.PathLike[str], image: Tensor | np.ndarray | Image
 def _save(picture: Image.Image, path: str, kind: str, options: dict[str, Any]) -> None:
     try:
         picture.save(path, kind, **options)
-    except SystemError as error:  # of a codec
+    except SystemError as error:  # some codecs raise it
         raise OSError(one_line(error)) from error

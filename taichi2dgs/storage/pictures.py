@@ -118,7 +118,7 @@ def values(image: Any) -> Tensor:
             return _as_image(decoding.pixels_of(image, space, "image"), "image")
         except decoding.RefusedError as error:
             raise ValueError(f"image has {error}") from error
-        except Exception as error:  # it may be decoded only now, see `read_image`
+        except Exception as error:  # PIL images may be decoded only now, and raise anything
             raise ValueError(f"image cannot be decoded ({one_line(error)})") from error
     if not isinstance(image, Tensor | np.ndarray):
         raise ValueError(

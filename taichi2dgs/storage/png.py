@@ -1,4 +1,4 @@
-"""What PNG files say that Pillow drops or refuses: colour spaces, long texts, 16-bit channels."""
+"""Parts of PNG files that Pillow drops or refuses: colour spaces, long texts, 16-bit channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT = 1 << 20  # bytes of comments that are kept; orientation may be there
 PROFILE = 1 << 24  # bytes of a colour profile
 GREY, RGB, GREY_ALPHA = 0, 2, 4  # colour types
 COLOR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
-SRGB_GAMMA = 0.45455  # as PNG files have it; libpng, too, takes what is within 5 % of it as sRGB's
+SRGB_GAMMA = 0.45455  # of PNG files; as libpng, we take gammas within 5 % of it as sRGB's
 SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # white first
 
 
@@ -97,7 +97,7 @@ class Png:
         key = self.chunks.get(b"tRNS", b"")
         if (self.depth, self.colors) != (16, RGB) or len(key) < 6:
             return None
-        low = self.pixels("RGB", "RGB;16L", picture.size)  # of big-endian numbers the low bytes
+        low = self.pixels("RGB", "RGB;16L", picture.size)  # the low bytes of big-endian numbers
         is_key = np.asarray(picture) == np.frombuffer(key[0:6:2], np.uint8)
         is_key &= low == np.frombuffer(key[1:6:2], np.uint8)
         return is_key.all(2)

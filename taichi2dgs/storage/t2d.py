@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from taichi2dgs.checks import shown
-from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.settings import BLENDS, MAX_CHANNELS, QUALITIES, RenderSettings
 from taichi2dgs.storage import quantise, streams
 from taichi2dgs.storage.paths import contents, named, one_line, writing
@@ -120,8 +120,9 @@ def checked_precision(gaussians: Gaussians, quality: str) -> Precision | None:
     """Return the steps of a quality, None for "lossless".
 
     Raises:
-        ValueError: the quality is unknown, or the Gaussians do not fit in a file.
+        ValueError: the quality is unknown, or the Gaussians are none or do not fit in a file.
     """
+    check_gaussians(gaussians)
     if not isinstance(quality, str) or quality not in QUALITIES:
         raise ValueError(f"quality={shown(quality)}; expected one of {', '.join(QUALITIES)}")
     height, width = gaussians.size

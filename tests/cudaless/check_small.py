@@ -29,7 +29,7 @@ def main() -> int:
         g = scatter(40, (17, 33), channels=channels, dtype=dtype, margin=0.0)
         generator = torch.Generator().manual_seed(1)
         cotangent = torch.randn(*(size or g.size), channels, generator=generator)
-        settings = {"blend": blend, "size": size}  # half the size: a second set of kernels
+        settings = {"blend": blend, "size": size}  # at half the size, which other kernels render
         image, grads = with_gradients(taichi2dgs.render, g, cotangent, **settings)
         right, exact = with_gradients(
             reference.render, g.to(dtype=torch.float64), cotangent, **settings

@@ -1,8 +1,8 @@
-"""Launch every kernel of taichi2dgs in every configuration; what comes out is not looked at.
+"""Launch every kernel of taichi2dgs in every configuration, and ignore the results.
 
 Usage: FAKECUDA_MODE=dump FAKECUDA_DIR=dumps FAKECUDA_LOG=log run.sh python launch_all.py [--few]
 
-So called, it leaves the PTX of all modules in `dumps`, and says in the log which are whose.
+Called like that, it leaves the PTX of all modules in `dumps`, and says in the log which are whose.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from taichi2dgs.rendering.workspace import SHAPES
 from taichi2dgs.settings import RenderSettings
 
 BLENDS = ("normalized", "sum")
-TOP_K = (1, 5, 16, 32, 64)  # beside the default
+TOP_K = (1, 5, 16, 32, 64)  # the default, 10, is launched anyway
 SIZE = (40, 40)
 Configuration = tuple[int, str, int, torch.dtype, str]  # channels, blend, top_k, type, shape
 
@@ -54,7 +54,7 @@ def packed(channels: int, dtype: torch.dtype, shape: str) -> torch.Tensor:
 
 
 def mark(text: str) -> None:
-    """Say what comes, also in the driver's log."""
+    """Print what is launched next, and write it to the driver's log."""
     print(text, flush=True)
     if path := os.environ.get("FAKECUDA_LOG"):
         with open(path, "a") as file:

@@ -6,9 +6,12 @@ from ptx import instruction, parse
 from ptx.values import TranslationError, bits_of, c_type, is_real
 
 SPECIAL = {
-    "%tid.x": "thread->tid", "%ntid.x": "thread->ntid", "%ctaid.x": "thread->ctaid",
-    "%nctaid.x": "thread->nctaid", "%laneid": "(thread->tid & 31)",
-}  # fmt: skip
+    "%tid.x": "thread->tid",
+    "%ntid.x": "thread->ntid",
+    "%ctaid.x": "thread->ctaid",
+    "%nctaid.x": "thread->nctaid",
+    "%laneid": "(thread->tid & 31)",
+}
 ONE = re.compile(r"%n(tid|ctaid)\.[yz]$")  # grids and blocks have one dimension
 ZERO = re.compile(r"%(tid|ctaid)\.[yz]$")
 CALL = re.compile(

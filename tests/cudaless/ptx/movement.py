@@ -96,10 +96,14 @@ def atomic(it: Instruction) -> str:
     kind = plain(it.kind)
     value = it.operand(2, kind)
     results = {
-        "add": infix(kind, "old", "+", value), "exch": value,
-        "and": f"(old & {value})", "or": f"(old | {value})", "xor": f"(old ^ {value})",
-        "min": f"(old < {value} ? old : {value})", "max": f"(old > {value} ? old : {value})",
-    }  # fmt: skip
+        "add": infix(kind, "old", "+", value),
+        "exch": value,
+        "and": f"(old & {value})",
+        "or": f"(old | {value})",
+        "xor": f"(old ^ {value})",
+        "min": f"(old < {value} ? old : {value})",
+        "max": f"(old > {value} ? old : {value})",
+    }
     if it.has("cas"):
         results["cas"] = f"(old == {value} ? {it.operand(3, kind)} : old)"
     new = next(results[part] for part in it.parts if part in results)

@@ -55,10 +55,13 @@ def module(text: str) -> Module:
         result = names_of(match["result"])
         found.functions.append(
             Function(
-                match["what"], match["name"], names_of(match["params"]),
-                result[0] if result else None, None if end is None else text[match.end() : end],
+                match["what"],
+                match["name"],
+                names_of(match["params"]),
+                result[0] if result else None,
+                None if end is None else text[match.end() : end],
             )
-        )  # fmt: skip
+        )
         outside.append(text[at : match.start()])
         at = match.end() if end is None else end + 1
     for match in VARIABLE.finditer("".join([*outside, text[at:]])):
@@ -66,10 +69,13 @@ def module(text: str) -> Module:
             raise TranslationError(f"variable {match['name']} is of another module")
         found.variables.append(
             Variable(
-                match["name"], match["kind"], int(match["count"] or 1), int(match["align"] or 1),
+                match["name"],
+                match["kind"],
+                int(match["count"] or 1),
+                int(match["align"] or 1),
                 (match["value"] or "").strip(),
             )
-        )  # fmt: skip
+        )
     return found
 
 
