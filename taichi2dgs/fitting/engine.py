@@ -8,7 +8,6 @@ from torch import Tensor
 
 from taichi2dgs import limits, runtime
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.kernels import update
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
@@ -56,30 +55,38 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
-        o = self.options
-        rate /= 1 - o.beta1 ** max(number, 1)
-        rates = update.ADAM(
-            xy=o.xy * rate,
-            log_scale=o.log_scale * rate,
-            theta=o.theta * rate,
-            color=o.color * rate,
-            beta1=o.beta1,
-            beta2=o.beta2,
-            epsilon=o.epsilon,
-            correction2=1 / (1 - o.beta2 ** max(number, 1)),
-        )
+        self.steps(number, [rate])
+
+    def steps(self, number: int, fractions: list[float]) -> None:
+        """Launch steps from `number` on, each at its fraction of the learning rates."""
         with runtime.launching(self.work.owner):
-            self.work.step(
-                params=self.packed,
-                exp_avg=self.exp_avg,
-                exp_avg_sq=self.exp_avg_sq,
-                frozen=self.frozen,
-                progress=self.progress,
-                target=self.target,
-                losses=self.losses,
-                rates=rates,
-                number=number,
-            )
+            for n, fraction in enumerate(fractions, number):
+                self.work.step(
+                    params=self.packed,
+                    exp_avg=self.exp_avg,
+                    exp_avg_sq=self.exp_avg_sq,
+                    frozen=self.frozen,
+                    progress=self.progress,
+                    target=self.target,
+                    losses=self.losses,
+                    rates=self._rates(n, fraction),
+                    number=n,
+                )
+
+    def _rates(self, number: int, fraction: float) -> dict[str, float]:
+        """The numbers that Adam takes for a step, by the names in `kernels/update.py`."""
+        o = self.options
+        rate = fraction / (1 - o.beta1 ** max(number, 1))
+        return {
+            "xy": o.xy * rate,
+            "log_scale": o.log_scale * rate,
+            "theta": o.theta * rate,
+            "color": o.color * rate,
+            "beta1": o.beta1,
+            "beta2": o.beta2,
+            "epsilon": o.epsilon,
+            "correction2": 1 / (1 - o.beta2 ** max(number, 1)),
+        }
 
     def poll(self) -> bool:
         """Wait for the device, see how far it got, and make room where it lacked some.
@@ -116,5 +123,5 @@ class Engine:
     def psnr(self) -> float:
         """PSNR in dB that the last launch measured."""
         with runtime.launching(self.work.owner):
-            total = self.losses.to_numpy().sum(dtype=np.float64)
-        return psnr_of_mse(float(total) / self.values)
+            total = self.work.error(self.target, self.losses)
+        return psnr_of_mse(total / self.values)

@@ -60,7 +60,7 @@ def make(variant: Variant) -> SimpleNamespace:
             records[g, TILT] = shear * half_x / (record[FALL] + shear * shear)
             for c in ti.static(range(channels)):
                 records[g, COLOR + c] = params[g][GEOMETRY + c]
-            rect = bins.rect_of(record, half_x, half_y, view)
+            rect = bins.rect_of(record, half_x, half_y, view, view.tile_w, view.tile_h)
             for j in ti.static(range(4)):
                 rects[g, j] = rect[j]
             for y in range(rect[1], rect[1] + rect[3]):

@@ -22,11 +22,14 @@ from taichi2dgs.rendering.workspace import Workspace
 class CoresWorkspace(Workspace):
     """Workers take tiles in turn; each has room for the longest list, `depth` entries."""
 
+    TILE = 16
+
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
         return kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
 
     def _make(self, n: int) -> None:
+        self.view = self.kernels.view_type(**self.grid)
         elements = self.kernels.elements
         self.blocks = -(-self.tile[0] // CELL) * -(-self.tile[1] // CELL) * BLOCKS
         self.parts = min(runtime.threads(), n)
@@ -172,7 +175,7 @@ class CoresWorkspace(Workspace):
     def target(self, image: Tensor):
         """Return the target of `step` and `score`, block by block: [T * B, C] of L lanes."""
         height, width, channels = image.shape
-        (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
+        (rows, columns), tiles_x = self.tile, self.grid["tiles_x"]
         padded = torch.full(
             (self.tiles // tiles_x * rows, tiles_x * columns, channels),
             cores_walk.OUTSIDE,
@@ -187,12 +190,22 @@ class CoresWorkspace(Workspace):
         result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
         return result
 
-    def step(self, **fit: Any) -> None:
+    def step(self, rates: dict[str, float], **fit: Any) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`."""
-        self.kernels.step(cursors=self.cursors, **fit, **self._gather(), **self._walk())
+        self.kernels.step(
+            cursors=self.cursors,
+            rates=self.kernels.rates_type(**rates),
+            **fit,
+            **self._gather(),
+            **self._walk(),
+        )
 
     def score(self, params, target, losses) -> None:
         """Write the squared error of each tile, if the lists fit."""
         self.measure(params)
         self.fill(params)
         self.kernels.score(target=target, losses=losses, **self._walk())
+
+    def error(self, target, losses) -> float:
+        """Return the squared error that the last step or score measured."""
+        return float(losses.to_numpy().sum(dtype=np.float64))
