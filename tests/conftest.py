@@ -1,6 +1,7 @@
 """Shared fixtures. TAICHI2DGS_BACKEND picks the backend; without it the suite runs on the CPU."""
 
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
@@ -37,6 +38,17 @@ def environment() -> dict[str, str]:
 def backend() -> str:
     """The backend that this run tests."""
     return taichi2dgs.init()
+
+
+@pytest.fixture
+def emulated_cuda(backend) -> ctypes.CDLL:
+    """The CUDA driver of tests/cudaless, on which the suite runs."""
+    try:
+        driver = ctypes.CDLL("libcuda.so")
+        assert backend == "cuda" and driver.fakecuda_live_bytes
+    except (OSError, AttributeError, AssertionError):
+        pytest.skip("needs the emulated CUDA driver, see tests/cudaless")
+    return driver
 
 
 @pytest.fixture

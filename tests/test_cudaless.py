@@ -4,8 +4,10 @@ Kernels are written in PTX by hand, so that no part of Taichi is needed; see cud
 """
 
 import ctypes
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import scatter
+from conftest import environment, scatter
 
 import taichi2dgs
 
@@ -220,12 +222,40 @@ def test_an_order_that_is_misspelt_is_refused(order):
     assert answer["error"] == 1 and f"FAKECUDA_ORDER={order}; expected forward" in said
 
 
-def test_device_memory_is_given_back_by_renders_and_fits(backend, photograph):
-    """The emulated driver counts allocations over repeated renders, gradients and fits."""
-    try:
-        live = ctypes.CDLL("libcuda.so").fakecuda_live_bytes
-    except (OSError, AttributeError):
-        pytest.skip("needs the emulated CUDA driver")
+@emulated
+def test_a_step_is_nine_launches_without_float_atomics_and_spills(tmp_path):
+    """Without NVIDIA's tools, of the instructions that they would assemble."""
+    script = """
+import torch, taichi2dgs
+from taichi2dgs.fitting.engine import Engine
+taichi2dgs.init()
+options = taichi2dgs.FitOptions(settings=taichi2dgs.RenderSettings())
+Engine(torch.rand(9, 9, 3), torch.rand(4, 8), options)
+"""
+    variables = {"FAKECUDA_DIR": str(tmp_path), "FAKECUDA_MODE": "dump"}
+    variables["TAICHI2DGS_BACKEND"] = "cuda"
+    command = [CUDALESS / "run.sh", sys.executable, "-c", script]
+    subprocess.run(command, env=environment() | variables, check=True)
+    (found,) = [path for path in tmp_path.glob("*.ptx") if "entry step_" in path.read_text()]
+    text = found.read_text()
+    assert text.count(".visible .entry step_") == 9
+    atomics = re.findall(r"(?:atom|red)\.\S+", text)
+    assert atomics and not [name for name in atomics if ".f" in name or ".cas" in name]
+    assert ".local" not in text  # arrays that registers cannot hold
+    sys.path.insert(0, str(CUDALESS))
+    sass_report = importlib.import_module("sass_report")
+    sys.path.remove(str(CUDALESS))
+    if shutil.which("ptxas", path=sass_report.tools()["PATH"]):
+        for chip in sass_report.CHIPS:
+            used = sass_report.assemble(found, chip)
+            assert not isinstance(used, str), used
+            assert max(row["registers"] for row in used.values()) <= 64
+            assert not any(row["spills"] + row["float atomics"] for row in used.values())
+
+
+def test_device_memory_is_given_back_by_renders_and_fits(emulated_cuda, photograph):
+    """On the emulated driver, which counts: renders, gradients and fits, over and over."""
+    live = emulated_cuda.fakecuda_live_bytes
     live.restype = ctypes.c_long
     held = []
     for _ in range(4):

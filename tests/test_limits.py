@@ -7,7 +7,7 @@ from conftest import scatter
 import taichi2dgs
 from taichi2dgs import FitOptions, Gaussians, limits, runtime
 from taichi2dgs.fitting.engine import Engine
-from taichi2dgs.kernels import binning
+from taichi2dgs.kernels import binning, lists
 from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
@@ -135,20 +135,39 @@ def test_as_many_entries_as_are_allowed_can_be_indexed(channels):
 
 
 def test_counts_of_tiles_do_not_overflow_their_sum():
-    """Sums of 2^29 entries in each of four tiles stay above what the lists can hold."""
-    bins = binning.make(Variant(3, 10, "normalized"))
-    view_type = binning.view_type(ti.f32)
+    """Four tiles of 2^29 entries, or a list of them, are still more than the lists can hold."""
+    f = lists.make(Variant(3, 10, "normalized"), (8, 8))
     ints = ti.types.ndarray(ti.i32, 1)
 
     @ti.kernel
-    def scan(counts: ints, starts: ints, partial: ints, view: view_type):  # type: ignore
-        bins.scan(counts, starts, partial, view)
+    def scan(counts: ints, starts: ints, runs: ints, required: ints, tiles: ti.i32):  # type: ignore
+        for b in range(runs.shape[0]):
+            f.sum_run(counts, runs, b, tiles)
+        for t in range(tiles):
+            f.begin(counts, starts, runs, required, t, tiles)
 
-    for tiles in (4, 49):
-        counts = torch.full((tiles,), 1 << 29, dtype=torch.int32)
-        starts = torch.zeros(tiles + 1, dtype=torch.int32)
-        partial = torch.zeros(2 if tiles == 4 else 7, dtype=torch.int32)
+    for count, runs in ((4, 2), (49, 7)):
+        counts = torch.full((count,), 1 << 29, dtype=torch.int32)
+        starts, required = torch.zeros(count + 1, dtype=torch.int32), torch.zeros(1).int()
         with runtime.launching():
-            scan(counts, starts, partial, view_type(tiles_x=tiles, tiles_y=1))
-        assert starts[-1] == binning.MAX_ENTRIES and (starts >= 0).all()
-        assert not counts.any()
+            scan(counts, starts, torch.zeros(runs, dtype=torch.int32), required, count)
+        assert starts[-1] == required[0] == binning.MAX_ENTRIES and (starts >= 0).all()
+
+
+def test_lists_begin_where_those_before_them_end():
+    f = lists.make(Variant(3, 10, "normalized"), (8, 8))
+    ints = ti.types.ndarray(ti.i32, 1)
+
+    @ti.kernel
+    def scan(counts: ints, starts: ints, runs: ints, required: ints, tiles: ti.i32):  # type: ignore
+        for b in range(runs.shape[0]):
+            f.sum_run(counts, runs, b, tiles)
+        for t in range(tiles):
+            f.begin(counts, starts, runs, required, t, tiles)
+
+    for count, runs in ((1, 1), (2, 2), (50, 8), (64, 8)):
+        counts = torch.randint(0, 9, (count,), dtype=torch.int32)
+        starts, required = torch.zeros(count + 1, dtype=torch.int32), torch.zeros(1).int()
+        with runtime.launching():
+            scan(counts, starts, torch.zeros(runs, dtype=torch.int32), required, count)
+        assert torch.equal(starts[1:], counts.cumsum(0).int()) and required[0] == starts[-1]

@@ -169,12 +169,12 @@ def test_averages_of_constant_gradients_are_unbiased_at_every_step(growing):
     schedule, first, second = Schedule(options), 0.0, 0.0
     for number in range(1, 100):
         rates = schedule.rates(number, 1.0)
-        first = rates.beta1 * first + (1 - rates.beta1) * 3.0
-        second = rates.beta2 * second + (1 - rates.beta2) * 9.0
-        moved = rates.color * first / math.sqrt(second * rates.correction2)
+        first = rates["beta1"] * first + (1 - rates["beta1"]) * 3.0
+        second = rates["beta2"] * second + (1 - rates["beta2"]) * 9.0
+        moved = rates["color"] * first / math.sqrt(second * rates["correction2"])
         assert moved == pytest.approx(options.color, rel=1e-5)
         begun = min(1, 1 / 2 + number / 120) if growing else 1
-        assert rates.xy / rates.color == pytest.approx(begun * options.xy / options.color)
+        assert rates["xy"] / rates["color"] == pytest.approx(begun * options.xy / options.color)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, "much", None])

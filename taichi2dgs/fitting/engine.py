@@ -77,11 +77,16 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
-        phase = between.phase_of(number, self.options.between)
-        sees_pixels, saw_pixels = phase is None, self.sees_pixels
-        selects = self.stale or (number - 1) % self.options.reselect == 0
-        self._launch(number, rate, selects or not (sees_pixels and saw_pixels), phase=phase)
-        self.stale = False
+        self.steps(number, [rate])
+
+    def steps(self, number: int, fractions: list[float]) -> None:
+        """Launch steps from `number` on, each at its fraction of the learning rates."""
+        for n, fraction in enumerate(fractions, number):
+            phase = between.phase_of(n, self.options.between)
+            centred = phase is None and self.sees_pixels  # as the last launch was
+            selects = self.stale or (n - 1) % self.options.reselect == 0 or not centred
+            self._launch(n, fraction, selects, phase=phase)
+            self.stale = False
 
     def _launch(self, number: int, rate: float, selects: bool, phase: int | None = None) -> None:
         """Launch a step that may see one of the `between.PHASES` in place of the pixels."""
@@ -137,7 +142,7 @@ class Engine:
                 params=self.packed,
                 exp_avg=self.exp_avg,
                 exp_avg_sq=self.exp_avg_sq,
-                rows=rows.int(),
+                which=rows.int(),
                 values=values.contiguous(),
             )
         return len(rows)
@@ -183,5 +188,5 @@ class Engine:
     def psnr(self) -> float:
         """PSNR in dB that the last launch measured."""
         with runtime.launching(self.work.owner):
-            total = self.losses.to_numpy().sum(dtype=np.float64)
-        return psnr_of_mse(float(total) / self.values)
+            total = self.work.error(self.target, self.losses)
+        return psnr_of_mse(total / self.values)

@@ -33,8 +33,8 @@ def fit(
 ) -> FitResult:
     """Fit Gaussians to an image by Adam on the squared error.
 
-    Learning rates fall along one cosine from full to zero over the whole budget. On CPU the result
-    is the same, bit for bit, for the same input and number of steps.
+    Learning rates fall along one cosine from full to zero over the whole budget. On one device the
+    result is the same, bit for bit, for the same input and number of steps.
 
     Args:
         image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor. [H, W, C]

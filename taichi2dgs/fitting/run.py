@@ -86,10 +86,12 @@ class Run:
     def _batch(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
         engine, began, first = self.engine, self.clock.elapsed(), self.engine.done
+        fractions = []
         for index in range(self._batch_size(began)):
             at = began + index * self.second_of_step
             used = self.budget.used(first + index, at)
-            engine.step(first + 1 + index, 0.5 * (1 + math.cos(math.pi * used)))
+            fractions.append(0.5 * (1 + math.cos(math.pi * used)))
+        engine.steps(first + 1, fractions)
         had_room = engine.poll()
         if engine.done > first:
             self.second_of_step = (self.clock.elapsed() - began) / (engine.done - first)

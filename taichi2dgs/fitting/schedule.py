@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.kernels import update
 
 # While the memory grows, step n forgets a share FORGETS / n of Adam's averages, first of gradients,
 # then of their squares: about as much as the gradients of steps long past are worth. It is never
@@ -35,8 +34,10 @@ class Schedule:
         )
         return first, second
 
-    def rates(self, number: int, share: float):
+    def rates(self, number: int, share: float) -> dict[str, float]:
         """Return what step `number`, from 1, goes by, at a share of the learning rates.
+
+        The names are those in `kernels/update.py`.
 
         An average that began with zeros has weights that add up to 1 - beta(1) ... beta(n) after n
         steps; what it is divided by goes into the rates, and into `correction2`.
@@ -50,13 +51,13 @@ class Schedule:
         beta1, beta2 = self.betas(number)
         rate = share / (1 - first)
         begun = min(1.0, XY_BEGINS + (1 - XY_BEGINS) * number / XY_STEPS)
-        return update.ADAM(
-            xy=o.xy * rate * (begun if o.growing_memory else 1.0),
-            log_scale=o.log_scale * rate,
-            theta=o.theta * rate,
-            color=o.color * rate,
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=o.epsilon,
-            correction2=1 / (1 - second),
-        )
+        return {
+            "xy": o.xy * rate * (begun if o.growing_memory else 1.0),
+            "log_scale": o.log_scale * rate,
+            "theta": o.theta * rate,
+            "color": o.color * rate,
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": o.epsilon,
+            "correction2": 1 / (1 - second),
+        }

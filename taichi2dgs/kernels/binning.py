@@ -1,14 +1,8 @@
-"""Tile binning: which Gaussians can touch which tile.
+"""Tile binning: what of a Gaussian says which tiles it can touch, on every device.
 
 Everything here only narrows the search. Extents are padded, and the exact support test is made
-once per pixel in `splat.py`, so no result depends on the tile grid.
-
-Each tile's list is in index order. Ties in the top-K and the order of every sum follow from that,
-on every backend.
-
-Arrays (N Gaussians, T tiles, E entries, C channels):
-    params [N, 5 + C], records [N, 9], rects [N, 4], counts [T], starts [T + 1], partial [~sqrt T],
-    entries [E] (the Gaussian of each entry), packed [E] of 9 + C (its record and colour).
+for each pixel, so no result depends on the tile grid. The lists of tiles are made by `lists.py` on
+GPUs and by `cores_lists.py` on cores, each in index order.
 """
 
 from types import SimpleNamespace
@@ -33,10 +27,10 @@ RECORD = 9
 # over any picture, and at exp(-40) a point.
 MAX_LOG_SCALE = 40.0
 FAR = 1.0e9  # pixel coordinates are clamped to this before they become integers
-EMPTY = 1.0e30  # the squared distance of what does not cover a pixel
 PAD_PIXELS = 1.0e-3  # far above the rounding of an extent, far below a pixel
 PAD_RELATIVE = 1.0e-4
 
+EMPTY = 1.0e30  # the squared distance of what does not cover a pixel
 MAX_ENTRIES = 1 << 26  # the prefix sum stops here: it, and one more count, are below 2^31
 
 array = ti.template()  # how arrays enter a ti.func
@@ -52,7 +46,7 @@ def view_type(real):
 
 def make(variant: Variant) -> SimpleNamespace:
     """Return the functions that find the tiles of Gaussians."""
-    real, channels = variant.real, variant.channels
+    real = variant.real
     row = ti.types.vector(RECORD, real)
     m = maths.make(real)
 
@@ -101,131 +95,18 @@ def make(variant: Variant) -> SimpleNamespace:
         return begin, end
 
     @ti.func
-    def rect_of(record, half_x, half_y, view):
+    def rect_of(record, half_x, half_y, view: ti.template(), tile_w, tile_h):
         """Tiles that the support may touch: first column, first row, columns, rows."""
         x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, view.width)
         y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, view.height)
         rect = ti.Vector([0, 0, 0, 0])
         if x0 < x1 and y0 < y1:
-            rect[0] = x0 // view.tile_w
-            rect[1] = y0 // view.tile_h
-            rect[2] = (x1 - 1) // view.tile_w + 1 - rect[0]
-            rect[3] = (y1 - 1) // view.tile_h + 1 - rect[1]
+            rect[0] = x0 // tile_w
+            rect[1] = y0 // tile_h
+            rect[2] = (x1 - 1) // tile_w + 1 - rect[0]
+            rect[3] = (y1 - 1) // tile_h + 1 - rect[1]
         return rect
 
-    @ti.func
-    def tile_of(rects: array, g, n, view):
-        """The n-th tile, row by row, of the rectangle of Gaussian g."""
-        down = n // rects[g, 2]
-        return (rects[g, 1] + down) * view.tiles_x + rects[g, 0] + n - down * rects[g, 2]
-
-    @ti.func
-    def project(params: array, records: array, rects: array, counts: array, view):
-        """Write records and tile rectangles, and count the entries of each tile.
-
-        A rectangle is (first column, first row, columns, rows) in tiles, empty when off-screen.
-        """
-        for t in range(view.tiles_x * view.tiles_y):
-            counts[t] = 0
-        for g in range(params.shape[0]):
-            shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
-            record, half_x, half_y = record_of(shaped, view.cutoff)
-            for j in ti.static(range(RECORD)):
-                records[g, j] = record[j]
-            rect = rect_of(record, half_x, half_y, view)
-            for j in ti.static(range(4)):
-                rects[g, j] = rect[j]
-            for n in range(rect[2] * rect[3]):
-                ti.atomic_add(counts[tile_of(rects, g, n, view)], 1)
-
-    @ti.func
-    def scan(counts: array, starts: array, partial: array, view):
-        """Exclusive prefix sum of counts into starts, in chunks of about sqrt(T) tiles.
-
-        Leaves zeros in counts, which serve as cursors when the lists are filled.
-        """
-        tiles = view.tiles_x * view.tiles_y
-        chunk = (tiles + partial.shape[0] - 1) // partial.shape[0]
-        for b in range(partial.shape[0]):
-            total = 0
-            for t in range(b * chunk, ti.min((b + 1) * chunk, tiles)):
-                total = ti.min(total + counts[t], MAX_ENTRIES)
-            partial[b] = total
-        for b in range(partial.shape[0]):
-            total = 0
-            for j in range(b):
-                total = ti.min(total + partial[j], MAX_ENTRIES)
-            for t in range(b * chunk, ti.min((b + 1) * chunk, tiles)):
-                starts[t] = total
-                total = ti.min(total + counts[t], MAX_ENTRIES)
-                counts[t] = 0
-            if b == partial.shape[0] - 1:
-                starts[tiles] = total
-
-    @ti.func
-    def fits(starts: array, packed: array, view):
-        """Whether the capacity of the lists suffices; where not, nothing may touch them."""
-        return starts[view.tiles_x * view.tiles_y] <= packed.shape[0]
-
-    @ti.func
-    def insertion_sort(entries: array, begin, end):
-        """Sort a list that comes nearly sorted, as lists filled in parallel order do."""
-        for i in range(begin + 1, end):
-            g = entries[i]
-            j = i
-            while j > begin:
-                if entries[j - 1] < g:
-                    break
-                entries[j] = entries[j - 1]
-                j -= 1
-            entries[j] = g
-
-    @ti.func
-    def fill(
-        params: array,
-        records: array,
-        rects: array,
-        counts: array,
-        starts: array,
-        entries: array,
-        packed: array,
-        view,
-    ):
-        """Write every tile's list in index order and pack its records; nothing on overflow."""
-        for g in range(params.shape[0]):
-            if fits(starts, packed, view):
-                for n in range(rects[g, 2] * rects[g, 3]):
-                    t = tile_of(rects, g, n, view)
-                    entries[starts[t] + ti.atomic_add(counts[t], 1)] = g
-        for t in range(view.tiles_x * view.tiles_y):
-            if fits(starts, packed, view):
-                insertion_sort(entries, starts[t], starts[t + 1])
-                for e in range(starts[t], starts[t + 1]):
-                    for j in ti.static(range(RECORD)):
-                        packed[e][j] = records[entries[e], j]
-                    for c in ti.static(range(channels)):
-                        packed[e][RECORD + c] = params[entries[e], GEOMETRY + c]
-
-    @ti.func
-    def entry_of(starts: array, entries: array, t, g):
-        """The entry of Gaussian g in the list of tile t, by bisection."""
-        low, high = starts[t], starts[t + 1] - 1
-        while low < high:
-            middle = (low + high) // 2
-            if entries[middle] < g:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
     return SimpleNamespace(
-        bounded=bounded,
-        record_of=record_of,
-        rect_of=rect_of,
-        project=project,
-        scan=scan,
-        fits=fits,
-        fill=fill,
-        tile_of=tile_of,
-        entry_of=entry_of,
-    )
+        bounded=bounded, record_of=record_of, pixel_range=pixel_range, rect_of=rect_of
+    )  # fmt: skip

@@ -235,12 +235,12 @@ def make(variant: Variant) -> SimpleNamespace:
             params[g][1] += y
 
     @ti.kernel
-    def put(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, rows: ints_1, values: grads_1):
-        """Give the Gaussians in rows other parameters, and averages as of the first step."""
-        for n in range(rows.shape[0]):
-            params[rows[n]] = values[n]
-            exp_avg[rows[n]] = f.elements.grads(0)
-            exp_avg_sq[rows[n]] = f.elements.grads(0)
+    def put(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, which: ints_1, values: grads_1):
+        """Give some Gaussians other parameters, and averages as of the first step."""
+        for n in range(which.shape[0]):
+            params[which[n]] = values[n]
+            exp_avg[which[n]] = f.elements.grads(0)
+            exp_avg_sq[which[n]] = f.elements.grads(0)
 
     return SimpleNamespace(
         measure=measure, fill=fill, forward=forward, backward=backward, step=step,

@@ -67,7 +67,7 @@ def make(variant: Variant) -> SimpleNamespace:
         total = 0
         for g in range(begin, end):
             record, half_x, half_y = renew(params, records, g, view)
-            rect = bins.rect_of(record, half_x, half_y, view)
+            rect = bins.rect_of(record, half_x, half_y, view, view.tile_w, view.tile_h)
             for j in ti.static(range(4)):
                 rects[g, j] = rect[j]
             for y in range(rect[1], rect[1] + rect[3]):

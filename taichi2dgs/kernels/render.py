@@ -5,93 +5,87 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, splat
+from taichi2dgs.kernels import splat
+from taichi2dgs.kernels.binning import GEOMETRY
+from taichi2dgs.kernels.lists import Grid
 from taichi2dgs.kernels.variant import Variant
 
 
 @functools.cache
-def make(variant: Variant) -> SimpleNamespace:
-    """Return the kernels `measure`, `fill`, `forward`, `backward` and the type of their view."""
+def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
+    """Return the kernels `measure`, `fill`, `forward` and `backward`."""
     real, channels = variant.real, variant.channels
-    f = splat.make(variant)
-    render, push = f.make_walk("render"), f.make_walk("backward")
-    view_type = binning.view_type(real)
-    reals_2 = ti.types.ndarray(real, 2)
-    reals_3 = ti.types.ndarray(real, 3)
-    ints_1 = ti.types.ndarray(ti.i32, 1)
-    ints_2 = ti.types.ndarray(ti.i32, 2)
-    lists = f.lists
+    f = splat.make(variant, tile)
+    render, mark, push = f.make_walk("render"), f.make_walk("mark"), f.make_push("backward")
+    ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
+    reals_2, reals_3 = ti.types.ndarray(real, 2), ti.types.ndarray(real, 3)
+    elements = f.elements
+    records_1, pixels_1, rows_1 = (
+        ti.types.ndarray(dtype, 1) for dtype in (elements.records, elements.pixels, elements.bits)
+    )
 
     @ti.kernel
-    def measure(
-        params: reals_2,
-        records: reals_2,
-        rects: ints_2,
-        counts: ints_1,
-        starts: ints_1,
-        partial: ints_1,
-        view: view_type,
-    ):
-        """Project, and count entries: starts[T] is the capacity that `fill` needs."""
-        f.project(params, records, rects, counts, view)
-        f.scan(counts, starts, partial, view)
+    def measure(params: reals_2, records: records_1, rects: ints_2, counts: ints_1,
+                starts: ints_1, runs: ints_1, required: ints_1, pitch_x: real, pitch_y: real,
+                cutoff: real, left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32,
+                tiles_x: ti.i32, tiles_y: ti.i32):  # fmt: skip
+        """Project, and count entries: `required` is the capacity that `fill` needs."""
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
+        n, tiles, parts = params.shape[0], tiles_x * tiles_y, runs.shape[0]
+        for t in range(tiles):
+            counts[t] = 0  # an error may have come before the last `fill`
+        for g in range(n):
+            f.project(params, records, rects, counts, g, grid)
+        for b in range(parts):
+            f.sum_run(counts, runs, b, tiles)
+        for t in range(tiles):
+            f.begin(counts, starts, runs, required, t, tiles)
 
     @ti.kernel
-    def fill(
-        params: reals_2,
-        records: reals_2,
-        rects: ints_2,
-        counts: ints_1,
-        starts: ints_1,
-        entries: ints_1,
-        packed: lists.packed,
-        view: view_type,
-    ):
+    def fill(rects: ints_2, counts: ints_1, starts: ints_1, required: ints_1, entries: ints_1,
+             rows: rows_1, breadth: ti.i32, pitch_x: real, pitch_y: real, cutoff: real,
+             left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32, tiles_x: ti.i32,
+             tiles_y: ti.i32):  # fmt: skip
         """Write the lists, if they fit."""
-        f.fill(params, records, rects, counts, starts, entries, packed, view)
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
+        n, threads = rects.shape[0], tiles_x * tiles_y * tile[0] * tile[1]
+        for g in range(n):
+            f.fill(rects, counts, starts, required, entries, rows, breadth, g, grid)
+        for s in range(threads):
+            f.sort(starts, required, entries, rows, breadth, s)
 
     @ti.kernel
-    def forward(
-        packed: lists.packed,
-        starts: ints_1,
-        out: reals_3,
-        view: view_type,
-        units: ti.i32,
-        pixels: ti.i32,
-        eps: real,
-    ):
+    def forward(records: records_1, starts: ints_1, required: ints_1, entries: ints_1,
+                out: reals_3, pitch_x: real, pitch_y: real, cutoff: real, left: ti.i32,
+                top: ti.i32, width: ti.i32, height: ti.i32, tiles_x: ti.i32, tiles_y: ti.i32,
+                eps: real):  # fmt: skip
         """Write out [H, W, C]."""
-        render(packed, starts, None, out, None, view, units, pixels, eps)
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
+        for s in range(tiles_x * tiles_y * tile[0] * tile[1]):
+            render(records, starts, required, entries, None, 0, None, out, s, grid, eps)
 
     @ti.kernel
-    def backward(
-        params: reals_2,
-        records: reals_2,
-        rects: ints_2,
-        starts: ints_1,
-        entries: ints_1,
-        packed: lists.packed,
-        grads: lists.grads,
-        d_out: reals_3,
-        d_params: reals_2,
-        view: view_type,
-        units: ti.i32,
-        pixels: ti.i32,
-        eps: real,
-    ):
+    def backward(params: reals_2, records: records_1, rects: ints_2, starts: ints_1,
+                 required: ints_1, entries: ints_1, rows: rows_1, breadth: ti.i32,
+                 pixels: pixels_1, d_out: reals_3, d_params: reals_2, pitch_x: real, pitch_y: real,
+                 cutoff: real, left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32,
+                 tiles_x: ti.i32, tiles_y: ti.i32,
+                 eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
-        f.clear(starts, packed, grads, view)
-        push(packed, starts, grads, d_out, None, view, units, pixels, eps)
-        for g in range(params.shape[0]):
-            row = f.gather(params, records, rects, starts, entries, grads, g, view)
-            for j in ti.static(range(binning.GEOMETRY + channels)):
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
+        n, threads = params.shape[0], tiles_x * tiles_y * tile[0] * tile[1]
+        for s in range(threads):
+            f.clear(starts, rows, breadth, s)
+        for s in range(threads):
+            mark(records, starts, required, entries, rows, breadth, pixels, None, s, grid, eps)
+        for s in range(threads):
+            push(records, starts, required, entries, rows, breadth, pixels, d_out, s, grid)
+        for g in range(n):
+            row = f.gather(params, records, rects, starts, entries, rows, breadth, g, grid)
+            for j in ti.static(range(GEOMETRY + channels)):
                 d_params[g, j] = row[j]
 
     return SimpleNamespace(
-        measure=measure,
-        fill=fill,
-        forward=forward,
-        backward=backward,
-        view_type=view_type,
-        elements=f.elements,
-    )
+        measure=measure, fill=fill, forward=forward, backward=backward, elements=f.elements,
+        words=f.words,
+    )  # fmt: skip

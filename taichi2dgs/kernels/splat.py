@@ -1,197 +1,215 @@
 """Top-K selection, normalised weighted splat and its backward, on a GPU.
 
-A thread owns a pixel or, where there are more pixels than threads, some pixels in turn (a unit).
-What it remembers of a pixel is in its registers. Pixels of a tile lie side by side, so that
-neighbouring threads read the same list at the same time. The gradients of an entry belong to all
-threads of its tile, which add to them atomically.
+Who owns what, launch by launch. There is a thread for each pixel of each tile, side by side, so
+that neighbouring threads read the same list at the same time:
 
-A thread passes over the list of its tile three times: `find` finds how near the K nearest are, see
-`selection.py`; `blend_found` weighs the entries below that; `push_found` sends gradients back.
+    walk      a thread has a pixel. It chooses what it blends, in its registers, and writes the
+              colour. In the masks of the entries that it blends it sets the bit of its pixel.
+    push      a thread has the entries of a tile that are so far apart. For each pixel whose bit is
+              set, from the first to the last, it adds up what the pixel sends back, in its
+              registers, and writes the sum. It clears the bits.
+    gather    a thread has a Gaussian, and adds up the sums of its entries, tile by tile.
 
-Arrays beside those of `binning.py`: grads [E] of 5 + C. Its first five columns are sums of h u,
-h v, h u^2, h u v, h v^2 with h = dL/dq; they turn into the gradients of a Gaussian in `update.py`.
+No thread adds to a number of another: sums come in one order, and a result is the same, bit for
+bit, in every run on a device. Atomics set bits only.
+
+Arrays beside those of `lists.py` (S = T x pixels of a tile, W = 32-bit words of a mask):
+    pixels [S] of C + 1: a pixel's colour, and 1 / denominator;
+    rows [E x R]: from `walk` to `push`, numbers 1 to W are the mask, empty before, in which bit b
+    of word w is pixel 32 w + b; then the first 5 + C are the gradient, each the bits of a float.
+    Its first five are sums of h u, h v, h u^2, h u v, h v^2 with h = dL/dq, which `update.py` turns
+    into gradients of a Gaussian's parameters.
 """
 
 from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, selection, update
-from taichi2dgs.kernels.binning import GEOMETRY, RECORD, array
+from taichi2dgs.kernels import lists, maths, selection, update
+from taichi2dgs.kernels.binning import GEOMETRY, array
+from taichi2dgs.kernels.lists import COLOR, MASK_BITS
 from taichi2dgs.kernels.variant import Variant
 
+LEAST_REST = 1.0e-6  # of a sum of weights without the largest, so that nothing is divided by zero
 
-def make(variant: Variant) -> SimpleNamespace:
-    """Return the functions that splat, those of `binning.py`, and the types of their arrays."""
+
+def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
+    """Return the functions that splat, each for one thread, and the elements of their arrays."""
+    tile_h, tile_w = tile
+    threads = tile_h * tile_w  # of a tile
     real, channels, normalized = variant.real, variant.channels, variant.normalized
-    bins, u = binning.make(variant), update.make(variant)
+    binned, u, m = lists.make(variant, tile), update.make(variant), maths.make(real)
+    chosen_by, bits_type = selection.make(variant), binned.bits
     grad_row = ti.types.vector(GEOMETRY + channels, real)
-    chosen = selection.make(variant)
-    rows = chosen.rows
-    register_row = ti.types.vector(rows.count, real)
+    pixel_row = ti.types.vector(channels + 1, real)
 
     @ti.func
-    def pixel_of(s, view):
-        """Column and row of the s-th pixel, relative to the view, and its tile."""
-        t = s // (view.tile_w * view.tile_h)
-        inside = s - t * view.tile_w * view.tile_h
-        ix = (t % view.tiles_x) * view.tile_w + inside % view.tile_w
-        iy = (t // view.tiles_x) * view.tile_h + inside // view.tile_w
-        return t, ix, iy
+    def corner_of(t, grid: ti.template()):
+        """Column and row, relative to the view, of the first pixel of tile t."""
+        return (t % grid.tiles_x) * tile_w, (t // grid.tiles_x) * tile_h
 
     @ti.func
-    def blend_found(registers: ti.template(), begin, end, x, y, packed: array, cutoff, eps):
-        """Blend the entries that count into the registers; return 1 / denominator."""
-        for k in ti.static(range(rows.total, rows.d_out)):
-            registers[k] = real(0.0)
-        if ti.static(normalized):
-            chosen.count_ties(registers)
-        for e in range(begin, end):
-            q = chosen.distance(packed, e, x, y, cutoff)
-            if chosen.may_count(registers, q):
-                w = chosen.weight_of(registers, q)
-                registers[rows.total] += w
-                for c in ti.static(range(channels)):
-                    registers[rows.out + c] += w * packed[e][RECORD + c]
-        scale = real(1.0)
-        if ti.static(normalized):
-            scale = 1 / (registers[rows.total] + eps)
-            for c in ti.static(range(channels)):
-                registers[rows.out + c] *= scale
-        return scale
-
-    @ti.func
-    def push(registers: ti.template(), e, x, y, w, packed: array, grads: array):
-        """Add to entry e what a pixel sends back: d_out is already divided by the denominator."""
-        u, v = chosen.whitened(packed, e, x, y)
-        d_weight = real(0.0)
-        for c in ti.static(range(channels)):
-            d_out = registers[rows.d_out + c]
-            relative = packed[e][RECORD + c]
-            if ti.static(normalized):
-                relative -= registers[rows.out + c]
-            d_weight += d_out * relative
-            grads[e][GEOMETRY + c] += w * d_out
-        h = real(-0.5) * w * d_weight
-        hu, hv = h * u, h * v
-        grads[e][0] += hu
-        grads[e][1] += hv
-        grads[e][2] += hu * u
-        grads[e][3] += hu * v
-        grads[e][4] += hv * v
-
-    @ti.func
-    def push_found(registers: ti.template(), begin, end, x, y, packed: array, grads: array, cutoff):
-        """Add to all entries that a pixel blended what it sends back."""
-        if ti.static(normalized):
-            chosen.count_ties(registers)
-        for e in range(begin, end):
-            q = chosen.distance(packed, e, x, y, cutoff)
-            if chosen.may_count(registers, q):
-                push(registers, e, x, y, chosen.weight_of(registers, q), packed, grads)
+    def point_of(ix, iy, grid: ti.template()):
+        """The sample point of a pixel."""
+        x = (ti.cast(grid.left + ix, real) + real(0.5)) * grid.pitch_x
+        y = (ti.cast(grid.top + iy, real) + real(0.5)) * grid.pitch_y
+        return x, y
 
     def make_walk(task: str):
-        """Return the function that treats every pixel of the view for one task.
+        """Return the function that treats one pixel.
 
-        `image` is [H, W, C]. "render" writes it. "backward" reads it as dL/d(out). "score" and
-        "fit" read it as the target and write the squared error of the clamped render, per unit;
-        "backward" and "fit" fill grads, "fit" with the gradient of half the squared error.
+        "render" writes image [H, W, C]; "mark" writes pixels and the masks.
         """
-        pushes = task in ("backward", "fit")
 
         @ti.func
-        def exchange(registers: ti.template(), ix, iy, image: array):
-            """Bring a pixel's colours to the image, or the image to the pixel; return the error."""
-            loss = real(0.0)
+        def add(row: ti.template(), q, e, inside, records: array, entries: array, rows: array,
+                breadth):  # fmt: skip
+            """Add an entry to the sums of colours and weights of a pixel."""
+            w = m.exp_half(q)
+            record = records[entries[e]]
             for c in ti.static(range(channels)):
-                out = registers[rows.out + c]
-                if ti.static(task == "render"):
-                    image[iy, ix, c] = out
-                elif ti.static(task == "backward"):
-                    registers[rows.d_out + c] = image[iy, ix, c]
-                else:
-                    target = image[iy, ix, c]
-                    registers[rows.d_out + c] = out - target
-                    error = ti.math.clamp(out, 0, 1) - target
-                    loss += error * error
-            return loss
+                row[c] += w * record[COLOR + c]
+            row[channels] += w
+            if ti.static(task == "mark"):
+                word = e * breadth + 1 + inside // MASK_BITS
+                ti.atomic_or(rows[word], ti.cast(1, bits_type) << (inside % MASK_BITS))
 
         @ti.func
-        def treat(begin, end, ix, iy, packed: array, grads: array, image: array, view, eps):
-            """Treat one pixel; return its error."""
-            x = (ti.cast(view.left + ix, real) + real(0.5)) * view.pitch_x
-            y = (ti.cast(view.top + iy, real) + real(0.5)) * view.pitch_y
-            registers = register_row(0)
-            chosen.find(registers, begin, end, x, y, packed, view.cutoff)
-            scale = blend_found(registers, begin, end, x, y, packed, view.cutoff, eps)
-            loss = exchange(registers, ix, iy, image)
-            if ti.static(pushes):
+        def blend(begin, end, x, y, inside, records: array, entries: array, rows: array, breadth,
+                  cutoff, eps):  # fmt: skip
+            """The colour of a pixel, and 1 / denominator."""
+            row = pixel_row(0)
+            if ti.static(normalized):
+                nearest, chosen = chosen_by.distances(selection.EMPTY), chosen_by.slots(0)
+                chosen_by.choose(nearest, chosen, begin, end, x, y, records, entries, cutoff)
+                for k in ti.static(range(variant.top_k)):
+                    if nearest[k] < real(selection.EMPTY):
+                        add(row, nearest[k], chosen[k], inside, records, entries, rows, breadth)
+                row[channels] = 1 / (row[channels] + eps)
                 for c in ti.static(range(channels)):
-                    registers[rows.d_out + c] *= scale
-                push_found(registers, begin, end, x, y, packed, grads, view.cutoff)
-            return loss
+                    row[c] *= row[channels]
+            else:
+                for e in range(begin, end):
+                    u, v = chosen_by.whitened(records[entries[e]], x, y)
+                    q = u * u + v * v
+                    if q <= cutoff * cutoff:
+                        add(row, q, e, inside, records, entries, rows, breadth)
+                row[channels] = real(1.0)
+            return row
 
         @ti.func
-        def walk(
-            packed: array,
-            starts: array,
-            grads: array,
-            image: array,
-            losses: array,
-            view,
-            units,
-            pixels,
-            eps,
-        ):
-            """Treat all pixels, `pixels` of them in each of the units."""
-            for unit in range(units):
-                loss = real(0.0)
-                fits = bins.fits(starts, packed, view)
-                for s in range(unit * pixels, (unit + 1) * pixels if fits else 0):
-                    t, ix, iy = pixel_of(s, view)
-                    if t < view.tiles_x * view.tiles_y and ix < view.width and iy < view.height:
-                        loss += treat(
-                            starts[t], starts[t + 1], ix, iy, packed, grads, image, view, eps
-                        )
-                if ti.static(task in ("score", "fit")):
-                    losses[unit] = loss
+        def walk(records: array, starts: array, required: array, entries: array, rows: array,
+                 breadth, pixels: array, image: array, s, grid: ti.template(), eps):  # fmt: skip
+            """Treat the s-th pixel of all tiles, if it is one of the view and the lists fit."""
+            t, inside = s // threads, s % threads
+            ix, iy = corner_of(t, grid)
+            ix, iy = ix + inside % tile_w, iy + inside // tile_w
+            if ix < grid.width and iy < grid.height and binned.fits(required, entries):
+                x, y = point_of(ix, iy, grid)
+                row = blend(
+                    starts[t], starts[t + 1], x, y, inside, records, entries, rows, breadth,
+                    grid.cutoff, eps,
+                )  # fmt: skip
+                if ti.static(task == "render"):
+                    for c in ti.static(range(channels)):
+                        image[iy, ix, c] = row[c]
+                else:
+                    pixels[s] = row
 
         return walk
 
-    @ti.func
-    def clear(starts: array, packed: array, grads: array, view):
-        """Zero the gradients of all entries in use: threads add to them."""
-        for e in range(ti.min(starts[view.tiles_x * view.tiles_y], packed.shape[0])):
-            grads[e] = grad_row(0)
+    def make_push(task: str):
+        """Return the function that pushes gradients back to some entries of one tile.
+
+        `image` [H, W, C] is the target of a "fit", whose loss is half the squared error, and of
+        "removal", which adds up what leaving an entry out costs (`cores_removal.py` says what that
+        is) to the first number; or it is dL/d(colour), for "backward".
+        """
+
+        @ti.func
+        def cost_of_removal(record, w, pixel, ix, iy, image: array):
+            """By how much the squared error of a pixel grows without a Gaussian of weight w."""
+            cost = real(0.0)
+            rest = 1 / pixel[channels] - w  # with eps, of which it may have lost a part by rounding
+            for c in ti.static(range(channels)):
+                without = pixel[c] - w * record[COLOR + c]
+                if ti.static(normalized):
+                    change = w * (pixel[c] - record[COLOR + c])
+                    without = pixel[c] + change / ti.max(rest, real(LEAST_REST))
+                after = ti.math.clamp(without, 0, 1) - image[iy, ix, c]
+                before = ti.math.clamp(pixel[c], 0, 1) - image[iy, ix, c]
+                cost += after * after - before * before
+            return cost
+
+        @ti.func
+        def pushed(row: ti.template(), record, s, ix, iy, pixels: array, image: array,
+                   grid: ti.template()):  # fmt: skip
+            """Add to a row what a pixel sends back to a Gaussian of this record."""
+            x, y = point_of(ix, iy, grid)
+            u, v = chosen_by.whitened(record, x, y)
+            w = m.exp_half(u * u + v * v)
+            pixel = pixels[s]
+            d_weight = real(0.0)
+            if ti.static(task == "removal"):
+                row[0] += cost_of_removal(record, w, pixel, ix, iy, image)
+            for c in ti.static(range(channels if task != "removal" else 0)):
+                d_out, relative = image[iy, ix, c], record[COLOR + c]
+                if ti.static(task == "fit"):
+                    d_out = pixel[c] - d_out
+                if ti.static(normalized):
+                    d_out *= pixel[channels]
+                    relative -= pixel[c]
+                d_weight += d_out * relative
+                row[GEOMETRY + c] += w * d_out
+            if ti.static(task != "removal"):
+                h = real(-0.5) * w * d_weight
+                hu, hv = h * u, h * v
+                row[0] += hu
+                row[1] += hv
+                row[2] += hu * u
+                row[3] += hu * v
+                row[4] += hv * v
+
+        @ti.func
+        def push(records: array, starts: array, required: array, entries: array, rows: array,
+                 breadth, pixels: array, image: array, s, grid: ti.template()):  # fmt: skip
+            """Write the gradients of the entries of thread s of all tiles' threads."""
+            if binned.fits(required, entries):
+                t = s // threads
+                left, top = corner_of(t, grid)
+                e, after = starts[t] + s % threads, starts[t + 1]
+                while e < after:
+                    record, row = records[entries[e]], grad_row(0)
+                    for word in range(binned.words):
+                        bits = ti.cast(rows[e * breadth + 1 + word], ti.i32)
+                        while bits != 0:
+                            lowest = bits & -bits
+                            bits ^= lowest
+                            inside = word * MASK_BITS + ti.math.popcnt(lowest - 1)
+                            ix, iy = left + inside % tile_w, top + inside // tile_w
+                            pushed(row, record, t * threads + inside, ix, iy, pixels, image, grid)
+                    for j in ti.static(range(GEOMETRY + channels)):
+                        rows[e * breadth + j] = ti.bit_cast(row[j], bits_type)
+                    e += threads
+
+        return push
 
     @ti.func
-    def gather(
-        params: array,
-        records: array,
-        rects: array,
-        starts: array,
-        entries: array,
-        grads: array,
-        g,
-        view,
-    ):
-        """Gradient of the loss with respect to the parameters of Gaussian g, summed over tiles."""
+    def gather(params: array, records: array, rects: array, starts: array, entries: array,
+               rows: array, breadth, g, grid: ti.template()):  # fmt: skip
+        """Gradient of the loss with respect to the parameters of Gaussian g."""
         row = grad_row(0)
-        for n in range(rects[g, 2] * rects[g, 3]):
-            row += grads[bins.entry_of(starts, entries, bins.tile_of(rects, g, n, view), g)]
-        record = [records[g, j] for j in ti.static(range(RECORD))]
+        for n in range(rects[g, 1] * rects[g, 2]):
+            if binned.reaches(rects, g, n):
+                e = binned.entry_of(starts, entries, binned.tile_of(rects, g, n, grid), g)
+                for j in ti.static(range(GEOMETRY + channels)):
+                    row[j] += ti.bit_cast(rows[e * breadth + j], real)
+        record = records[g]
         shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
-        return u.of_parameters(shaped, record, row)
+        white = [record[j] for j in ti.static(range(COLOR))]
+        return u.of_parameters(shaped, white, row)
 
-    elements = SimpleNamespace(packed=ti.types.vector(RECORD + channels, real), grads=grad_row)
-    lists = SimpleNamespace(
-        packed=ti.types.ndarray(elements.packed, 1), grads=ti.types.ndarray(grad_row, 1)
-    )
+    elements = SimpleNamespace(records=binned.records, pixels=pixel_row, bits=bits_type)
     return SimpleNamespace(
-        **vars(bins),
-        elements=elements,
-        lists=lists,
-        make_walk=make_walk,
-        clear=clear,
-        gather=gather,
+        **vars(binned), elements=elements, make_walk=make_walk, make_push=make_push, gather=gather
     )

@@ -1,13 +1,15 @@
-"""One launch of the fit engine on a GPU: bin, splat, loss, backward and Adam.
+"""The kernels that the fit launches on a GPU: a step, and what measures one.
 
-Launches pass on, beside the arrays of `binning.py` and `splat.py`:
+A step is eight launches in one kernel, and one before them that computes how many threads they
+have; see `lists.py` and `splat.py` for who owns what in them. Beside their arrays there are:
     params, exp_avg and exp_avg_sq [N, 5 + C]: the parameters, and Adam's averages of their
         gradients and of the squares of these;
     frozen [N]: 1 where a Gaussian stays as it is;
-    target [H, W, C]; losses [U]: squared errors;
-    progress [2]: steps done, and the first step that met a non-finite number (or 0).
-A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
-which the host reads the capacity to grow to before it repeats the steps that are missing.
+    target [H, W, C];
+    progress [2]: steps done, and the first step that met a non-finite number (or 0);
+    due [1]: whether the launch is the step whose turn it is, and its lists fit.
+A launch whose tile lists do not fit, and every launch after it, changes nothing but what the host
+reads the capacity from, before it repeats the steps that are missing.
 """
 
 import functools
@@ -15,98 +17,103 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning, splat, update
+from taichi2dgs.kernels import splat, update
 from taichi2dgs.kernels.binning import GEOMETRY, array
+from taichi2dgs.kernels.lists import Grid
+from taichi2dgs.kernels.update import Rates
 from taichi2dgs.kernels.variant import Variant
 
 
 @functools.cache
-def make(variant: Variant) -> SimpleNamespace:
-    """Return the kernels `step` and `score` and the types of their arguments."""
+def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
+    """Return the kernels `step` and `error`."""
     channels = variant.channels
-    f = splat.make(variant)
-    u = update.make(variant)
-    score_walk, fit_walk = f.make_walk("score"), f.make_walk("fit")
-    view_type = binning.view_type(ti.f32)
+    f, u = splat.make(variant, tile), update.make(variant)
+    mark, push = f.make_walk("mark"), f.make_push("fit")
     ints_1, ints_2 = ti.types.ndarray(ti.i32, 1), ti.types.ndarray(ti.i32, 2)
     reals_1, reals_2 = ti.types.ndarray(ti.f32, 1), ti.types.ndarray(ti.f32, 2)
     reals_3 = ti.types.ndarray(ti.f32, 3)
-    lists = f.lists
+    elements = f.elements
+    records_1, pixels_1, rows_1 = (
+        ti.types.ndarray(dtype, 1) for dtype in (elements.records, elements.pixels, elements.bits)
+    )
 
     @ti.func
-    def row_of(values: array, g):
-        return ti.Vector([values[g, j] for j in ti.static(range(GEOMETRY + channels))])
+    def move(params: array, exp_avg: array, exp_avg_sq: array, progress: array, g, row,
+             rates: ti.template(), number):  # fmt: skip
+        """Make one step of Adam for Gaussian g, a column at a time: fewer registers."""
+        for j in ti.static(range(GEOMETRY + channels)):
+            m, v, value = u.moved(
+                params[g, j], exp_avg[g, j], exp_avg_sq[g, j], row[j], u.rate_of(rates, j), rates
+            )
+            exp_avg[g, j], exp_avg_sq[g, j], params[g, j] = m, v, value
+            if not u.is_finite(value) and progress[1] == 0:
+                progress[1] = number
 
     @ti.kernel
-    def step(
-        params: reals_2,
-        exp_avg: reals_2,
-        exp_avg_sq: reals_2,
-        frozen: ints_1,
-        progress: ints_1,
-        target: reals_3,
-        losses: reals_1,
-        records: reals_2,
-        rects: ints_2,
-        counts: ints_1,
-        starts: ints_1,
-        partial: ints_1,
-        entries: ints_1,
-        packed: lists.packed,
-        grads: lists.grads,
-        view: view_type,
-        rates: update.ADAM,
-        number: ti.i32,
-        units: ti.i32,
-        pixels: ti.i32,
-        eps: ti.f32,
-    ):
+    def step(params: reals_2, exp_avg: reals_2, exp_avg_sq: reals_2, frozen: ints_1,
+             progress: ints_1, due: ints_1, target: reals_3, records: records_1, rects: ints_2,
+             counts: ints_1, starts: ints_1, runs: ints_1, required: ints_1, entries: ints_1,
+             rows: rows_1, breadth: ti.i32, pixels: pixels_1, pitch_x: ti.f32,
+             pitch_y: ti.f32, cutoff: ti.f32, left: ti.i32, top: ti.i32, width: ti.i32,
+             height: ti.i32, tiles_x: ti.i32, tiles_y: ti.i32,
+             eps: ti.f32, xy: ti.f32, log_scale: ti.f32, theta: ti.f32, color: ti.f32,
+             beta1: ti.f32, beta2: ti.f32, epsilon: ti.f32, correction2: ti.f32,
+             number: ti.i32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
-        f.project(params, records, rects, counts, view)
-        f.scan(counts, starts, partial, view)
-        f.fill(params, records, rects, counts, starts, entries, packed, view)
-        f.clear(starts, packed, grads, view)
-        fit_walk(packed, starts, grads, target, losses, view, units, pixels, eps)
-        for g in range(params.shape[0]):
-            if f.fits(starts, packed, view) and progress[0] == number - 1 and frozen[g] == 0:
-                row = f.gather(params, records, rects, starts, entries, grads, g, view)
-                m, v, value, finite = u.adam(
-                    row_of(params, g), row_of(exp_avg, g), row_of(exp_avg_sq, g), row, rates
-                )
-                for j in ti.static(range(GEOMETRY + channels)):
-                    exp_avg[g, j], exp_avg_sq[g, j], params[g, j] = m[j], v[j], value[j]
-                if not finite and progress[1] == 0:
-                    progress[1] = number
-        for _ in range(1):
-            if f.fits(starts, packed, view) and progress[0] == number - 1:
-                progress[0] = number
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
+        rates = ti.static(Rates(xy, log_scale, theta, color, beta1, beta2, epsilon, correction2))
+        n, tiles, parts = params.shape[0], tiles_x * tiles_y, runs.shape[0]
+        threads = tiles * tile[0] * tile[1]
+        for g in range(n):
+            f.project(params, records, rects, counts, g, grid)
+        for b in range(parts):
+            f.sum_run(counts, runs, b, tiles)
+        for t in range(tiles):
+            f.begin(counts, starts, runs, required, t, tiles)
+        for g in range(n):
+            f.fill(rects, counts, starts, required, entries, rows, breadth, g, grid)
+        for s in range(threads):
+            if s == 0:
+                turn = f.fits(required, entries) and progress[0] == number - 1
+                due[0] = ti.cast(turn, ti.i32)
+                if turn:
+                    progress[0] = number
+            f.sort(starts, required, entries, rows, breadth, s)
+        for s in range(threads):
+            mark(records, starts, required, entries, rows, breadth, pixels, None, s, grid, eps)
+        for s in range(threads):
+            push(records, starts, required, entries, rows, breadth, pixels, target, s, grid)
+        for g in range(n):
+            if due[0] == 1 and frozen[g] == 0:
+                row = f.gather(params, records, rects, starts, entries, rows, breadth, g, grid)
+                move(params, exp_avg, exp_avg_sq, progress, g, row, rates, number)
 
     @ti.kernel
-    def score(
-        params: reals_2,
-        target: reals_3,
-        losses: reals_1,
-        records: reals_2,
-        rects: ints_2,
-        counts: ints_1,
-        starts: ints_1,
-        partial: ints_1,
-        entries: ints_1,
-        packed: lists.packed,
-        view: view_type,
-        units: ti.i32,
-        pixels: ti.i32,
-        eps: ti.f32,
-    ):
-        """Write the squared error of the clamped render per unit, if the lists fit."""
-        f.project(params, records, rects, counts, view)
-        f.scan(counts, starts, partial, view)
-        f.fill(params, records, rects, counts, starts, entries, packed, view)
-        score_walk(packed, starts, None, target, losses, view, units, pixels, eps)
+    def error(pixels: pixels_1, target: reals_3, errors: reals_1, sums: reals_1, total: reals_1,
+              tiles_x: ti.i32):  # fmt: skip
+        """Write the squared error of clamped pixels: of each tile, of runs of them, of all."""
+        for t in range(errors.shape[0]):
+            threads, loss = tile[0] * tile[1], ti.f32(0.0)
+            for inside in range(threads):
+                ix = (t % tiles_x) * tile[1] + inside % tile[1]
+                iy = (t // tiles_x) * tile[0] + inside // tile[1]
+                if ix < target.shape[1] and iy < target.shape[0]:
+                    pixel = pixels[t * threads + inside]
+                    for c in ti.static(range(channels)):
+                        missed = ti.math.clamp(pixel[c], 0, 1) - target[iy, ix, c]
+                        loss += missed * missed
+            errors[t] = loss
+        for b in range(sums.shape[0]):
+            length = (errors.shape[0] + sums.shape[0] - 1) // sums.shape[0]
+            loss = ti.f32(0.0)
+            for t in range(b * length, ti.min((b + 1) * length, errors.shape[0])):
+                loss += errors[t]
+            sums[b] = loss
+        for _ in range(1):
+            loss = ti.f32(0.0)
+            for b in range(sums.shape[0]):
+                loss += sums[b]
+            total[0] = loss
 
-    return SimpleNamespace(
-        step=step,
-        score=score,
-        view_type=view_type,
-        rates_type=update.ADAM,
-    )
+    return SimpleNamespace(step=step, error=error)

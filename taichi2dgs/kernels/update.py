@@ -5,6 +5,7 @@ h = dL/dq, where (u, v) is the whitened offset; see `binning.py`.
 """
 
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import taichi as ti
 
@@ -24,8 +25,21 @@ ADAM = ti.types.struct(
 )
 
 
+class Rates(NamedTuple):
+    """The same numbers as `ADAM` where a kernel takes them one by one."""
+
+    xy: Any
+    log_scale: Any
+    theta: Any
+    color: Any
+    beta1: Any
+    beta2: Any
+    epsilon: Any
+    correction2: Any
+
+
 def make(variant: Variant) -> SimpleNamespace:
-    """Return `of_parameters` and `adam`."""
+    """Return the functions from gradients to parameters."""
     real, channels = variant.real, variant.channels
     m, bins = maths.make(real), binning.make(variant)
     columns = GEOMETRY + channels
@@ -59,21 +73,37 @@ def make(variant: Variant) -> SimpleNamespace:
         return (ti.bit_cast(x, ti.i32) & 0x7F800000) != 0x7F800000
 
     @ti.func
-    def adam(params, exp_avg, exp_avg_sq, row, rates):
-        """Return the averages and the parameters after one step, and whether these are finite.
+    def rate_of(rates: ti.template(), j: ti.template()):
+        """The learning rate of column j, divided by Adam's correction of its first average."""
+        rate = rates.color
+        if ti.static(j < 2):
+            rate = rates.xy
+        elif ti.static(j < GEOMETRY - 1):
+            rate = rates.log_scale
+        elif ti.static(j < GEOMETRY):
+            rate = rates.theta
+        return rate
 
-        The learning rates in `rates` are already divided by Adam's correction of its first average.
-        """
-        rate = grad_row(rates.color)
-        for j in ti.static(range(GEOMETRY)):
-            rate[j] = rates.xy if ti.static(j < 2) else rates.log_scale
-        rate[GEOMETRY - 1] = rates.theta
+    @ti.func
+    def moved(params, exp_avg, exp_avg_sq, row, rate, rates: ti.template()):
+        """The averages and the parameters after one step, of one column or of a row of them."""
         m = rates.beta1 * exp_avg + (1 - rates.beta1) * row
         v = rates.beta2 * exp_avg_sq + (1 - rates.beta2) * row * row
         value = params - rate * m / (ti.sqrt(v * rates.correction2) + rates.epsilon)
+        return m, v, value
+
+    @ti.func
+    def adam(params, exp_avg, exp_avg_sq, row, rates: ti.template()):
+        """Return the averages and the parameters after one step, and whether these are finite."""
+        rate = grad_row(rates.color)
+        for j in ti.static(range(GEOMETRY)):
+            rate[j] = rate_of(rates, j)
+        m, v, value = moved(params, exp_avg, exp_avg_sq, row, rate, rates)
         finite = 1
         for j in ti.static(range(columns)):
             finite &= ti.cast(is_finite(value[j]), ti.i32)
         return m, v, value, finite
 
-    return SimpleNamespace(of_parameters=of_parameters, adam=adam)
+    return SimpleNamespace(
+        of_parameters=of_parameters, adam=adam, moved=moved, rate_of=rate_of, is_finite=is_finite
+    )

@@ -22,11 +22,14 @@ from taichi2dgs.rendering.workspace import Workspace
 class CoresWorkspace(Workspace):
     """Workers take tiles in turn; each has room for the longest list, `depth` entries."""
 
+    TILE = 16
+
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
         return kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
 
     def _make(self, n: int) -> None:
+        self.view = self.kernels.view_type(**self.grid)
         elements = self.kernels.elements
         self.blocks = -(-self.tile[0] // CELL) * -(-self.tile[1] // CELL) * BLOCKS
         self.parts = min(runtime.threads(), n)
@@ -173,7 +176,7 @@ class CoresWorkspace(Workspace):
     def target(self, image: Tensor):
         """Return the target of `step`, block by block: [T * B, C] of L lanes."""
         height, width, channels = image.shape
-        (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
+        (rows, columns), tiles_x = self.tile, self.grid["tiles_x"]
         padded = torch.full(
             (self.tiles // tiles_x * rows, tiles_x * columns, channels),
             cores_walk.OUTSIDE,
@@ -188,16 +191,25 @@ class CoresWorkspace(Workspace):
         result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
         return result
 
-    def step(self, selects: bool = True, keeps: bool = False, **fit: Any) -> None:
+    def step(
+        self,
+        rates: dict[str, float],
+        selects: bool = True,
+        keeps: bool = False,
+        **fit: Any,
+    ) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`.
 
         Args:
+            rates: what Adam goes by, by the names in `kernels/update.py`.
             selects: whether to select anew; if not, and the last step that selected was told to
                 keep it, its selection is used.
             keeps: whether to keep the selection; without effect where there is nothing to keep.
+            fit: the other arrays and numbers.
         """
         keeps = keeps and self._can_keep()
-        fit = {**fit, "kept": self._selection(keeps), **self._gather(), **self._walk()}
+        fit |= {"rates": self.kernels.rates_type(**rates), "kept": self._selection(keeps)}
+        fit |= {**self._gather(), **self._walk()}
         if selects or not keeps:
             self.kernels.step(cursors=self.cursors, keeps=keeps, **fit)
         else:
@@ -211,7 +223,7 @@ class CoresWorkspace(Workspace):
         """Return the array of kept selections, or what stands for none."""
         if keeps and self._kept is None:
             words = self.tiles * cores_kept.words_of(self.blocks, self.settings.top_k)
-            what = f"a kept selection (reselect) of size={self.view.height}x{self.view.width}"
+            what = f"a kept selection (reselect) of size={self.grid['height']}x{self.grid['width']}"
             limits.check_values(what, words)
             limits.check(what, self.bytes() + 4 * words)
             self._kept = runtime.array("i32", (words,))
@@ -235,11 +247,11 @@ class CoresWorkspace(Workspace):
 
     def _picture(self, blocks: Tensor) -> Tensor:
         """Return [H, W, C] of what lies block by block, see `target`."""
-        (rows, columns), tiles_x = self.tile, int(self.view.tiles_x)
+        (rows, columns), tiles_x = self.tile, self.grid["tiles_x"]
         shape = (-1, tiles_x, rows // BLOCK_H, columns // BLOCK_W, self.channels, BLOCK_H, BLOCK_W)
         plane = blocks.reshape(shape).permute(0, 2, 5, 1, 3, 6, 4)
         plane = plane.reshape(-1, tiles_x * columns, self.channels)
-        return plane[: self.view.height, : self.view.width]
+        return plane[: self.grid["height"], : self.grid["width"]]
 
     def move(self, params, x: float, y: float) -> None:
         """Move all centres by (x, y) pixels."""
@@ -248,3 +260,7 @@ class CoresWorkspace(Workspace):
     def put(self, **rows: Any) -> None:
         """Give Gaussians other parameters, see `kernels/cores.py`."""
         self.kernels.put(**rows)
+
+    def error(self, target, losses) -> float:
+        """Return the squared error that the last step measured."""
+        return float(losses.to_numpy().sum(dtype=np.float64))

@@ -1,4 +1,4 @@
-"""The buffers of the kernels for GPUs: see `kernels/splat.py` for who owns what."""
+"""The buffers of the kernels for GPUs: see `kernels/lists.py` and `splat.py` for who owns what."""
 
 from __future__ import annotations
 
@@ -6,80 +6,127 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from taichi2dgs import runtime
-from taichi2dgs.kernels import binning
+from taichi2dgs import limits, runtime
+from taichi2dgs.kernels import binning, graphs
+from taichi2dgs.kernels import removal as removal_kernels
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.kernels import step as step_kernels
 from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering.workspace import Workspace
 
-GPU_THREADS = 1 << 18  # units of work; more pixels than this share threads, and their slots
-
 
 class GpuWorkspace(Workspace):
-    """One thread treats one pixel, see `kernels/splat.py`."""
+    """Threads own pixels, entries or Gaussians in turn."""
+
+    TILE = 8  # pixels: half the candidates of a pixel in a tile of 16x16
+    units = 1  # numbers in which an error comes
 
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
-        self.step_kernels = step_kernels.make(Variant(self.channels, s.top_k, s.blend))
-        return render_kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
+        variant = Variant(self.channels, s.top_k, s.blend)
+        self.step_kernels = step_kernels.make(variant, self.tile)
+        self.removal_kernels = removal_kernels.make(variant, self.tile)
+        del self.grid["tile_w"], self.grid["tile_h"]  # compiled in: kernels divide by them
+        return render_kernels.make(
+            Variant(self.channels, s.top_k, s.blend, double, shape), self.tile
+        )
 
     def _make(self, n: int) -> None:
-        pixels = self.tiles * self.tile[0] * self.tile[1]
-        self.pixels = -(-pixels // GPU_THREADS)  # of one unit
-        self.units = -(-pixels // self.pixels)
-        self.records = runtime.array(self.real, (n, binning.RECORD))
-        self.counts = runtime.array("i32", (self.tiles,))
+        runs = math.isqrt(self.tiles - 1) + 1
+        self.records = runtime.array(self.kernels.elements.records, (n,))
+        self.counts = runtime.zeros("i32", (self.tiles,))
         self.starts = runtime.array("i32", (self.tiles + 1,))
-        self.partial = runtime.array("i32", (math.isqrt(self.tiles - 1) + 1,))
+        self.runs = runtime.array("i32", (runs,))
+        self.due = runtime.zeros("i32", (1,))
+        self.needed = runtime.zeros("i32", (1,))
+        self._pixels: Any = None
 
     def _make_lists(self) -> None:
-        self.entries = self.packed = None  # freed before their heirs
+        self._own: Any = None  # how a step is launched, and the arguments that stay
+        self.entries = self.rows_of_entries = None  # freed before their heirs
         self.entries = runtime.array("i32", (self.capacity,))
-        self.packed = runtime.array(self.kernels.elements.packed, (self.capacity,))
+        self._make_rows(1)
+
+    def _make_rows(self, breadth: int) -> None:
+        """Make what each entry has of its own, so many numbers."""
+        self.breadth, self.rows_of_entries = breadth, None
+        self.rows_of_entries = runtime.array(self.bits, (self.capacity * breadth,))
+
+    @property
+    def bits(self) -> str:
+        """The type of integers that are as wide as a number."""
+        return "i64" if self.real == "f64" else "i32"
+
+    def _widest(self) -> int:
+        """Numbers of a row that has room for a mask beside another number, and for a gradient."""
+        return max(1 + self.kernels.words, binning.GEOMETRY + self.channels)
+
+    def pixels(self) -> Any:
+        """What is kept of each pixel, allocated when something first asks for it."""
+        if self._pixels is None:
+            count, row = self.tiles * self.tile[0] * self.tile[1], self.channels + 1
+            what = f"size={self.grid['height']}x{self.grid['width']}"
+            limits.check(what, count * row * (8 if self.real == "f64" else 4))
+            limits.check_values(what, count * row)
+            self._pixels = runtime.array(self.kernels.elements.pixels, (count,))
+        return self._pixels
 
     def gradients(self) -> dict[str, Any]:
         if self._grads is None:
             self._check(self.capacity, differentiated=True)
-            self._grads = runtime.array(self.kernels.elements.grads, (self.capacity,))
-        return {"grads": self._grads}
+            self._make_rows(self._widest())
+            self._grads = True
+        return {**self._rows(), "pixels": self.pixels()}
 
     def list_bytes(self, capacity: int, differentiated: bool) -> int:
-        numbers = binning.RECORD + self.channels
-        numbers += binning.GEOMETRY + self.channels if differentiated else 0
-        return capacity * (numbers * (8 if self.real == "f64" else 4) + 4)
+        row = self._widest() if differentiated else 1
+        return capacity * (4 + row * (8 if self.real == "f64" else 4))
 
-    def _binning(self) -> dict[str, Any]:
-        """Arguments of kernels that count entries, by their names."""
+    def most_entries(self, differentiated: bool) -> int:
+        row = self._widest() if differentiated else 1
+        return min(binning.MAX_ENTRIES - 1, limits.MAX_VALUES // row)
+
+    def _rows(self) -> dict[str, Any]:
+        return {"rows": self.rows_of_entries, "breadth": self.breadth}
+
+    def _lists(self) -> dict[str, Any]:
+        """What all walks take, by the names of the kernels' arguments."""
         return {
             "records": self.records,
-            "rects": self.rects,
-            "counts": self.counts,
             "starts": self.starts,
-            "view": self.view,
+            "required": self.needed,
+            "entries": self.entries,
+            **self.grid,
         }
 
-    def _walk(self) -> dict[str, Any]:
-        """Arguments of every walk over the pixels, besides its lists, by their names."""
-        return {"units": self.units, "pixels": self.pixels, "eps": self.settings.eps}
+    def _binning(self) -> dict[str, Any]:
+        """What launches take that make lists."""
+        return {
+            "rects": self.rects,
+            "counts": self.counts,
+            "runs": self.runs,
+            **self._rows(),
+            **self._lists(),
+        }
 
     def measure(self, params) -> None:
         """Project, and count entries."""
-        self.kernels.measure(params=params, partial=self.partial, **self._binning())
+        named = self._binning()
+        del named["rows"], named["breadth"], named["entries"]
+        self.kernels.measure(params=params, **named)
 
     def fill(self, params) -> None:
         """Write the lists."""
-        self.kernels.fill(
-            params=params, entries=self.entries, packed=self.packed, **self._binning()
-        )
+        named = self._binning()
+        del named["runs"], named["records"]
+        self.kernels.fill(**named)
 
     def forward(self, out: Tensor) -> None:
         """Write out [H, W, C]."""
-        self.kernels.forward(
-            out=out, packed=self.packed, starts=self.starts, view=self.view, **self._walk()
-        )
+        self.kernels.forward(out=out, eps=self.settings.eps, **self._lists())
 
     def backward(self, params: Tensor, d_out: Tensor, d_params: Tensor) -> None:
         """Write d_params [N, 5 + C]."""
@@ -87,15 +134,14 @@ class GpuWorkspace(Workspace):
             params=params,
             d_out=d_out,
             d_params=d_params,
-            records=self.records,
             rects=self.rects,
-            starts=self.starts,
-            entries=self.entries,
-            packed=self.packed,
-            view=self.view,
+            eps=self.settings.eps,
             **self.gradients(),
-            **self._walk(),
+            **self._lists(),
         )
+
+    def required(self) -> int:
+        return int(self.needed.to_numpy()[0])
 
     def rows(self, values: np.ndarray):
         """Return an array of one row for each Gaussian, as `step` takes it."""
@@ -107,30 +153,68 @@ class GpuWorkspace(Workspace):
         """Return the target of `step` and `score` as the kernels read it."""
         return self.rows(image.float().cpu().contiguous().numpy())
 
-    def step(self, selects: bool = True, keeps: bool = False, **fit: Any) -> None:
+    def step(
+        self,
+        rates: dict[str, float],
+        losses,
+        selects: bool = True,
+        keeps: bool = False,
+        **fit: Any,
+    ) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/step.py`.
 
-        It selects in every step, which is always right: kernels for GPUs keep no selection.
+        Args:
+            rates: what Adam goes by, by the names in `kernels/update.py`.
+            losses: see `error`.
+            selects, keeps: without effect: every step selects.
+            fit: the other arrays and numbers.
         """
-        self.step_kernels.step(
-            **fit,
-            partial=self.partial,
-            entries=self.entries,
-            packed=self.packed,
-            **self._binning(),
-            **self.gradients(),
-            **self._walk(),
-        )
+        if self._own is None:
+            own = {**self.gradients(), **self._binning(), "due": self.due, "eps": self.settings.eps}
+            self._own = graphs.launcher(self.step_kernels.step, self.owner), own
+        launch, own = self._own
+        launch({**own, **fit, **rates})
 
-    def score(self, params, target, losses) -> None:
-        """Write the squared error of each unit."""
-        self.step_kernels.score(
-            params=params,
+    def removal(self, params, target) -> tuple[Tensor, Tensor]:
+        """Return what leaving out each Gaussian costs, [N], and the residual, [H, W, C].
+
+        See `kernels/removal.py`. Nothing is measured if the lists do not fit.
+        """
+        of_entries = self.gradients()  # which may make the lists anew
+        self.measure(params)
+        self.fill(params)
+        device = runtime.device()
+        costs = torch.zeros(params.shape[0], device=device)
+        residual = torch.zeros(target.shape, device=device)
+        self.removal_kernels.removal(
+            rects=self.rects,
             target=target,
-            losses=losses,
-            partial=self.partial,
-            entries=self.entries,
-            packed=self.packed,
-            **self._binning(),
-            **self._walk(),
+            residual=residual,
+            costs=costs,
+            eps=self.settings.eps,
+            **of_entries,
+            **self._lists(),
         )
+        return costs, residual
+
+    def move(self, params, x: float, y: float) -> None:
+        """Move all centres by (x, y) pixels."""
+        self.removal_kernels.move(params=params, x=x, y=y)
+
+    def put(self, **rows: Any) -> None:
+        """Give Gaussians other parameters, see `kernels/removal.py`."""
+        self.removal_kernels.put(**rows)
+
+    def error(self, target, losses) -> float:
+        """Return the squared error of what the last step rendered."""
+        errors = runtime.array("f32", (self.tiles,))
+        sums = runtime.array("f32", (self.runs.shape[0],))
+        self.step_kernels.error(
+            pixels=self.pixels(),
+            target=target,
+            errors=errors,
+            sums=sums,
+            total=losses,
+            tiles_x=self.grid["tiles_x"],
+        )
+        return float(losses.to_numpy()[0])

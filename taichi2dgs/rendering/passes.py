@@ -10,7 +10,7 @@ from taichi2dgs import runtime
 from taichi2dgs.rendering.cores import CoresWorkspace
 from taichi2dgs.rendering.gpus import GpuWorkspace
 from taichi2dgs.rendering.view import View
-from taichi2dgs.rendering.workspace import SHAPES, TILE
+from taichi2dgs.rendering.workspace import SHAPES
 from taichi2dgs.settings import RenderSettings
 
 AnyWorkspace = CoresWorkspace | GpuWorkspace
@@ -49,7 +49,7 @@ class RenderPass:
         view: View,
         settings: RenderSettings,
         shape: str = SHAPES[0],
-        tile: tuple[int, int] = (TILE, TILE),
+        tile: tuple[int, int] | None = None,
     ) -> None:
         channels, double = params.shape[1] - 5, params.element_size() == 8
         self.params = params

@@ -14,7 +14,6 @@ from taichi2dgs.rendering.view import View
 from taichi2dgs.settings import RenderSettings
 
 SHAPES = ("scale-rotation", "cholesky")  # meanings of columns 2 to 4 of packed parameters
-TILE = 16  # pixels; a result never depends on it
 SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
 
 
@@ -28,13 +27,14 @@ class Workspace:
         settings: how to blend.
         double: whether numbers are float64.
         shape: what columns 2 to 4 of the parameters are.
-        tile: (height, width) of a tile in pixels.
+        tile: (height, width) of a tile in pixels, on which no result depends; None for what suits
+            the device.
 
     Raises:
         ValueError: the view needs more memory than the limit, or than Taichi can index.
     """
 
-    starts: Any  # where each tile's list begins, and the end
+    TILE: int  # pixels a side, where nothing else is asked for
 
     def __init__(
         self,
@@ -44,23 +44,24 @@ class Workspace:
         settings: RenderSettings,
         double: bool = False,
         shape: str = SHAPES[0],
-        tile: tuple[int, int] = (TILE, TILE),
+        tile: tuple[int, int] | None = None,
     ) -> None:
-        self.channels, self.settings, self.tile = channels, settings, tile
+        self.channels, self.settings = channels, settings
+        self.tile = tile = tile or (self.TILE, self.TILE)
         self.owner = runtime.owner()
         self._grads: Any = None
         self.real = "f64" if double else "f32"
         tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
         self.tiles = tiles_x * tiles_y
-        self.kernels = self._kernels(double, shape)
-        self.view = self.kernels.view_type(
-            cutoff=settings.cutoff,
-            tile_h=tile[0],
-            tile_w=tile[1],
-            tiles_x=tiles_x,
-            tiles_y=tiles_y,
+        self.grid = {
+            "cutoff": settings.cutoff,
+            "tile_h": tile[0],
+            "tile_w": tile[1],
+            "tiles_x": tiles_x,
+            "tiles_y": tiles_y,
             **vars(view),
-        )
+        }
+        self.kernels = self._kernels(double, shape)
         what = f"size={view.height}x{view.width}"
         limits.check_values(what, self.tiles * tile[0] * tile[1])
         image = view.height * view.width * channels
@@ -74,7 +75,7 @@ class Workspace:
         raise NotImplementedError
 
     def _make(self, n: int) -> None:
-        """Make what does not grow; `starts` is among it."""
+        """Make what does not grow."""
         raise NotImplementedError
 
     def _make_lists(self) -> None:
@@ -146,4 +147,4 @@ class Workspace:
 
     def required(self) -> int:
         """Entries that the last measured lists need. Waits for the device."""
-        return int(self.starts.to_numpy()[self.tiles])
+        raise NotImplementedError
