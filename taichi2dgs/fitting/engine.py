@@ -92,6 +92,7 @@ class Engine:
         """Launch a step that may see one of the `between.PHASES` in place of the pixels."""
         rates = self.schedule.rates(number, rate)
         self.sees_pixels = phase is None
+        self.seen = self.target if phase is None else self.phases[phase]
         x, y = (0.0, 0.0) if phase is None else between.offset_of(phase)
         with runtime.launching(self.work.owner):
             if not self.sees_pixels:
@@ -104,7 +105,7 @@ class Engine:
                 exp_avg_sq=self.exp_avg_sq,
                 frozen=self.frozen,
                 progress=self.progress,
-                target=self.target if phase is None else self.phases[phase],
+                target=self.seen,
                 losses=self.losses,
                 rates=rates,
                 number=number,
@@ -188,5 +189,5 @@ class Engine:
     def psnr(self) -> float:
         """PSNR in dB that the last launch measured."""
         with runtime.launching(self.work.owner):
-            total = self.work.error(self.target, self.losses)
+            total = self.work.error(self.seen, self.losses)
         return psnr_of_mse(total / self.values)

@@ -26,7 +26,7 @@ from types import SimpleNamespace
 import taichi as ti
 
 from taichi2dgs.kernels import lists, maths, selection, update
-from taichi2dgs.kernels.binning import GEOMETRY, array
+from taichi2dgs.kernels.binning import EMPTY, GEOMETRY, array
 from taichi2dgs.kernels.lists import COLOR, MASK_BITS
 from taichi2dgs.kernels.variant import Variant
 
@@ -80,10 +80,10 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             """The colour of a pixel, and 1 / denominator."""
             row = pixel_row(0)
             if ti.static(normalized):
-                nearest, chosen = chosen_by.distances(selection.EMPTY), chosen_by.slots(0)
+                nearest, chosen = chosen_by.distances(EMPTY), chosen_by.slots(0)
                 chosen_by.choose(nearest, chosen, begin, end, x, y, records, entries, cutoff)
                 for k in ti.static(range(variant.top_k)):
-                    if nearest[k] < real(selection.EMPTY):
+                    if nearest[k] < real(EMPTY):
                         add(row, nearest[k], chosen[k], inside, records, entries, rows, breadth)
                 row[channels] = 1 / (row[channels] + eps)
                 for c in ti.static(range(channels)):
