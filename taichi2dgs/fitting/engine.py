@@ -8,7 +8,6 @@ from torch import Tensor
 
 from taichi2dgs import limits, runtime
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.kernels import update
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
@@ -67,16 +66,16 @@ class Engine:
     def _launch(self, number: int, rate: float, selects: bool) -> None:
         o = self.options
         rate /= 1 - o.beta1 ** max(number, 1)
-        rates = update.ADAM(
-            xy=o.xy * rate,
-            log_scale=o.log_scale * rate,
-            theta=o.theta * rate,
-            color=o.color * rate,
-            beta1=o.beta1,
-            beta2=o.beta2,
-            epsilon=o.epsilon,
-            correction2=1 / (1 - o.beta2 ** max(number, 1)),
-        )
+        rates = {
+            "xy": o.xy * rate,
+            "log_scale": o.log_scale * rate,
+            "theta": o.theta * rate,
+            "color": o.color * rate,
+            "beta1": o.beta1,
+            "beta2": o.beta2,
+            "epsilon": o.epsilon,
+            "correction2": 1 / (1 - o.beta2 ** max(number, 1)),
+        }  # in the order of `kernels/update.py`
         with runtime.launching(self.work.owner):
             self.work.step(
                 selects=selects,

@@ -107,12 +107,15 @@ class GpuWorkspace(Workspace):
         """Return the target of `step` and `score` as the kernels read it."""
         return self.rows(image.float().cpu().contiguous().numpy())
 
-    def step(self, selects: bool = True, keeps: bool = False, **fit: Any) -> None:
+    def step(
+        self, rates: dict[str, float], selects: bool = True, keeps: bool = False, **fit: Any
+    ) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/step.py`.
 
         It selects in every step, which is always right: kernels for GPUs keep no selection.
         """
         self.step_kernels.step(
+            rates=self.step_kernels.rates_type(**rates),
             **fit,
             partial=self.partial,
             entries=self.entries,
