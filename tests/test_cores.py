@@ -48,6 +48,24 @@ def test_results_do_not_depend_on_the_number_of_workers(threads, monkeypatch):
     assert result.history[-1].psnr == expected.history[-1].psnr
 
 
+def test_a_step_is_launched_with_the_arrays_that_are_there_then():
+    """Launches are prepared once, and anew where an array was put in another's place."""
+    g, image = scatter(60, (20, 30)), torch.rand(20, 30, 3)
+    engine = Engine(image, g.packed(), FitOptions(settings=g.settings))
+    engine.step(1, 1.0)
+    other = scatter(60, (20, 30), seed=9).packed()
+    engine.packed = engine.work.rows(other.numpy())
+    engine.step(2, 0.0)
+    engine.poll()
+    assert torch.equal(engine.params, other)
+    engine.step(3, 1.0)
+    engine.poll()
+    assert engine.done == 3 and not torch.equal(engine.params, other)
+    engine.work.reserve(engine.work.capacity + 1)  # frees what the last launch was given
+    engine.step(4, 1.0)
+    assert engine.poll() and engine.done == 4
+
+
 def test_no_worker_leaves_anything_behind_for_its_next_tile():
     """Two renders of different Gaussians share a workspace; the second is checked."""
     first, second = scatter(400, (60, 90), seed=1), scatter(90, (60, 90), seed=2)

@@ -46,8 +46,8 @@ def moves(
     pays = cheapest < PAYS * errors
     rows, places = rows[pays], places[pays]
     y, x = places // target.shape[1], places % target.shape[1]
-    centres = torch.stack([x, y], 1) + 0.5
-    shapes = torch.tensor([math.log(scale), math.log(scale), 0.0]).to(centres)
+    centres = torch.stack([x, y], 1).to(target) + 0.5
+    shapes = centres.new_tensor([math.log(scale), math.log(scale), 0.0])
     colors = target[y, x] if blend == "normalized" else -residual[y, x]
     return rows, torch.cat([centres, shapes.expand(len(rows), 3), colors], 1)
 

@@ -14,6 +14,7 @@ from taichi2dgs.kernels import cores as kernels
 from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_walk import power_of_two
+from taichi2dgs.kernels.launch import Relaunch
 from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
@@ -49,6 +50,7 @@ class CoresWorkspace(Workspace):
         self.depth = self._depth()
         self.workers = self._workers()
         rows = self.workers * self.depth
+        self._launches: dict[str, Relaunch] = {}
         # Freed before their heirs.
         self.entries = self.places = self.own = self.lists = self.values = self._sums = None
         self.entries = runtime.array("i32", (self.capacity,))
@@ -194,6 +196,7 @@ class CoresWorkspace(Workspace):
     def step(
         self,
         rates: dict[str, float],
+        number: int,
         selects: bool = True,
         keeps: bool = False,
         **fit: Any,
@@ -201,19 +204,22 @@ class CoresWorkspace(Workspace):
         """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`.
 
         Args:
-            rates: what Adam goes by, by the names in `kernels/update.py`.
+            rates: what Adam takes, by the names in `kernels/update.py`.
+            number: of the step.
             selects: whether to select anew; if not, and the last step that selected was told to
                 keep it, its selection is used.
             keeps: whether to keep the selection; without effect where there is nothing to keep.
             fit: the other arrays and numbers.
         """
         keeps = keeps and self._can_keep()
-        fit |= {"rates": self.kernels.rates_type(**rates), "kept": self._selection(keeps)}
-        fit |= {**self._gather(), **self._walk()}
-        if selects or not keeps:
-            self.kernels.step(cursors=self.cursors, keeps=keeps, **fit)
-        else:
-            self.kernels.step_kept(**fit)
+        name = "step" if selects or not keeps else "step_kept"
+        launch = self._launches.get(name)
+        if launch is None or not launch.has(fit):
+            arguments = {"rates": self.kernels.rates_type(**rates), "number": number, **fit}
+            arguments |= {"kept": self._selection(keeps), "keeps": keeps, "cursors": self.cursors}
+            arguments |= self._gather() | self._walk()
+            launch = self._launches[name] = Relaunch(getattr(self.kernels, name), arguments)
+        launch(rates=tuple(rates.values()), number=number)
 
     def _can_keep(self) -> bool:
         """Whether a pixel blends K entries at most, and a word has room for all of a tile."""
@@ -236,7 +242,7 @@ class CoresWorkspace(Workspace):
         """
         self.measure(params)
         self.fill(params)
-        costs = torch.zeros(params.shape[0], device="cpu")
+        costs = torch.zeros(params.shape[0], dtype=torch.float32, device="cpu")
         residual = torch.zeros(
             (self.tiles * self.blocks, self.channels, LANES), dtype=torch.float32, device="cpu"
         )

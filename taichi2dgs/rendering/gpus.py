@@ -150,7 +150,7 @@ class GpuWorkspace(Workspace):
         return result
 
     def target(self, image: Tensor):
-        """Return the target of `step` and `score` as the kernels read it."""
+        """Return the target of `step` as the kernels read it."""
         return self.rows(image.float().cpu().contiguous().numpy())
 
     def step(
@@ -184,8 +184,8 @@ class GpuWorkspace(Workspace):
         self.measure(params)
         self.fill(params)
         device = runtime.device()
-        costs = torch.zeros(params.shape[0], device=device)
-        residual = torch.zeros(target.shape, device=device)
+        costs = torch.zeros(params.shape[0], dtype=torch.float32, device=device)
+        residual = torch.zeros(target.shape, dtype=torch.float32, device=device)
         self.removal_kernels.removal(
             rects=self.rects,
             target=target,
