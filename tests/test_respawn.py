@@ -104,7 +104,7 @@ def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatc
         Engine, "respawn", lambda self, share: asked.append((self.done, round(share, 2)))
     )
     image = photograph[:16, :24].contiguous()  # steps are short on any device
-    start = pipelines.initialize(image, 100, "gradient")
+    start = pipelines.initialize(image, 40, "gradient")
     fit_function(image, start, steps=40)
     assert asked == [(4, 0.2), (8, 0.16), (12, 0.12), (16, 0.08), (20, 0.04)]
     asked.clear()

@@ -45,8 +45,8 @@ class Schedule:
         o, number = self.options, max(number, 1)
         while len(self._products) <= number:
             step = len(self._products)
-            pairs = zip(self._products[-1], self.betas(step), strict=True)
-            self._products.append(tuple(product * beta for product, beta in pairs))
+            (first, second), (beta1, beta2) = self._products[-1], self.betas(step)
+            self._products.append((first * beta1, second * beta2))
         first, second = self._products[number]
         beta1, beta2 = self.betas(number)
         rate = share / (1 - first)
