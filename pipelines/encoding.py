@@ -50,6 +50,7 @@ class Encoding:
         quality: of the file; see `Gaussians.save`.
         refine: steps that make up for what rounding costs; None is 200 where the quality
             is medium or small, and 0 elsewhere.
+        progressive: whether the first quarter of a file is to be a coarse picture.
         steps: of a fit.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
         start: see `pipelines.initialize`.
@@ -74,6 +75,7 @@ class Encoding:
     target_bytes: int | None = None
     quality: str = QUALITY
     refine: int | None = None
+    progressive: bool = False
     steps: int | None = None
     seconds: float | None = None
     start: str = START
@@ -112,6 +114,7 @@ class Encoding:
             )
         if self.refine is not None:
             whole(self.refine, "refine", 0)
+        t2d.check_progressive(self.progressive, self.quality)
 
     def run(self, image: Any, on_report: OnReport | None = None) -> FitResult:
         """Encode one picture. With a target that is a search: mostly two fits, at most five.
@@ -173,7 +176,9 @@ class Encoding:
         """
         if on_stage is not None and not callable(on_stage):
             raise ValueError(f"on_stage={shown(on_stage)}; expected a function, or None")
-        data = encode_refined(gaussians, self.quality, image, self.refine_steps, on_stage)
+        data = encode_refined(
+            gaussians, self.quality, image, self.refine_steps, on_stage, self.progressive
+        )
         if self.target_bytes is not None and len(data) > self.target_bytes:
             self.save_unrefined(path, gaussians)  # their number was chosen to fit in target_bytes
         else:
@@ -185,7 +190,7 @@ class Encoding:
         Raises:
             ValueError: it would have more than target_bytes, or cannot be written.
         """
-        data = t2d.encode(gaussians, self.quality)
+        data = t2d.encode(gaussians, self.quality, self.progressive)
         if self.target_bytes is not None and len(data) > self.target_bytes:
             raise ValueError(f"{path}: {len(data)} bytes; expected {self.target_bytes} at most")
         t2d.write(path, data)
@@ -228,7 +233,7 @@ class Encoding:
 
     def _search_bytes(self, image: Tensor, target: int, on_report) -> FitResult:
         def size(result: FitResult) -> int:
-            return len(t2d.encode(result.gaussians, self.quality))
+            return len(t2d.encode(result.gaussians, self.quality, self.progressive))
 
         def within(results: list[FitResult]) -> list[FitResult]:
             """The largest that is small enough, if there is one."""

@@ -189,6 +189,7 @@ class Gaussians:
         *,
         image: Tensor | np.ndarray | None = None,
         refine: int = 0,
+        progressive: bool = False,
     ) -> None:
         """Write a .t2d file, complete or not at all; `taichi2dgs.load` reads it.
 
@@ -199,6 +200,7 @@ class Gaussians:
             image: that they were fitted to, for `refine`. [H, W, C]
             refine: steps of a fit that makes up for what rounding costs; the Gaussians themselves
                 stay as they are.
+            progressive: whether the first quarter of the file is to be a coarse picture.
 
         Raises:
             ValueError: an argument does not fit, or the file cannot be written; the message names
@@ -207,7 +209,7 @@ class Gaussians:
         from taichi2dgs.fitting.refine import encode_refined
         from taichi2dgs.storage import t2d
 
-        t2d.write(path, encode_refined(self, quality, image, refine))
+        t2d.write(path, encode_refined(self, quality, image, refine, None, progressive))
 
     def select(self, region) -> Gaussians:
         """Return those Gaussians whose centres lie in a part of the picture.

@@ -1,5 +1,6 @@
 // Reads many .t2d files with the page's reader, for tests/test_viewer_reader.py: a file of files,
-// each after its length. Prints what each holds, or the sentence that says what is wrong.
+// each after its length. Prints what each holds, or the sentence that says what is wrong. A second
+// argument is the fraction of the Gaussians that is read.
 
 import { readFileSync } from "node:fs";
 import { FormatError } from "../viewer/body.js";
@@ -18,7 +19,7 @@ function resultOf(file) {
   const began = performance.now();
   let result;
   try {
-    const { columns, ...rest } = read(file);
+    const { columns, ...rest } = read(file, Number(process.argv[3] ?? 1));
     const crcs = columns.map((column) => crc32(new Uint8Array(column.buffer)));
     result = { ...rest, columns: crcs };
   } catch (error) {

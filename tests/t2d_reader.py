@@ -14,7 +14,7 @@ def read_by_the_document(path):
     data = path.read_bytes()
     fields = struct.unpack_from("<8sHBBIIIBBdd", data)
     magic, version, preset, c, height, width, k, top_k, blend, cutoff, eps = fields
-    assert magic == b"\x8aT2D\r\n\x1a\n" and version == 2
+    assert magic == b"\x8aT2D\r\n\x1a\n" and version in (2, 3)
     assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
     at = 42
 
@@ -48,6 +48,39 @@ def read_by_the_document(path):
             at += 4 + length
         return total
 
+    def mixed(counts):
+        nonlocal at
+        found = np.empty(k, np.int64)
+        for first in range(0, k, 256):
+            share = range(first, min(first + 256, k))
+            size = ((math.prod(counts[i] for i in share) - 1).bit_length() + 7) // 8
+            digits = int.from_bytes(data[at : at + size], "little")
+            at += size
+            for i in share:
+                digits, found[i] = divmod(digits, counts[i])
+        return found
+
+    def section(code):
+        log_size, stretch = stream(), stream()
+        stored = [stream() for _ in range(c)]
+        for channel in range(1, c):
+            follows = sum(w * stored[i] for i, w in enumerate(weights[channel]))
+            stored[channel] = stored[channel] + ((follows + 2**7) >> 8)
+        a = (log_size - usual) * octaves
+        p = np.clip((a + 2**15) >> 16, -3, 3)
+        q = np.clip(-((a + 2**16) >> 17), -2, 2)
+        colors = np.empty((c, k))
+        colors[:, np.argsort(q, kind="stable")] = stored
+        angle = mixed([1 + 8 * int(length) for length in stretch])
+        column, row = (sum((code >> 2 * b + axis & 1) << b for b in range(24)) for axis in (0, 1))
+        x = (column + left) * 2 ** (3 - p) + bits(3 - p)
+        y = (row + top) * 2 ** (3 - p) + bits(3 - p)
+        theta = angle * (math.pi / (1 + 8 * stretch))
+        size, length = steps[1] * log_size, steps[2] * stretch
+        place = [x * (steps[0] * 2.0**p), y * (steps[0] * 2.0**p)]
+        shape = [size + length / 2, size - length / 2, theta]
+        return np.stack([*place, *shape, *(colors * (steps[3] * 2.0**q))], 1).astype(np.float32)
+
     how = (top_k, cutoff, eps, ["normalized", "sum"][blend])
     if preset == 0:
         params = np.stack([stream().astype("<u4").view("<f4") for _ in range(5 + c)], 1)
@@ -58,30 +91,27 @@ def read_by_the_document(path):
     for channel in range(c):
         weights[channel] = struct.unpack_from(f"<{channel}h", data, at)
         at += 2 * channel
-    code, log_size, stretch = np.cumsum(stream()), stream(), stream()
-    stored = [stream() for _ in range(c)]
-    for channel in range(1, c):
-        follows = sum(w * stored[i] for i, w in enumerate(weights[channel]))
-        stored[channel] = stored[channel] + ((follows + 2**7) >> 8)
-    a = (log_size - usual) * octaves
-    p = np.clip((a + 2**15) >> 16, -3, 3)
-    q = np.clip(-((a + 2**16) >> 17), -2, 2)
-    colors = np.empty((c, k))
-    colors[:, np.argsort(q, kind="stable")] = stored
-    counts, angle = [1 + 8 * int(length) for length in stretch], np.empty(k, np.int64)
-    for first in range(0, k, 256):
-        share = range(first, min(first + 256, k))
-        size = ((math.prod(counts[i] for i in share) - 1).bit_length() + 7) // 8
-        digits = int.from_bytes(data[at : at + size], "little")
-        at += size
-        for i in share:
-            digits, angle[i] = divmod(digits, counts[i])
-    column, row = (sum((code >> 2 * b + axis & 1) << b for b in range(24)) for axis in (0, 1))
-    x = (column + left) * 2 ** (3 - p) + bits(3 - p)
-    y = (row + top) * 2 ** (3 - p) + bits(3 - p)
-    theta = angle * (math.pi / (1 + 8 * stretch))
-    size, length = steps[1] * log_size, steps[2] * stretch
-    place = [x * (steps[0] * 2.0**p), y * (steps[0] * 2.0**p)]
-    shape = [size + length / 2, size - length / 2, theta]
-    params = np.stack([*place, *shape, *(colors * (steps[3] * 2.0**q))], 1).astype(np.float32)
-    return {"size": (height, width), "settings": how, "params": params}
+    if version == 2:
+        params = section(np.cumsum(stream()))
+        return {"size": (height, width), "settings": how, "params": params}
+    end, sections = struct.unpack_from("<QB", data, at)
+    at += 9
+    all_of_them, places, parts = k, {}, []
+    for s in range(sections):
+        half = 2 ** (sections - 1 - s)
+        mine = range(half, all_of_them, 2 * half) if s else range(0, all_of_them, half)
+        (length,), k = struct.unpack_from("<I", data, at), len(mine)
+        at += 4
+        stop = at + length
+        if s == 0:
+            code = np.cumsum(stream())
+        else:
+            before = [places[i - half] for i in mine]
+            spans = [places.get(i + half, end) - b for i, b in zip(mine, before, strict=True)]
+            low = np.array([max(0, span.bit_length() - 16) for span in spans])
+            digits = mixed([(span >> int(e)) + 1 for span, e in zip(spans, low, strict=True)])
+            code = np.array(before) + (digits << low) + bits(low)
+        places |= zip(mine, code.tolist(), strict=True)
+        parts.append(section(code))
+        assert at == stop
+    return {"size": (height, width), "settings": how, "params": np.concatenate(parts)}

@@ -237,9 +237,32 @@ def test_info_has_numbers_for_programs(tmp_path, capsys):
     g.save(tmp_path / "a.t2d")
     assert cli.main(["info", "--json", str(tmp_path / "a.t2d")]) == 0
     known = json.loads(capsys.readouterr().out)
+    assert known["progressive"] is False
     assert known["gaussians"] == 20 and (known["height"], known["width"]) == (8, 9)
     assert known["bytes"] == (tmp_path / "a.t2d").stat().st_size and known["channels"] == 1
     assert set(known["steps"]) == {"centres", "log-size", "stretch", "colours"}
+
+
+def test_encode_writes_progressive_files_within_the_bytes(tmp_path, picture, capsys):
+    command = [
+        "encode",
+        str(picture),
+        "--target-bytes",
+        "1500",
+        "--steps",
+        "2",
+        "--start",
+        "random",
+    ]
+    assert cli.main([*command, "--progressive", "-q", "-o", str(tmp_path / "a.t2d")]) == 0
+    assert 1300 < (tmp_path / "a.t2d").stat().st_size <= 1500
+    quarter, whole = (taichi2dgs.load(tmp_path / "a.t2d", share) for share in (0.25, 1))
+    assert len(quarter) == -(-len(whole) // 4)
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "a.t2d")]) == 0
+    assert "high, progressive" in capsys.readouterr().out
+    assert cli.main([*command, "--quality", "lossless", "--progressive"]) == 2
+    assert "progressive=True" in capsys.readouterr().err
 
 
 def test_a_bar_on_a_terminal_counts_what_runs_out_first(monkeypatch):

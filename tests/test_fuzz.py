@@ -119,7 +119,8 @@ CALLS = {
     "to": (scatter(5, SIZE).to, {"device": "cpu", "dtype": torch.float64}, ("xy",)),
     "save": (
         scatter(5, SIZE).save,
-        {"path": "a.t2d", "quality": "small", "image": PICTURE, "refine": 1}, (),
+        {"path": "a.t2d", "quality": "small", "image": PICTURE, "refine": 1,
+         "progressive": True}, (),
     ),
     "select": (scatter(5, SIZE).select, {"region": (0, 0, 3, 4)}, ()),
     "transform": (
@@ -172,8 +173,8 @@ CALLS = {
     "Encoding": (
         pipelines.Encoding,
         {"k": None, "target_psnr": None, "target_bytes": 300, "quality": "small", "refine": 1,
-         "steps": 1, "seconds": 0.01, "start": "gradient", "seed": 0, "weights": None,
-         "options": FitOptions()}, (),
+         "progressive": True, "steps": 1, "seconds": 0.01, "start": "gradient", "seed": 0,
+         "weights": None, "options": FitOptions()}, (),
     ),
     "Encoding.run": (ENCODING.run, {"image": PICTURE, "on_report": print}, ()),
     "Encoding.save": (
@@ -209,7 +210,7 @@ CALLS = {
     "neighbour_distances": (neighbour_distances, {"xy": torch.rand(5, 2), "count": 3}, ()),
     "read_image": (taichi2dgs.read_image, {"path": "missing.png"}, ()),
     "write_image": (taichi2dgs.write_image, {"path": "a.png", "image": PICTURE}, ()),
-    "load": (taichi2dgs.load, {"path": "missing.t2d"}, ()),
+    "load": (taichi2dgs.load, {"path": "missing.t2d", "fraction": 0.5}, ("missing",)),
     "set_memory_limit": (taichi2dgs.set_memory_limit, {"limit": "1G"}, ()),
     "init": (taichi2dgs.init, {"backend": None}, ()),
 }  # fmt: skip

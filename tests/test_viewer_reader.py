@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import scatter
-from test_t2d import mutated, resealed
+from test_t2d import files_out_of_order, mutated, resealed
 
 from taichi2dgs import Gaussians, RenderSettings
 from taichi2dgs.storage import t2d
@@ -27,12 +27,15 @@ PLANE = 3_000  # Gaussians of `file_of_planes`
 SLOWEST = 5_000  # milliseconds that a file of a few hundred Gaussians may take on a busy machine
 
 
-def read_by_node(tmp_path: Path, files: list[bytes]) -> list[dict]:
+def read_by_node(tmp_path: Path, files: list[bytes], fraction: float = 1.0) -> list[dict]:
     """Return what the page's reader makes of each file."""
     path = tmp_path / "files"
     path.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in files))
     done = subprocess.run(
-        [str(NODE), str(SCRIPT), str(path)], capture_output=True, text=True, timeout=300
+        [str(NODE), str(SCRIPT), str(path), str(fraction)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -43,8 +46,8 @@ def checksums(gaussians: Gaussians) -> list[int]:
     return [zlib.crc32(column.tobytes()) for column in gaussians.packed().numpy().T]
 
 
-def check_equal(found: dict, data: bytes) -> None:
-    contents = t2d.decode(data)
+def check_equal(found: dict, data: bytes, fraction: float = 1.0) -> None:
+    contents = t2d.decode(data, fraction)
     g, settings = contents.gaussians, contents.gaussians.settings
     assert "error" not in found, found
     assert (found["height"], found["width"]) == g.size and found["k"] == len(g)
@@ -71,6 +74,16 @@ def test_every_preset_and_number_of_channels_is_read_number_for_number(tmp_path)
     files += [t2d.encode(scatter(0, (5, 6))), t2d.encode(scatter(1, (5, 6)), "small")]
     for found, data in zip(read_by_node(tmp_path, files), files, strict=True):
         check_equal(found, data)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_progressive_files_are_read_number_for_number_in_part_and_whole(tmp_path, fraction):
+    far = scatter(300, (3, 4), margin=1e4)  # whose places between neighbours have more than 16 bits
+    some = [*(scatter(k, (60, 45)) for k in (1, 2, 3, 4, 1100)), extremes(), far]
+    files = [t2d.encode(g, quality, True) for quality in ("high", "small") for g in some]
+    for found, data in zip(read_by_node(tmp_path, files, fraction), files, strict=True):
+        check_equal(found, data, fraction)
+        assert found["progressive"]
 
 
 def test_every_coder_is_read(tmp_path):
@@ -142,6 +155,11 @@ def test_bad_files_are_named_in_one_sentence(tmp_path):
     files += [b"no", data + b"more", b""]
     for found, word in zip(read_by_node(tmp_path, files), expected, strict=True):
         assert word in found["error"] and "\n" not in found["error"]
+
+
+def test_sections_that_disagree_are_refused(tmp_path):
+    for found in read_by_node(tmp_path, files_out_of_order()):
+        assert "not in order" in found["error"] or "sections are out of range" in found["error"]
 
 
 def test_mutated_files_are_refused_or_read_as_python_does_and_never_hang(tmp_path):

@@ -3,7 +3,8 @@
 import { inflate } from "./inflate.js";
 import { unlzma } from "./lzma.js";
 
-const SHARE = 256; // Gaussians whose angles are one number
+const SHARE = 256; // digits that are one number
+const DIGIT = 16; // bits of a place between its neighbours that are a digit
 const LIMB = 2 ** 24; // such numbers are kept in base 2^24: products below stay exact
 const PLACE = 2 ** 48; // places are taken modulo this
 
@@ -79,26 +80,52 @@ export class Body {
     });
   }
 
+  /** A stream of distances, as places in order, none beyond the end. */
+  placesUpTo(end) {
+    let place = 0;
+    return this.numbers().map((distance, i) => {
+      place += distance;
+      if ((i && distance < 0) || place < 0 || place > end) {
+        throw new FormatError("damaged: places are not in order");
+      }
+      return place;
+    });
+  }
+
+  /** Places, each from that of one neighbour to that of another. */
+  placesBetween(before, after) {
+    const low = after.map((place, i) => Math.max(0, bitsOf(place - before[i]) - DIGIT));
+    const bases = after.map((place, i) => Math.floor((place - before[i]) / 2 ** low[i]) + 1);
+    const digits = this.mixed(bases);
+    const rest = this.bits(low);
+    return digits.map((digit, i) => {
+      const place = before[i] + digit * 2 ** low[i] + rest[i];
+      if (place > after[i]) throw new FormatError("damaged: places are not in order");
+      return place;
+    });
+  }
+
   /** Bits of numbers of which each has its own count. */
   bits(counts) {
     const total = counts.reduce((sum, count) => sum + count, 0);
+    const most = counts.reduce((a, b) => Math.max(a, b), 0);
     const bits = this.take(Math.ceil(total / 8));
-    const whole = new Uint8Array(this.k);
-    for (let bit = 0, at = 0; bit < 6; bit++) {
+    const whole = new Float64Array(this.k);
+    for (let bit = 0, at = 0; bit < most; bit++) {
       for (let i = 0; i < this.k; i++) {
         if (counts[i] <= bit) continue;
-        whole[i] |= ((bits[at >> 3] >> (7 - (at & 7))) & 1) << bit;
+        whole[i] += ((bits[at >> 3] >> (7 - (at & 7))) & 1) * 2 ** bit;
         at++;
       }
     }
     return whole;
   }
 
-  /** Angles: digits of large numbers, each in a base of its own. */
-  angles(stretch) {
-    const angles = new Float64Array(this.k);
+  /** Digits of large numbers, each in a base of its own. */
+  mixed(counts) {
+    const digits = new Float64Array(this.k);
     for (let first = 0; first < this.k; first += SHARE) {
-      const bases = Array.from(stretch.subarray(first, first + SHARE), (w) => 1 + 8 * w);
+      const bases = Array.from(counts.subarray(first, first + SHARE));
       const limbs = limbsOf(this.take(bytesOf(bases)));
       let length = limbs.length;
       for (let i = 0; i < bases.length; i++) {
@@ -108,12 +135,12 @@ export class Body {
           limbs[j] = Math.floor(value / bases[i]);
           rest = value - limbs[j] * bases[i];
         }
-        angles[first + i] = rest;
+        digits[first + i] = rest;
         while (length && !limbs[length - 1]) length--;
       }
       if (length) throw new FormatError("damaged: a number is out of range");
     }
-    return angles;
+    return digits;
   }
 }
 
@@ -135,10 +162,13 @@ function limbsOf(bytes) {
   return limbs;
 }
 
-/**
- * How many bytes hold the product of all bases less 1. They are odd, so the product is 1 or no
- * power of 2, and has as many bits as itself less 1.
- */
+/** How many bits a whole number below 2^53 has. */
+function bitsOf(whole) {
+  const high = Math.floor(whole / 2 ** 32);
+  return high ? 64 - Math.clz32(high) : 32 - Math.clz32(whole);
+}
+
+/** How many bytes hold the product of all bases less 1. */
 function bytesOf(bases) {
   const limbs = [1];
   for (const base of bases) {
@@ -154,8 +184,9 @@ function bytesOf(bases) {
       carry = Math.floor(carry / LIMB);
     }
   }
-  const highest = limbs[limbs.length - 1];
-  if (limbs.length === 1 && highest === 1) return 0;
-  const bits = 24 * (limbs.length - 1) + (32 - Math.clz32(highest));
-  return Math.ceil(bits / 8);
+  let last = 0;
+  while (!limbs[last]) limbs[last++] = LIMB - 1; // less 1, which is borrowed from the first above 0
+  limbs[last]--;
+  while (limbs.length > 1 && !limbs[limbs.length - 1]) limbs.pop();
+  return Math.ceil((24 * (limbs.length - 1) + bitsOf(limbs[limbs.length - 1])) / 8);
 }

@@ -19,13 +19,14 @@ const HALF_PLACE = 2 ** 24; // a place has 48 bits, which are taken apart in two
  * Read a .t2d file.
  *
  * @param {Uint8Array} data the whole file
+ * @param {number} fraction of the Gaussians of a progressive file: sections beyond are not read
  * @returns {{height: number, width: number, channels: number, k: number, preset: string,
  *     settings: {topK: number, cutoff: number, eps: number, blend: string},
  *     columns: Float32Array[], bytes: number}} columns are x, y, two log-scales, theta and the
  *     colours, each of k numbers
  * @throws {FormatError}
  */
-export function read(data) {
+export function read(data, fraction = 1) {
   const header = readHeader(data);
   const body = new Body(data.subarray(HEADER, data.length - 4), header.k);
   let columns;
@@ -35,7 +36,7 @@ export function read(data) {
     } else if (header.preset === "lossless") {
       columns = Array.from({ length: GEOMETRY + header.channels }, () => body.floats());
     } else {
-      columns = lossy(body, header.channels);
+      columns = lossy(body, header, fraction);
     }
   } catch (error) {
     if (error instanceof CodedError) throw new FormatError(`damaged: ${error.message}`);
@@ -45,7 +46,7 @@ export function read(data) {
   for (const column of columns) {
     if (!column.every(Number.isFinite)) throw new FormatError("a number is not finite");
   }
-  return { ...header, columns, bytes: data.length };
+  return { ...header, k: columns[0].length, columns, bytes: data.length };
 }
 
 function readHeader(data) {
@@ -54,7 +55,9 @@ function readHeader(data) {
   }
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   const version = view.getUint16(8, true);
-  if (version !== 2) throw new FormatError(`version ${version}; this page reads version 2`);
+  if (version !== 2 && version !== 3) {
+    throw new FormatError(`version ${version}; this page reads versions 2 and 3`);
+  }
   if (crc32(data.subarray(0, -4)) !== view.getUint32(data.length - 4, true)) {
     throw new FormatError("damaged or cut off: its checksum is wrong");
   }
@@ -63,19 +66,18 @@ function readHeader(data) {
   const [cutoff, eps] = [26, 34].map((at) => view.getFloat64(at, true));
   const inRange = preset < PRESETS.length && channels >= 1 && channels <= 16
     && height * width >= 1 && height * width <= MAX_PIXELS && height < 2 ** 31 && width < 2 ** 31
-    && k <= Math.min(MAX_K, PER_BYTE * data.length)
+    && k <= Math.min(MAX_K, PER_BYTE * data.length) && (preset || version === 2)
     && topK >= 1 && topK <= 64 && blend < BLENDS.length
     && cutoff > 0 && cutoff <= 12 && eps > 0 && eps < Infinity;
   if (!inRange) throw new FormatError("its header is out of range");
   return {
-    height, width, channels, k, preset: PRESETS[preset],
+    height, width, channels, k, preset: PRESETS[preset], progressive: version === 3,
     settings: { topK, cutoff, eps, blend: BLENDS[blend] },
   };
 }
 
-/** All columns of a file that is not lossless. */
-function lossy(body, channels) {
-  const { k } = body;
+/** All columns of a file that is not lossless, or those of a fraction of its Gaussians. */
+function lossy(body, { channels, progressive }, fraction) {
   const grid = body.view(GRID);
   const steps = [0, 4, 8, 12].map((at) => grid.getFloat32(at, true));
   const [usual, octave, left, top] = [16, 20, 24, 28].map((at) => grid.getInt32(at, true));
@@ -84,16 +86,73 @@ function lossy(body, channels) {
     const row = body.view(2 * c);
     weights.push(Array.from({ length: c }, (_, i) => row.getInt16(2 * i, true)));
   }
-  const place = body.places();
+  if (!steps.every(Number.isFinite)) throw new FormatError("damaged: a number is out of range");
+  const how = { steps, usual, octave, left, top, weights };
+  return progressive ? sections(body, how, fraction) : section(body, body.places(), how);
+}
+
+/** The columns of the first sections, which hold a fraction of the Gaussians or more. */
+function sections(body, how, fraction) {
+  const { k } = body;
+  const head = body.view(9);
+  const end = head.getUint32(4, true) * 2 ** 32 + head.getUint32(0, true);
+  const count = head.getUint8(8);
+  if (count < 1 || count > 8 || 2 ** count >= 4 * k || end >= 2 ** 48) {
+    throw new FormatError("damaged: its sections are out of range");
+  }
+  const known = new Float64Array(k);
+  const parts = [];
+  for (let number = 0, done = 0; number < count && done < fraction * k; number++) {
+    const half = 2 ** (count - 1 - number); // the first section begins at 0, the others between
+    const rows = number ? every(2 * half, half, k) : every(half, 0, k);
+    const part = new Body(body.take(body.view(4).getUint32(0, true)), rows.length);
+    const after = rows.map((row) => (row + half < k ? known[row + half] : end));
+    const place = number ? part.placesBetween(rows.map((row) => known[row - half]), after)
+      : part.placesUpTo(end);
+    rows.forEach((row, i) => {
+      known[row] = place[i];
+    });
+    parts.push(section(part, place, how));
+    done += rows.length;
+  }
+  const columns = parts[0].map((_, c) => joined(parts.map((part) => part[c])));
+  widen(columns, Math.fround(Math.log(k / columns[0].length) / 2));
+  return columns;
+}
+
+/** first, first + step, first + 2 step and so on, below k. */
+function every(step, first, k) {
+  return Float64Array.from({ length: Math.ceil((k - first) / step) }, (_, i) => first + i * step);
+}
+
+function joined(parts) {
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** Let Gaussians cover those that are left out, too. */
+function widen(columns, by) {
+  if (!by) return;
+  for (const column of columns.slice(2, 4)) column.forEach((value, i) => (column[i] = value + by));
+}
+
+/** The columns of Gaussians whose places are known. */
+function section(body, place, { steps, usual, octave, left, top, weights }) {
+  const { k } = body;
+  const channels = weights.length;
   const logSize = body.numbers();
   const stretch = body.numbers();
   const stored = Array.from({ length: channels }, () => body.numbers());
   const wide = (value) => Math.abs(value) > MAX_WHOLE;
-  if (logSize.some(wide) || stretch.some((value) => wide(value) || value < 0)
-    || !steps.every(Number.isFinite)) {
+  if (logSize.some(wide) || stretch.some((value) => wide(value) || value < 0)) {
     throw new FormatError("damaged: a number is out of range");
   }
-  const angles = body.angles(stretch);
+  const angles = body.mixed(stretch.map((w) => 1 + 8 * w));
   const p = new Int8Array(k);
   const q = new Int8Array(k);
   const fine = new Uint8Array(k);

@@ -41,6 +41,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="STEPS",
         help=f"after the fit, while rounding ({REFINE} for {' and '.join(REFINED)}, else 0)",
     )
+    parser.add_argument(
+        "--progressive", action="store_true", help="the first quarter of a file shows the picture"
+    )
     parser.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
     parser.add_argument("--steps", type=int, help="budget in iterations")
     parser.add_argument(
@@ -81,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
         target_bytes=options.target_bytes,
         quality=options.quality,
         refine=options.refine,
+        progressive=options.progressive,
         steps=options.steps,
         seconds=options.seconds,
         start=options.start,

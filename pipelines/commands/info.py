@@ -63,6 +63,7 @@ def facts(path: str, image: str | None = None, backend: str | None = None) -> di
         "cutoff": g.settings.cutoff,
         "eps": g.settings.eps,
         "quality": contents.quality,
+        "progressive": contents.progressive,
         "steps": dict(zip(STEPS, contents.steps, strict=False)),
     }
     if image is not None:
@@ -84,7 +85,7 @@ def lines(known: dict[str, Any]) -> dict[str, str]:
         "channels": str(known["channels"]),
         "blend": f"{known['blend']}, of the {known['top_k']} nearest within {known['cutoff']:g} "
         f"standard deviations, eps {known['eps']:g}",
-        "quality": known["quality"],
+        "quality": known["quality"] + ", progressive" * known["progressive"],
     }
     if known["blend"] == "sum":
         said["blend"] = f"sum, of all within {known['cutoff']:g} standard deviations"

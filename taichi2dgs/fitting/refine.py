@@ -74,18 +74,19 @@ def encode_refined(
     image: Tensor | np.ndarray | None,
     refine: int,
     on_stage: Callable[[int], object] | None = None,
+    progressive: bool = False,
 ) -> bytes:
     """Return the content of a .t2d file, for which Gaussians are refined; see `Gaussians.save`.
 
     For `on_stage` see `refine`.
     """
-    precision = t2d.checked_precision(gaussians, quality)
+    precision = t2d.checked_precision(gaussians, quality, progressive)
     steps = whole(refine, "refine", 0)
     if steps and precision is not None:
         if image is None:
             raise ValueError(f"refine={steps} without an image; expected the one that was fitted")
         gaussians = refined(gaussians, image, precision, steps, on_stage)
-    return t2d.encode(gaussians, quality)
+    return t2d.encode(gaussians, quality, progressive)
 
 
 def _groups(gaussians: Gaussians) -> Tensor:

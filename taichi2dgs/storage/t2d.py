@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -11,22 +12,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from taichi2dgs.checks import shown
+from taichi2dgs.checks import number, shown
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.settings import BLENDS, MAX_CHANNELS, QUALITIES, RenderSettings
-from taichi2dgs.storage import quantise, streams
+from taichi2dgs.storage import body, quantise, streams
 from taichi2dgs.storage.paths import contents, named, one_line, writing
-from taichi2dgs.storage.quantise import OCTAVES, Cells, Grid, Precision
+from taichi2dgs.storage.quantise import Precision
 from taichi2dgs.storage.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
-VERSION = 2
+PLAIN, PROGRESSIVE = 2, 3  # versions
 MAX_K = 1 << 24
 MAX_PIXELS = 1 << 28
 MAX_BYTES = 1 << 31  # bytes of a file; the longest that is written has three quarters of them
 PER_BYTE = 64  # Gaussians per byte of a file, at most: bounds what a small file makes a reader hold
 HEADER = struct.Struct("<8sHBBIIIBBdd")
-GRID = struct.Struct("<4f4i")
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class Contents:
         bytes: of the whole file.
         steps: of centres, log-size, stretch and colours of Gaussians of the usual size; empty if
             lossless.
+        progressive: whether it has sections, of which the first ones are a coarse picture.
     """
 
     gaussians: Gaussians
     quality: str
     bytes: int
     steps: list[float]
+    progressive: bool = False
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -57,35 +59,47 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         Path(temporary).write_bytes(data)
 
 
-def load(path: str | os.PathLike[str]) -> Gaussians:
+def load(path: str | os.PathLike[str], fraction: float = 1.0) -> Gaussians:
     """Read Gaussians that `Gaussians.save` wrote.
 
     Args:
         path: of a file, a pipe or a device; "-" is the standard input.
+        fraction: of a progressive file, the least share of its Gaussians that is wanted: over 0, up
+            to 1. They are a quarter, half or all of them, spread evenly, and widened so that they
+            cover the picture.
 
     Raises:
-        ValueError: the file is missing, damaged or holds something else; the message names it.
+        ValueError: the file is missing, damaged or holds something else, or is not progressive
+            where a fraction is wanted; the message names it.
 
     >>> import taichi2dgs as t2
     >>> t2.encode("sample:astronaut", k=100, steps=0, start="random").save("photo.t2d")
     >>> load("photo.t2d")
     Gaussians(100; 512x512; 3 channels; cpu)
     """
-    return read(path).gaussians
+    if not 0 < number(fraction) <= 1:
+        raise ValueError(f"fraction={shown(fraction)}; expected over 0 and at most 1")
+    found = read(path, number(fraction))
+    if number(fraction) < 1 and not found.progressive:
+        raise ValueError(
+            f"{named(path)}: fraction={shown(fraction)}; expected a file that was saved with "
+            "progressive=True"
+        )
+    return found.gaussians
 
 
-def read(path: str | os.PathLike[str]) -> Contents:
+def read(path: str | os.PathLike[str], fraction: float = 1.0) -> Contents:
     """Read a .t2d file, and say how it was coded; see `load`."""
     data = contents(path, MAX_BYTES)
     try:
-        return decode(data)
+        return decode(data, fraction)
     except ValueError as error:
         raise ValueError(f"{named(path)}: not a file of Gaussians ({one_line(error)})") from error
 
 
-def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
+def encode(gaussians: Gaussians, quality: str = "high", progressive: bool = False) -> bytes:
     """Return the content of a .t2d file; see `Gaussians.save`."""
-    precision = checked_precision(gaussians, quality)
+    precision = checked_precision(gaussians, quality, progressive)
     s, params = gaussians.settings, gaussians.packed().detach().cpu().float().numpy()
     if not np.isfinite(params).all():
         bad = int(np.flatnonzero(~np.isfinite(params).all(1))[0])
@@ -95,7 +109,7 @@ def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
     height, width = gaussians.size
     header = HEADER.pack(
         MAGIC,
-        VERSION,
+        PROGRESSIVE if progressive else PLAIN,
         list(QUALITIES).index(quality),
         gaussians.channels,
         height,
@@ -107,24 +121,28 @@ def encode(gaussians: Gaussians, quality: str = "high") -> bytes:
         s.eps,
     )
     if not len(params):
-        body = b""
+        content = b""
     elif precision is None:
-        body = b"".join(streams.write(column.view(np.uint32)) for column in params.T.copy())
+        content = b"".join(streams.write(column.view(np.uint32)) for column in params.T.copy())
     else:
-        body = _coded(quantise.quantise(params, gaussians.size, precision))
-    body += bytes(max(0, len(params) // PER_BYTE - len(body)))
-    return header + body + struct.pack("<I", zlib.crc32(header + body))
+        content = body.coded(quantise.quantise(params, gaussians.size, precision), progressive)
+    content += bytes(max(0, len(params) // PER_BYTE - len(content)))
+    return header + content + struct.pack("<I", zlib.crc32(header + content))
 
 
-def checked_precision(gaussians: Gaussians, quality: str) -> Precision | None:
+def checked_precision(
+    gaussians: Gaussians, quality: str, progressive: bool = False
+) -> Precision | None:
     """Return the steps of a quality, None for "lossless".
 
     Raises:
-        ValueError: the quality is unknown, or the Gaussians are none or do not fit in a file.
+        ValueError: the quality is unknown or cannot be progressive, or the Gaussians are none or do
+            not fit in a file.
     """
     check_gaussians(gaussians)
     if not isinstance(quality, str) or quality not in QUALITIES:
         raise ValueError(f"quality={shown(quality)}; expected one of {', '.join(QUALITIES)}")
+    check_progressive(progressive, quality)
     height, width = gaussians.size
     if len(gaussians) > MAX_K or height * width > MAX_PIXELS:
         raise ValueError(
@@ -135,13 +153,22 @@ def checked_precision(gaussians: Gaussians, quality: str) -> Precision | None:
     return None if factor is None else Precision.of(factor, len(gaussians), gaussians.size)
 
 
-def decode(data: bytes) -> Contents:
+def check_progressive(progressive: object, quality: str) -> None:
+    """Raise ValueError unless files of a quality can be progressive, if they are to be."""
+    if not isinstance(progressive, bool) or (progressive and QUALITIES[quality] is None):
+        raise ValueError(
+            f"progressive={shown(progressive)}; expected True or False, and False for "
+            "quality='lossless', which keeps the order"
+        )
+
+
+def decode(data: bytes, fraction: float = 1.0) -> Contents:
     """Return what the content of a .t2d file holds, or raise ValueError."""
     if len(data) < HEADER.size + 4 or not data.startswith(MAGIC):
         raise ValueError("it does not begin as a .t2d file does")
     _, version, preset, channels, height, width, k, *blending = HEADER.unpack_from(data)
-    if version != VERSION:
-        raise ValueError(f"version {version}; this library reads version {VERSION}")
+    if version not in (PLAIN, PROGRESSIVE):
+        raise ValueError(f"version {version}; this library reads versions 2 and 3")
     if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ValueError("damaged or cut off: its checksum is wrong")
     top_k, blend, cutoff, eps = blending
@@ -151,6 +178,7 @@ def decode(data: bytes) -> Contents:
         and blend < len(BLENDS)
         and 1 <= height * width <= MAX_PIXELS
         and k <= min(MAX_K, PER_BYTE * len(data))
+        and (preset or version == PLAIN)
     ):
         raise ValueError("its header is out of range")
     settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend])
@@ -161,55 +189,11 @@ def decode(data: bytes) -> Contents:
         columns = [reader.stream().astype(np.uint32).view(np.float32) for _ in range(5 + channels)]
         params = np.stack(columns, axis=1)
     else:
-        cells = _decoded(reader, channels)
+        cells = body.decoded(reader, channels, version == PROGRESSIVE, fraction)
         params = cells.params()
+        if len(params) < k:  # each stands for those that are left out, too
+            params[:, 2:4] += np.float32(math.log(k / len(params)) / 2)
         steps = cells.grid.steps.tolist()
     gaussians = Gaussians.from_packed(torch.from_numpy(params), (height, width), settings)
-    return Contents(gaussians, list(QUALITIES)[preset], len(data), steps)
-
-
-def _coded(cells: Cells) -> bytes:
-    """The grid, and streams of what the whole numbers are."""
-    place, _ = cells.grid.octaves(cells.whole[:, 2])
-    fine = OCTAVES - place[:, None]  # bits of x and y below the coarsest steps
-    coarse = cells.whole[:, :2] >> fine
-    corner = coarse.min(0)
-    code = quantise.curve(coarse - corner)
-    order = np.argsort(code, kind="stable")
-    whole, angle, (fine,) = cells.whole[order], cells.angle[order], fine[order].T
-    by_color = _by_color(cells.grid, whole)
-    colors = whole[by_color, 4:]
-    weights = quantise.weights_of(colors)
-    grid = GRID.pack(*cells.grid.steps, cells.grid.usual, cells.grid.octave, *corner)
-    parts = [grid, weights[np.tril_indices(len(weights), -1)].astype("<i2").tobytes()]
-    columns = np.diff(code[order], prepend=0), whole[:, 2], whole[:, 3]
-    parts += map(streams.write, [*columns, *quantise.less_predicted(colors, weights).T])
-    parts.append(streams.pack_mixed(angle, quantise.angles(whole[:, 3])))
-    parts += (streams.pack(whole[:, axis], fine) for axis in (0, 1))
-    return b"".join(parts)
-
-
-def _by_color(grid: Grid, whole: np.ndarray) -> np.ndarray:
-    """Return in which order colours are stored: those of alike steps compress better together."""
-    return np.argsort(grid.octaves(whole[:, 2])[1], kind="stable")
-
-
-def _decoded(reader: Reader, channels: int) -> Cells:
-    *steps, usual, octave, left, top = reader.unpack(GRID)
-    grid = Grid(np.array(steps, "<f4"), usual, octave)
-    weights, below = np.zeros((channels, channels), np.int64), np.tril_indices(channels, -1)
-    weights[below] = np.frombuffer(reader.take(2 * len(below[0])), "<i2")
-    code = np.cumsum(reader.stream())
-    log_size, stretch = reader.stream(), reader.stream()
-    stored = np.stack([reader.stream() for _ in range(channels)], axis=1)
-    shape = np.stack([log_size, stretch], axis=1)
-    beyond = np.abs(shape).max() > quantise.MAX_CELL or stretch.min() < 0
-    if beyond or not np.isfinite(grid.steps).all():
-        raise ValueError("damaged: a number is out of range")
-    angle = reader.mixed(quantise.angles(stretch))
-    fine = OCTAVES - grid.octaves(log_size)[0]
-    coarse = np.stack([left + quantise.gather(code), top + quantise.gather(code >> 1)], axis=1)
-    xy = (coarse << fine[:, None]) + np.stack([reader.bits(fine) for _ in range(2)], axis=1)
-    whole = np.concatenate([xy, shape, stored], axis=1)
-    whole[_by_color(grid, whole), 4:] = quantise.with_predicted(stored, weights)
-    return Cells(grid, whole, angle)
+    progressive = version == PROGRESSIVE
+    return Contents(gaussians, list(QUALITIES)[preset], len(data), steps, progressive)
