@@ -15,7 +15,7 @@ COMMANDS = {
     "encode": "fit Gaussians to a picture, or to every picture of a folder",
     "render": "render Gaussians to a picture",
     "info": "say what a .t2d file holds and what it costs",
-    "view": "look at a .t2d file in the browser",
+    "view": "look at a .t2d file, or at a fit of a picture, in the browser",
     "train": "train the networks of the prior",
     "doctor": "say what works on this machine",
 }

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from pipelines.commands import options as common
-from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, WHOLE, K
-from pipelines.starts.names import STARTS
-from taichi2dgs.settings import QUALITIES
+from pipelines.defaults import WHOLE
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
     from torch import Tensor
 
     from pipelines.encoding import Encoding
     from taichi2dgs.fitting.options import FitResult
+    from taichi2dgs.viewing.live import Live
 
 SAMPLE = "sample:astronaut"
 
@@ -28,25 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", nargs="?", default=SAMPLE, help=f"a picture, or a folder of them ({SAMPLE})"
     )
-    count = parser.add_mutually_exclusive_group()
-    count.add_argument(
-        "-k", type=common.count, help=f"number of Gaussians ({K}), or {AUTO}, by detail"
-    )
-    count.add_argument("--target-psnr", type=float, metavar="DB", help="find the k that ends there")
-    count.add_argument("--target-bytes", type=int, metavar="N", help="find the k of such a file")
-    parser.add_argument("--quality", default=QUALITY, help=f"{', '.join(QUALITIES)} ({QUALITY})")
-    parser.add_argument(
-        "--refine", type=int, metavar="STEPS",
-        help=f"after the fit, while rounding ({REFINE} for {' and '.join(REFINED)}, else 0)",
-    )  # fmt: skip
-    parser.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
-    parser.add_argument("--steps", type=int, help="budget in iterations")
-    parser.add_argument(
-        "--start", "--init", default=START, choices=STARTS, help=f"what a fit begins from ({START})"
-    )
-    parser.add_argument("--weights", metavar="RUN", help="networks from a training of your own")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
-    parser.add_argument("--config", metavar="YAML", help="fit options: a file, or the shipped adam")
+    common.add_encoding(parser)
     parser.add_argument(
         "-o", "--output", "--out", metavar="OUT.t2d",
         help="IMAGE's name .t2d; of a folder, the folder of files; those there are kept",
@@ -58,21 +39,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
     )
+    parser.add_argument(
+        "--live", action="store_true", help="show the fit in a browser while it goes on"
+    )
+    common.add_page(parser)
     common.add_quiet(parser)
     common.add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Encode a picture, or a folder of them."""
-    from pipelines import configuration
-    from pipelines.encoding import Encoding
-
-    encoding = Encoding(
-        k=options.k, target_psnr=options.target_psnr, target_bytes=options.target_bytes,
-        quality=options.quality, refine=options.refine, steps=options.steps,
-        seconds=options.seconds, start=options.start, seed=options.seed, weights=options.weights,
-        options=configuration.fit_options(options.config),
-    )  # fmt: skip
+    encoding = common.encoding(options)
     if Path(options.image).is_dir():
         return _encode_folder(options, encoding)
     return _encode_picture(options, encoding)
@@ -84,6 +61,8 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
     if options.output is None:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
+    if options.live:
+        raise ValueError(f"--live: {options.image} is a folder; expected a picture")
     runtime.init(options.backend)
     return encode_folder(
         Path(options.image), Path(options.output), encoding, options.shard,
@@ -106,7 +85,10 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     image = files.read_image(options.image)
     files.check_writable(out)
     runtime.init(options.backend)
-    result, complete = _fit_and_save(out, image, encoding, options.quiet)
+    if options.live:
+        result, complete = _encode_live(options, out, image, encoding)
+    else:
+        result, complete = _fit_and_save(out, image, encoding, options.quiet)
     if result is None:
         return 130
     last = result.history[-1]
@@ -117,18 +99,35 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     return 0 if complete else 130
 
 
+def _encode_live(
+    options: argparse.Namespace, out: str, image: Tensor, encoding: Encoding
+) -> tuple[FitResult | None, bool]:
+    """Do what `_fit_and_save` does while a page shows it; stopping it there is no interruption."""
+    from pipelines.watching import shown_live, watched
+
+    encoding = watched(encoding)
+    with shown_live(options.image, image, encoding, options.port, not options.no_browser) as live:
+        result, complete = _fit_and_save(out, image, encoding, options.quiet, live)
+        phase = "failed" if result is None else "stopped" if live.stopped else "done"
+        live.finish(phase, b"" if result is None else Path(out).read_bytes())
+        live.wait_until_seen()
+    return result, complete or live.stopped
+
+
 def _fit_and_save(
-    out: str, image: Tensor, encoding: Encoding, quiet: bool
+    out: str, image: Tensor, encoding: Encoding, quiet: bool, live: Live | None = None
 ) -> tuple[FitResult | None, bool]:
     """Return the fit that is saved, if any is, and whether Ctrl-C did not come."""
     from pipelines.progress import FitBar
+    from pipelines.watching import told
     from taichi2dgs.fitting.options import FitInterrupted
     from taichi2dgs.fitting.refine import STAGES
 
     result = None
     try:
         with FitBar(encoding, common.hidden(quiet)) as bar:
-            result = encoding.run(image, bar.show)
+            watchers = [bar.show, *([live.report] if live else [])]
+            result = encoding.run(image, told(*watchers))
         hidden = common.hidden(quiet or not encoding.refine_steps)
         with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
             encoding.save(out, result.gaussians, image, lambda _: bar.update())
@@ -137,10 +136,11 @@ def _fit_and_save(
         result = stop.result if isinstance(stop, FitInterrupted) else result
         if result is None:
             raise
+    word = "stopped" if live and live.stopped else "interrupted"
     try:
         encoding.save_unrefined(out, result.gaussians)
     except ValueError as error:
-        print(f"taichi2dgs: interrupted; nothing is saved: {error}", file=sys.stderr)
+        print(f"taichi2dgs: {word}; nothing is saved: {error}", file=sys.stderr)
         return None, False
-    print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
+    print(f"taichi2dgs: {word}; what was there is saved", file=sys.stderr)
     return result, False
