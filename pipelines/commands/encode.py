@@ -15,7 +15,7 @@ from pipelines.defaults import WHOLE
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
     from torch import Tensor
 
-    from pipelines.encoding import Encoding
+    from pipelines.encoding import Encoding, OnReport
     from taichi2dgs.fitting.options import FitResult
     from taichi2dgs.viewing.live import Live
 
@@ -43,6 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--live", action="store_true", help="show the fit in a browser while it goes on"
     )
     common.add_page(parser)
+    parser.add_argument(
+        "--film", metavar="OUT.gif|webp|mp4", help="write how the render sharpens as a film, too"
+    )
     common.add_quiet(parser)
     common.add_backend(parser)
 
@@ -61,8 +64,9 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
     if options.output is None:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
-    if options.live:
-        raise ValueError(f"--live: {options.image} is a folder; expected a picture")
+    for name, given in (("--live", options.live), ("--film", options.film)):
+        if given:
+            raise ValueError(f"{name}: {options.image} is a folder; expected a picture")
     runtime.init(options.backend)
     return encode_folder(
         Path(options.image), Path(options.output), encoding, options.shard,
@@ -71,6 +75,8 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
 
 def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
+    from pipelines.film import Film
+    from pipelines.watching import watched
     from taichi2dgs import runtime
     from taichi2dgs.storage import files
 
@@ -84,13 +90,18 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
         raise ValueError(f"{out}: Gaussians are saved as .t2d")
     image = files.read_image(options.image)
     files.check_writable(out)
+    film = None if options.film is None else Film(options.film)
+    encoding = watched(encoding, every=1) if film else encoding
+    watchers = [film.report] if film else []
     runtime.init(options.backend)
     if options.live:
-        result, complete = _encode_live(options, out, image, encoding)
+        result, complete = _encode_live(options, out, image, encoding, watchers)
     else:
-        result, complete = _fit_and_save(out, image, encoding, options.quiet)
+        result, complete = _fit_and_save(out, image, encoding, options.quiet, watchers)
     if result is None:
         return 130
+    if film:
+        print(film.write(result))
     last = result.history[-1]
     print(
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
@@ -100,14 +111,19 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
 
 
 def _encode_live(
-    options: argparse.Namespace, out: str, image: Tensor, encoding: Encoding
+    options: argparse.Namespace,
+    out: str,
+    image: Tensor,
+    encoding: Encoding,
+    watchers: list[OnReport],
 ) -> tuple[FitResult | None, bool]:
     """Do what `_fit_and_save` does while a page shows it; stopping it there is no interruption."""
     from pipelines.watching import shown_live, watched
 
     encoding = watched(encoding)
     with shown_live(options.image, image, encoding, options.port, not options.no_browser) as live:
-        result, complete = _fit_and_save(out, image, encoding, options.quiet, live)
+        quiet, everyone = options.quiet, [*watchers, live.report]
+        result, complete = _fit_and_save(out, image, encoding, quiet, everyone, live)
         phase = "failed" if result is None else "stopped" if live.stopped else "done"
         live.finish(phase, b"" if result is None else Path(out).read_bytes())
         live.wait_until_seen()
@@ -115,7 +131,12 @@ def _encode_live(
 
 
 def _fit_and_save(
-    out: str, image: Tensor, encoding: Encoding, quiet: bool, live: Live | None = None
+    out: str,
+    image: Tensor,
+    encoding: Encoding,
+    quiet: bool,
+    watchers: list[OnReport],
+    live: Live | None = None,
 ) -> tuple[FitResult | None, bool]:
     """Return the fit that is saved, if any is, and whether Ctrl-C did not come."""
     from pipelines.progress import FitBar
@@ -126,8 +147,7 @@ def _fit_and_save(
     result = None
     try:
         with FitBar(encoding, common.hidden(quiet)) as bar:
-            watchers = [bar.show, *([live.report] if live else [])]
-            result = encoding.run(image, told(*watchers))
+            result = encoding.run(image, told(bar.show, *watchers))
         hidden = common.hidden(quiet or not encoding.refine_steps)
         with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
             encoding.save(out, result.gaussians, image, lambda _: bar.update())
