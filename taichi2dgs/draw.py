@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EDGE = "#00000055"
+DIMMED = 0.3  # strength of an image behind outlines and dots, which are seen on the dark
 MOST_CELLS = 256  # a side of a heatmap
 
 
@@ -38,7 +39,7 @@ def ellipses(
     Args:
         gaussians: to draw, in the coordinates of their picture: x right, y down, in pixels.
         axes: to draw on; the current ones of pyplot if None.
-        image: what is behind them, of any kind that `taichi2dgs.encode` takes; None for nothing.
+        image: what is behind them, dimmed, of any kind that `taichi2dgs.encode` takes, if any.
         deviations: half-axes of an ellipse, in standard deviations.
         filled: fill them, not outline them.
 
@@ -56,7 +57,7 @@ def ellipses(
     """
     if not 0 < number(deviations) < math.inf:
         raise ValueError(f"deviations={shown(deviations)}; expected a positive number")
-    axes = _prepared(gaussians, axes, image)
+    axes = _prepared(gaussians, axes, image, DIMMED)
     from matplotlib.collections import EllipseCollection
 
     order = gaussians.log_scale.detach().sum(1).argsort(descending=True).cpu().numpy()
@@ -64,7 +65,8 @@ def ellipses(
     colors = _colors(gaussians)[order]
     style: dict[str, Any] = {"facecolors": colors, "edgecolors": EDGE, "linewidths": 0.3}
     if not filled:
-        style = {"facecolors": "none", "edgecolors": colors, "linewidths": 0.6}
+        ink = _ink(colors, image is not None)
+        style = {"facecolors": "none", "edgecolors": ink, "linewidths": 0.6}
     degrees = np.degrees(gaussians.theta.detach().cpu().numpy()[order])
     axes.add_collection(
         EllipseCollection(
@@ -84,7 +86,7 @@ def centres(
     Args:
         gaussians: to draw, in the coordinates of their picture.
         axes: to draw on; the current ones of pyplot if None.
-        image: what is behind them, of any kind that `taichi2dgs.encode` takes; None for nothing.
+        image: what is behind them, dimmed, of any kind that `taichi2dgs.encode` takes, if any.
         size: of a dot, in points squared.
 
     Returns:
@@ -101,9 +103,9 @@ def centres(
     """
     if not 0 < number(size) < math.inf:
         raise ValueError(f"size={shown(size)}; expected a positive number of points squared")
-    axes = _prepared(gaussians, axes, image)
+    axes = _prepared(gaussians, axes, image, DIMMED)
     x, y = gaussians.xy.detach().cpu().numpy().T
-    axes.scatter(x, y, number(size), c=_colors(gaussians), linewidths=0)
+    axes.scatter(x, y, number(size), c=_ink(_colors(gaussians), image is not None), linewidths=0)
     return axes
 
 
@@ -175,7 +177,7 @@ def density(gaussians: Gaussians) -> Tensor:
     return counts[0, 0].log1p()
 
 
-def _prepared(gaussians: Gaussians, axes: Axes | None, image: Any) -> Axes:
+def _prepared(gaussians: Gaussians, axes: Axes | None, image: Any, strength: float = 1.0) -> Axes:
     """Return axes in the coordinates of a picture, with an image on them if there is one."""
     check_gaussians(gaussians)
     axes = _checked(axes)
@@ -186,7 +188,9 @@ def _prepared(gaussians: Gaussians, axes: Axes | None, image: Any) -> Axes:
             raise ValueError(
                 f"image has shape {list(whole.shape)}; expected {[*gaussians.size, 'C']}"
             )
-        pixels = np.asarray(pictures.encoded(whole, "PNG")[0].convert("RGBA"))
+        pixels = np.asarray(pictures.encoded(whole, "PNG")[0].convert("RGBA")) / 255
+        if strength < 1:
+            pixels = strength * pixels[..., :3] * pixels[..., 3:]
         axes.imshow(pixels, extent=(0, width, height, 0))
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     return axes
@@ -210,6 +214,12 @@ def _checked(axes: Axes | None) -> Axes:
     if not isinstance(axes, Axes):
         raise ValueError(f"axes={shown(axes)}; expected axes of matplotlib, or None")
     return axes
+
+
+def _ink(colors: np.ndarray, on_dark: bool) -> np.ndarray:
+    """Return colours that can be told from a dark ground, or from a white one. [N, 3]"""
+    bright = (colors @ [0.299, 0.587, 0.114])[:, None]
+    return colors + (1 - colors) * 0.6 * (1 - bright) if on_dark else colors * (1 - 0.5 * bright)
 
 
 def _colors(gaussians: Gaussians) -> np.ndarray:

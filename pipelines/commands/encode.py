@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ def _encode_live(
     out: str,
     image: Tensor,
     encoding: Encoding,
-    watchers: list[OnReport],
+    watchers: Sequence[OnReport],
 ) -> tuple[FitResult | None, bool]:
     """Do what `_fit_and_save` does while a page shows it; stopping it there is no interruption."""
     from pipelines.watching import shown_live, watched
@@ -135,7 +136,7 @@ def _fit_and_save(
     image: Tensor,
     encoding: Encoding,
     quiet: bool,
-    watchers: list[OnReport],
+    watchers: Sequence[OnReport],
     live: Live | None = None,
 ) -> tuple[FitResult | None, bool]:
     """Return the fit that is saved, if any is, and whether Ctrl-C did not come."""

@@ -103,8 +103,9 @@ def _own(arrays: dict[str, np.ndarray]) -> Imported:
     if arrays["blend"].dtype.kind != "U" or any(arrays[name].ndim for name in OURS[5:]):
         raise ValueError("top_k, cutoff, eps and blend are not one number each, and a name")
     settings = RenderSettings(*(arrays[name].item() for name in OURS[5:]))
-    tensors = [torch.from_numpy(arrays[name].copy()) for name in OURS[:4]]
-    return Imported(Gaussians(*tensors, arrays["size"].tolist(), settings), "taichi2dgs", 0)
+    xy, log_scale, theta, color = (torch.from_numpy(arrays[name].copy()) for name in OURS[:4])
+    size = arrays["size"].tolist()
+    return Imported(Gaussians(xy, log_scale, theta, color, size, settings), "taichi2dgs", 0)
 
 
 def _of_viewer(arrays: dict[str, np.ndarray]) -> Imported:

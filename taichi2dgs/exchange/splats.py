@@ -168,7 +168,9 @@ def _painting(
     edges = np.stack([x0, x1, y0, y1], 1)[rows].astype(int)
     ahead = np.ones((bottom - top, right - left), np.float32)  # what is seen through those before
     numbers = np.arange(ahead.size).reshape(ahead.shape)
-    pixels, columns, values = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros(0)]
+    pixels: list[np.ndarray] = [np.zeros(0, int)]
+    columns: list[np.ndarray] = [np.zeros(0, int)]
+    values: list[np.ndarray] = [np.zeros(0)]
     for column in range(len(rows) - 1, -1, -1):
         i, (a, b, c, d) = rows[column], edges[column]
         dx, dy = np.arange(a, b) + 0.5 - x[i], (np.arange(c, d) + 0.5 - y[i])[:, None]
@@ -183,8 +185,8 @@ def _painting(
         values.append(weight[kept])
         columns.append(np.full(len(values[-1]), column))
         ahead[part] *= 1 - alpha
-    entries = (np.concatenate(parts) for parts in (pixels, columns, values))
-    return rows, _Weights(*entries, (ahead.size, len(rows))), ahead.reshape(-1)
+    where, which, much = (np.concatenate(parts) for parts in (pixels, columns, values))
+    return rows, _Weights(where, which, much, (ahead.size, len(rows))), ahead.reshape(-1)
 
 
 def _nearest_colors(weights: _Weights, wanted: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def drawing(splats: Splats) -> str:
         f'width="{width}" height="{height}"><desc>{ABOUT}</desc>\n<defs>\n'
     ]
     parts += [_gradient(number, color) for number, color in enumerate(known)]
-    parts.append("</defs>\n")
+    parts.append(f'</defs>\n<rect width="{width}" height="{height}"/>\n')  # black, as elsewhere
     degrees = np.degrees(splats.theta)
     for (x, y), (a, b), turn, opacity, number in zip(
         splats.xy, 3 * splats.scale, degrees, splats.opacity, which.reshape(-1), strict=True
