@@ -52,11 +52,13 @@ def ellipses(
     >>> import matplotlib; matplotlib.use("agg")
     >>> import taichi2dgs as t2
     >>> g = t2.encode("sample:astronaut", k=500, steps=0, start="gradient")
-    >>> t2.draw.ellipses(g, filled=True).get_xlim()
-    (0.0, 512.0)
+    >>> bool(t2.draw.ellipses(g, filled=True).yaxis_inverted())
+    True
     """
     if not 0 < number(deviations) < math.inf:
         raise ValueError(f"deviations={shown(deviations)}; expected a positive number")
+    if not isinstance(filled, bool):
+        raise ValueError(f"filled={shown(filled)}; expected True or False")
     axes = _prepared(gaussians, axes, image, DIMMED)
     from matplotlib.collections import EllipseCollection
 
@@ -98,8 +100,8 @@ def centres(
     >>> import matplotlib; matplotlib.use("agg")
     >>> import taichi2dgs as t2
     >>> g = t2.encode("sample:astronaut", k=500, steps=0, start="gradient")
-    >>> t2.draw.centres(g, image="sample:astronaut").get_ylim()
-    (512.0, 0.0)
+    >>> bool(t2.draw.centres(g, image="sample:astronaut").yaxis_inverted())
+    True
     """
     if not 0 < number(size) < math.inf:
         raise ValueError(f"size={shown(size)}; expected a positive number of points squared")
@@ -129,8 +131,8 @@ def heatmap(
     >>> import matplotlib; matplotlib.use("agg")
     >>> import taichi2dgs as t2
     >>> g = t2.encode("sample:astronaut", k=500, steps=0, start="gradient")
-    >>> t2.draw.heatmap(g, image="sample:astronaut").get_xlim()
-    (0.0, 512.0)
+    >>> bool(t2.draw.heatmap(g, image="sample:astronaut").yaxis_inverted())
+    True
     """
     if not 0 < number(strength) <= 1:
         raise ValueError(f"strength={shown(strength)}; expected 0 < strength <= 1")

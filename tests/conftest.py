@@ -12,6 +12,7 @@ import pytest
 import torch
 
 os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")  # which opens no windows
 
 import pipelines
 import taichi2dgs

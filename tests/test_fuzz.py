@@ -21,7 +21,7 @@ import pipelines
 import taichi2dgs
 from pipelines import baselines
 from pipelines.starts import projection, sampling
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, draw, metrics
 from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.rendering import reference
 
@@ -119,6 +119,20 @@ CALLS = {
     "save": (
         scatter(5, SIZE).save,
         {"path": "a.t2d", "quality": "small", "image": PICTURE, "refine": 1}, (),
+    ),
+    "show": (scatter(5, SIZE).show, {"other": PICTURE, "height": 300}, ("image",)),
+    "draw.ellipses": (
+        draw.ellipses,
+        {"gaussians": scatter(5, SIZE), "axes": None, "image": PICTURE, "deviations": 1.0,
+         "filled": True}, (),
+    ),
+    "draw.centres": (
+        draw.centres, {"gaussians": scatter(5, SIZE), "axes": None, "image": PICTURE, "size": 2.0},
+        (),
+    ),
+    "draw.heatmap": (
+        draw.heatmap,
+        {"gaussians": scatter(5, SIZE), "axes": None, "image": PICTURE, "strength": 0.5}, (),
     ),
     "select": (scatter(5, SIZE).select, {"region": (0, 0, 3, 4)}, ()),
     "transform": (

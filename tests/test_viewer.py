@@ -299,3 +299,16 @@ def test_a_fit_is_followed_and_ended_from_the_page(tab, tmp_path):
         assert download.value.suggested_filename == "photo.t2d"
         tab.click("#live-close")
         assert not tab.is_visible("#live")
+
+
+def test_a_notebooks_frame_shows_the_page(tab, tmp_path):
+    g = photo_like(n=300)
+    shown = g.show(g.render().clamp(0, 1), height=600)._repr_html_()
+    (tmp_path / "cell.html").write_text(f"<!doctype html><body>{shown}</body>", encoding="utf-8")
+    tab.goto((tmp_path / "cell.html").as_uri())
+    until(tab, "document.querySelector('iframe') !== null")
+    frame = tab.frames[1]
+    frame.evaluate("page.started")
+    assert frame.inner_text("#message") == "" and frame.inner_text("#facts")[:3] == "300"
+    frame.evaluate("page.stage.settled()")
+    until(frame, "/dB/.test(document.querySelector('#numbers').innerText)")
