@@ -11,7 +11,9 @@ url = "https://github.com/taichi2dgs/taichi2dgs"
 readme = (root / "README.md").read_text(encoding="utf-8")
 readme = re.sub(r"(!\[[^]]*\])\((?!http)", rf"\1({url}/raw/main/", readme)  # pictures, then links,
 readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where it is alone
-bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "matplotlib>=3.8"]
+plot = ["matplotlib>=3.8"]
+bench = ["scikit-image>=0.22", "pytorch-msssim>=1", *plot]
+film = ["av>=11"]  # mp4; gif and webp need nothing
 test = ["pytest>=8", "hypothesis>=6.100", *bench]
 view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it needs nothing
 docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
@@ -47,13 +49,13 @@ setup(
     ],
     python_requires=">=3.10,<3.14",
     packages=["taichi2dgs", "taichi2dgs.kernels", "taichi2dgs.rendering", "taichi2dgs.fitting",
-              "taichi2dgs.storage", "nets", "pipelines", "pipelines.commands", "pipelines.starts",
-              "pipelines.training", "pipelines.baselines", "pipelines.configs",
-              "pipelines.viewer"],
-    package_dir={"pipelines.configs": "configs", "pipelines.viewer": "viewer"},
+              "taichi2dgs.storage", "taichi2dgs.exchange", "taichi2dgs.viewing",
+              "taichi2dgs.viewer", "nets", "pipelines", "pipelines.commands", "pipelines.starts",
+              "pipelines.training", "pipelines.baselines", "pipelines.configs"],
+    package_dir={"pipelines.configs": "configs", "taichi2dgs.viewer": "viewer"},
     package_data={"taichi2dgs": ["py.typed"], "nets": ["py.typed", "weights/*"],
                   "pipelines": ["py.typed"], "pipelines.configs": ["*.yaml", "*/*.yaml"],
-                  "pipelines.viewer": ["*.html", "*.css", "*.js"]},
+                  "taichi2dgs.viewer": ["*.html", "*.css", "*.js"]},
     # Pictures are read and written by Pillow, whose modes, palettes and profiles imageio hides;
     # benchmarks and tests use imageio.
     install_requires=["taichi>=1.7.4,<1.8", "torch>=2.1", "numpy>=1.24", "imageio>=2.31",
@@ -64,6 +66,8 @@ setup(
         "bench": bench,
         "docs": docs,
         "view": view,
+        "plot": plot,
+        "film": film,
         "cudaless": ["nvidia-cuda-nvcc>=13", "nvidia-cuda-cuobjdump>=13",
                      "nvidia-cuda-nvdisasm>=13"],  # assemble kernels; see tests/cudaless
         "dev": [*test, *view, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import keyword
 import os
 import sys
 
@@ -15,7 +16,10 @@ COMMANDS = {
     "encode": "fit Gaussians to a picture, or to every picture of a folder",
     "render": "render Gaussians to a picture",
     "info": "say what a .t2d file holds and what it costs",
-    "view": "look at a .t2d file in the browser",
+    "view": "look at a .t2d file, or at a fit of a picture, in the browser",
+    "draw": "draw Gaussians as ellipses, dots or a heatmap",
+    "export": "write splats for 3D viewers, or arrays of NumPy",
+    "import": "read Gaussians from files of others",
     "train": "train the networks of the prior",
     "doctor": "say what works on this machine",
 }
@@ -56,7 +60,8 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:
-            module = importlib.import_module(f"pipelines.commands.{name}")
+            own = f"{name}_" if keyword.iskeyword(name) else name
+            module = importlib.import_module(f"pipelines.commands.{own}")
             module.add_options(command)
             if hasattr(module, "run"):  # else each of its stages has its own
                 command.set_defaults(run=module.run)

@@ -12,6 +12,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taichi2dgs import draw
     from taichi2dgs.encoding import encode
     from taichi2dgs.fitting.fit import fit
     from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _HOMES = {
     "backend": "taichi2dgs.runtime.current",
+    "draw": "taichi2dgs.draw",
     "encode": "taichi2dgs.encoding.encode",
     "fit": "taichi2dgs.fitting.fit.fit",
     "FitInterrupted": "taichi2dgs.fitting.options.FitInterrupted",
@@ -57,6 +59,7 @@ __all__ = [
     "RenderSettings",
     "Report",
     "backend",
+    "draw",
     "encode",
     "fit",
     "free",

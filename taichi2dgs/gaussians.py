@@ -114,13 +114,7 @@ class Gaussians:
         """
         try:
             parts = {name: t.to(device=device, dtype=dtype) for name, t in self._tensors()}
-        except (
-            AssertionError,
-            ArithmeticError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:  # what torch raises
+        except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(f"device={shown(device)}, dtype={shown(dtype)}: {reason}") from error
         return replace(self, **parts)
@@ -210,6 +204,25 @@ class Gaussians:
         from taichi2dgs.storage import t2d
 
         t2d.write(path, encode_refined(self, quality, image, refine, None, progressive))
+
+    def show(self, other: Any = None, *, height: int = 640) -> Any:
+        """Return the page with these Gaussians in it, for the end of a notebook's cell.
+
+        Args:
+            other: beside them: an original, as `taichi2dgs.encode` takes, or other Gaussians.
+            height: of the frame in pixels.
+
+        Raises:
+            ValueError: an argument does not fit, or the sizes differ.
+        """
+        from taichi2dgs.viewing import notebook
+
+        return notebook.Page(self, other, height)
+
+    def _repr_html_(self) -> str:
+        from taichi2dgs.viewing import notebook
+
+        return notebook.of_gaussians(self)
 
     def select(self, region) -> Gaussians:
         """Return those Gaussians whose centres lie in a part of the picture.

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")  # which opens no windows
 
 import pipelines
 import taichi2dgs

@@ -9,7 +9,8 @@ import pytest
 import pipelines
 import taichi2dgs
 
-NAMES = [("taichi2dgs", name) for name in taichi2dgs.__all__ if name != "reference"]
+NAMES = [("taichi2dgs", name) for name in taichi2dgs.__all__ if name not in ("draw", "reference")]
+NAMES += [("taichi2dgs.draw", name) for name in ("ellipses", "centres", "heatmap")]
 NAMES += [("pipelines", name) for name in pipelines.__all__ if name != "STARTS"]
 
 

@@ -21,7 +21,7 @@ import pipelines
 import taichi2dgs
 from pipelines import baselines
 from pipelines.starts import projection, sampling
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, draw, metrics
 from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.rendering import reference
 
@@ -121,6 +121,20 @@ CALLS = {
         scatter(5, SIZE).save,
         {"path": "a.t2d", "quality": "small", "image": PICTURE, "refine": 1,
          "progressive": True}, (),
+    ),
+    "show": (scatter(5, SIZE).show, {"other": PICTURE, "height": 300}, ("image",)),
+    "draw.ellipses": (
+        draw.ellipses,
+        {"gaussians": scatter(5, SIZE), "axes": None, "image": PICTURE, "deviations": 1.0,
+         "filled": True}, (),
+    ),
+    "draw.centres": (
+        draw.centres, {"gaussians": scatter(5, SIZE), "axes": None, "image": PICTURE, "size": 2.0},
+        (),
+    ),
+    "draw.heatmap": (
+        draw.heatmap,
+        {"gaussians": scatter(5, SIZE), "axes": None, "image": PICTURE, "strength": 0.5}, (),
     ),
     "select": (scatter(5, SIZE).select, {"region": (0, 0, 3, 4)}, ()),
     "transform": (
@@ -259,7 +273,7 @@ def _shown(value: object) -> str:
 def test_every_public_name_is_tried():
     tried = {getattr(call, "__name__", "") for call, _, _ in CALLS.values()}
     # Of these, classes only hold what the library puts in, and the others take no arguments.
-    data = {"FitInterrupted", "FitResult", "STARTS", "Report", "backend", "reference"}
+    data = {"FitInterrupted", "FitResult", "STARTS", "Report", "backend", "draw", "reference"}
     public = itertools.chain(taichi2dgs.__all__, pipelines.__all__)
     assert set(public) - data <= tried
     methods = {n for n, made in vars(Gaussians).items() if callable(made) and n[0] != "_"}

@@ -23,11 +23,12 @@ DOORS = {
     ("taichi2dgs.encoding", "pipelines.progress"),
     ("taichi2dgs.__main__", "pipelines.cli"),
 }
-# `Gaussians.render` and `.save` look up within the package: only these arrows may close a circle.
+# Methods of `Gaussians` look up within the package: only these arrows may close a circle.
 INNER_DOORS = {
     ("taichi2dgs.gaussians", "taichi2dgs.rendering.render"),
     ("taichi2dgs.gaussians", "taichi2dgs.fitting.refine"),
     ("taichi2dgs.gaussians", "taichi2dgs.storage.t2d"),
+    ("taichi2dgs.gaussians", "taichi2dgs.viewing.notebook"),
 }
 # Besides kernels, Taichi is imported only where it is started.
 TAICHI = {"taichi2dgs.starting"}

@@ -11,9 +11,12 @@ import pytest
 import torch
 from conftest import scatter
 
-from pipelines import viewing
 from taichi2dgs import Gaussians, RenderSettings, write_image
+from taichi2dgs.fitting.options import Report
 from taichi2dgs.storage import t2d
+from taichi2dgs.viewing import page as viewing
+from taichi2dgs.viewing.live import Live
+from taichi2dgs.viewing.server import serving
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 FLAGS = [
@@ -261,7 +264,56 @@ def test_the_page_as_one_file_asks_no_server_for_anything(browser, tmp_path):
 
 
 def test_the_server_shows_a_file(tab, tmp_path):
-    with viewing.serving({"a b#?é.t2d": t2d.encode(photo_like(n=50))}) as server:
+    with serving({"a b#?é.t2d": t2d.encode(photo_like(n=50))}) as server:
         tab.goto(server.url)
         tab.evaluate("page.started")
         assert tab.inner_text("#message") == "" and tab.inner_text("#name") == "a b#?é.t2d"
+
+
+def test_a_fit_is_followed_and_ended_from_the_page(tab, tmp_path):
+    fits = [photo_like(n=400), dataclasses.replace(photo_like(n=700), size=(96, 128))]
+    live = Live("photo", steps=40)
+    image = viewing.picture(fits[1].render().clamp(0, 1), "photo")
+    with serving({"photo.png": image}, live=live) as server:
+        tab.goto(server.url)
+        until(tab, "page.stage.shown")  # the original, until there are Gaussians
+        for step, g in enumerate(fits):
+            live.report(len(g), Report(20 * step, 9.0 * step, 20.0 + 9 * step, lambda g=g: g))
+            until(tab, f"page.model?.k === {len(g)}")
+            assert tab.inner_text("#live-psnr") == f"{20 + 9 * step}.00 dB"
+            box = (0, 0, *g.size)
+            difference = np.abs(drawn(tab, 1, box) - expected(g.render()))
+            assert difference.max() <= MOST and difference.mean() <= MEAN
+        assert "step 20" in tab.inner_text("#live-facts")
+        assert tab.evaluate("document.querySelectorAll('#live-curve .curve').length") == 1
+        tab.click("#live-stop")
+        give_up = time.monotonic() + 10
+        while not live.stopping and time.monotonic() < give_up:
+            time.sleep(0.02)
+        with pytest.raises(KeyboardInterrupt):
+            live.report(700, Report(30, 15.0, 30.0, lambda: fits[1]))
+        data = t2d.encode(fits[1])
+        live.finish("stopped", data)
+        until(tab, "!document.querySelector('#live-save').hidden")
+        assert tab.inner_text("#live-phase") == "Stopped" and live.seen.is_set()
+        until(tab, "page.model.preset === 'high'")
+        check_equal(tab, t2d.decode(data).gaussians)
+        with tab.expect_download() as download:
+            tab.click("#live-save")
+        assert Path(download.value.path()).read_bytes() == data
+        assert download.value.suggested_filename == "photo.t2d"
+        tab.click("#live-close")
+        assert not tab.is_visible("#live")
+
+
+def test_a_notebooks_frame_shows_the_page(tab, tmp_path):
+    g = photo_like(n=300)
+    shown = g.show(g.render().clamp(0, 1), height=600)._repr_html_()
+    (tmp_path / "cell.html").write_text(f"<!doctype html><body>{shown}</body>", encoding="utf-8")
+    tab.goto((tmp_path / "cell.html").as_uri())
+    until(tab, "document.querySelector('iframe') !== null")
+    frame = tab.frames[1]
+    frame.evaluate("page.started")
+    assert frame.inner_text("#message") == "" and frame.inner_text("#facts")[:3] == "300"
+    frame.evaluate("page.stage.settled()")
+    until(frame, "/dB/.test(document.querySelector('#numbers').innerText)")

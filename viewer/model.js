@@ -52,19 +52,43 @@ export class Model {
    * @param {object} opened what it returned when it opened the file
    * @param {(error?: Error) => void} onLists called when lists have come, or cannot be made
    */
-  constructor(gl, reader, { records, density, ...facts }, onLists) {
-    Object.assign(this, facts);
+  constructor(gl, reader, opened, onLists) {
     this.gl = gl;
     this.reader = reader;
     this.onLists = onLists;
-    this.first = this.k; // Gaussians that are shown
     this.lists = new Map();
+    this.renewing = false;
     this.programs = new Map();
     this.bits = columnBits(gl);
-    this.gaussians = listTexture(gl, "rgba32f", records);
+    this.take(opened);
+    this.first = this.k; // Gaussians that are shown
+  }
+
+  /** Put Gaussians on the device. */
+  take({ records, density, ...facts }) {
+    Object.assign(this, facts);
+    this.gaussians = listTexture(this.gl, "rgba32f", records);
     this.density = {
-      texture: byteTexture(gl, density.across, density.down, density.values), ...density,
+      texture: byteTexture(this.gl, density.across, density.down, density.values), ...density,
     };
+  }
+
+  /** Show other Gaussians of the same picture; those before stay until the new ones' lists come. */
+  async renew(facts, data, view) {
+    this.renewing = true;
+    try {
+      const opened = await this.reader.ask("take", { facts, data }, [data]);
+      const level = Model.level(view.zoom);
+      const pruned = level === 0 && this.first >= this.k;
+      const lists = await this.reader.ask("lists", { level, pruned });
+      const share = this.first / Math.max(this.k, 1);
+      this.clear();
+      this.take(opened);
+      this.first = Math.round(share * this.k);
+      this.lists = new Map([[`${level} ${pruned}`, this.upload(lists)]]);
+    } finally {
+      this.renewing = false;
+    }
   }
 
   /** Sentences on what is not drawn as the file says. */
@@ -86,10 +110,11 @@ export class Model {
     const level = Model.level(zoom);
     const pruned = level === 0 && this.first >= this.k;
     const key = `${level} ${pruned}`;
-    if (!this.lists.has(key)) {
-      this.lists.set(key, null);
+    if (!this.lists.has(key) && !this.renewing) {
+      const held = this.lists;
+      held.set(key, null);
       this.reader.ask("lists", { level, pruned }).then((lists) => {
-        this.lists.set(key, this.upload(lists));
+        if (held === this.lists) held.set(key, this.upload(lists)); // else of other Gaussians
         this.onLists();
       }).catch((error) => this.onLists(error));
     }
@@ -170,13 +195,17 @@ export class Model {
     gl.disable(gl.BLEND);
   }
 
-  close() {
+  clear() {
     const { gl } = this;
-    this.reader.close();
     for (const lists of this.lists.values()) {
       if (lists) [lists.cells, lists.entries].forEach((texture) => gl.deleteTexture(texture));
     }
     [this.gaussians, this.density.texture].forEach((texture) => gl.deleteTexture(texture));
+  }
+
+  close() {
+    this.reader.close();
+    this.clear();
     for (const program of this.programs.values()) program.close();
   }
 }

@@ -2,6 +2,7 @@
 
 import { $, followControls, followFiles, followTheme, slide } from "./controls.js";
 import { followDivider, followKeys, followPointers } from "./gestures.js";
+import { followFit } from "./live.js";
 import { Model, Picture } from "./model.js";
 import { factsOf, plain, psnr } from "./numbers.js";
 import { Reader, isGaussians, openPicture } from "./open.js";
@@ -14,6 +15,7 @@ class Page {
   constructor() {
     this.sources = [null, null];
     this.measured = 0;
+    this.live = null; // the PSNR that a fit says it has, while it goes on
     this.stage = new Stage($("canvas"), { onView: () => this.showZoom() });
     this.stage.onLost = () => this.say("the graphics device has stopped; reload the page");
     this.moveDivider = followDivider($("divider"), $("canvas"), (divider) => {
@@ -139,12 +141,18 @@ class Page {
       throw new Error(`${source.width} × ${source.height} pixels; ${other.name} has `
         + `${other.width} × ${other.height}`);
     }
+    this.place(side, source);
+  }
+
+  /** Show a source; another picture than before is shown whole. */
+  place(side, source) {
+    const before = this.model;
     this.replace(side, source);
     if (side === 0) {
       if (this.sources[1] && !sameSize(source, this.sources[1])) this.replace(1, null);
       slide("first", $("first").max);
       this.stage.resize();
-      this.stage.fit();
+      if (!before || !sameSize(source, before) || this.stage.fitted) this.stage.fit();
     }
   }
 
@@ -163,7 +171,7 @@ class Page {
   /** Show what is open. */
   update() {
     const [model, other] = this.sources;
-    $("empty").hidden = Boolean(model);
+    $("empty").hidden = Boolean(model ?? other);
     for (const id of ["panel", "toggle", "zoom"]) $(id).hidden = !model;
     for (const input of document.querySelectorAll("input[name=kind]")) {
       input.disabled = input.value !== "left" && !other;
@@ -206,6 +214,7 @@ class Page {
   async measure() {
     const number = ++this.measured;
     const [model, other] = this.sources;
+    if (this.live) return this.showNumbers(this.live);
     if (!(other instanceof Picture)) return this.showNumbers();
     this.showNumbers("…");
     const isStale = () => number !== this.measured;
@@ -241,7 +250,8 @@ class Page {
         { name: script.dataset.name, data: bytes(script).buffer })));
     }
     const parts = [];
-    for (const file of new URLSearchParams(location.search).getAll("file").slice(0, 2)) {
+    const asked = new URLSearchParams(location.search);
+    for (const file of asked.getAll("file").slice(0, 2)) {
       const url = new URL(file, location.href);
       const name = decodeURIComponent(url.pathname.split("/").pop());
       try {
@@ -253,6 +263,7 @@ class Page {
         return this.say(`${name}: ${error.message}`);
       }
     }
+    if (asked.has("live")) return followFit(this, parts);
     return this.openAll(parts);
   }
 }

@@ -2,7 +2,7 @@
 
 import { FormatError } from "./body.js";
 import { density, makeLists, records } from "./lists.js";
-import { read } from "./t2d.js";
+import { GEOMETRY, read } from "./t2d.js";
 
 let file = null;
 
@@ -11,6 +11,14 @@ const commands = {
     file = read(new Uint8Array(data));
     const { columns, ...facts } = file;
     return { ...facts, records: records(columns), density: density(file) };
+  },
+  /** Take the columns of a fit that goes on: a picture's facts, and numbers column after column. */
+  take({ facts, data }) {
+    const rows = GEOMETRY + facts.channels;
+    const k = data.byteLength / 4 / rows;
+    const columns = Array.from({ length: rows }, (_, i) => new Float32Array(data, 4 * k * i, k));
+    file = { ...facts, k, columns };
+    return { ...facts, k, records: records(columns), density: density(file) };
   },
   lists({ level, pruned }) {
     return makeLists(file, level, pruned);

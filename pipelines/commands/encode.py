@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from pipelines.commands import options as common
-from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, WHOLE, K
-from pipelines.starts.names import STARTS
-from taichi2dgs.settings import QUALITIES
+from pipelines.defaults import WHOLE
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
     from torch import Tensor
 
-    from pipelines.encoding import Encoding
+    from pipelines.encoding import Encoding, OnReport
     from taichi2dgs.fitting.options import FitResult
+    from taichi2dgs.viewing.live import Live
 
 SAMPLE = "sample:astronaut"
 
@@ -28,30 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "image", nargs="?", default=SAMPLE, help=f"a picture, or a folder of them ({SAMPLE})"
     )
-    count = parser.add_mutually_exclusive_group()
-    count.add_argument(
-        "-k", type=common.count, help=f"number of Gaussians ({K}), or {AUTO}, by detail"
-    )
-    count.add_argument("--target-psnr", type=float, metavar="DB", help="find the k that ends there")
-    count.add_argument("--target-bytes", type=int, metavar="N", help="find the k of such a file")
-    parser.add_argument("--quality", default=QUALITY, help=f"{', '.join(QUALITIES)} ({QUALITY})")
-    parser.add_argument(
-        "--refine",
-        type=int,
-        metavar="STEPS",
-        help=f"after the fit, while rounding ({REFINE} for {' and '.join(REFINED)}, else 0)",
-    )
-    parser.add_argument(
-        "--progressive", action="store_true", help="the first quarter of a file shows the picture"
-    )
-    parser.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
-    parser.add_argument("--steps", type=int, help="budget in iterations")
-    parser.add_argument(
-        "--start", "--init", default=START, choices=STARTS, help=f"what a fit begins from ({START})"
-    )
-    parser.add_argument("--weights", metavar="RUN", help="networks from a training of your own")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
-    parser.add_argument("--config", metavar="YAML", help="fit options: a file, or the shipped adam")
+    common.add_encoding(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -69,29 +46,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
     )
+    parser.add_argument(
+        "--live", action="store_true", help="show the fit in a browser while it goes on"
+    )
+    common.add_page(parser)
+    parser.add_argument(
+        "--film", metavar="OUT.gif|webp|mp4", help="write how the render sharpens as a film, too"
+    )
     common.add_quiet(parser)
     common.add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Encode a picture, or a folder of them."""
-    from pipelines import configuration
-    from pipelines.encoding import Encoding
-
-    encoding = Encoding(
-        k=options.k,
-        target_psnr=options.target_psnr,
-        target_bytes=options.target_bytes,
-        quality=options.quality,
-        refine=options.refine,
-        progressive=options.progressive,
-        steps=options.steps,
-        seconds=options.seconds,
-        start=options.start,
-        seed=options.seed,
-        weights=options.weights,
-        options=configuration.fit_options(options.config),
-    )
+    encoding = common.encoding(options)
     if Path(options.image).is_dir():
         return _encode_folder(options, encoding)
     return _encode_picture(options, encoding)
@@ -103,6 +71,9 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
     if options.output is None:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
+    for name, given in (("--live", options.live), ("--film", options.film)):
+        if given:
+            raise ValueError(f"{name}: {options.image} is a folder; expected a picture")
     runtime.init(options.backend)
     return encode_folder(
         Path(options.image),
@@ -115,6 +86,8 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
 
 def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
+    from pipelines.film import Film
+    from pipelines.watching import watched
     from taichi2dgs import runtime
     from taichi2dgs.storage import files
 
@@ -128,10 +101,18 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
         raise ValueError(f"{out}: Gaussians are saved as .t2d")
     image = files.read_image(options.image)
     files.check_writable(out)
+    film = None if options.film is None else Film(options.film)
+    encoding = watched(encoding, every=1) if film else encoding
+    watchers = [film.report] if film else []
     runtime.init(options.backend)
-    result, complete = _fit_and_save(out, image, encoding, options.quiet)
+    if options.live:
+        result, complete = _encode_live(options, out, image, encoding, watchers)
+    else:
+        result, complete = _fit_and_save(out, image, encoding, options.quiet, watchers)
     if result is None:
         return 130
+    if film:
+        print(film.write(result))
     last = result.history[-1]
     print(
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
@@ -140,18 +121,44 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     return 0 if complete else 130
 
 
+def _encode_live(
+    options: argparse.Namespace,
+    out: str,
+    image: Tensor,
+    encoding: Encoding,
+    watchers: Sequence[OnReport],
+) -> tuple[FitResult | None, bool]:
+    """Do what `_fit_and_save` does while a page shows it; stopping it there is no interruption."""
+    from pipelines.watching import shown_live, watched
+
+    encoding = watched(encoding)
+    with shown_live(options.image, image, encoding, options.port, not options.no_browser) as live:
+        quiet, everyone = options.quiet, [*watchers, live.report]
+        result, complete = _fit_and_save(out, image, encoding, quiet, everyone, live)
+        phase = "failed" if result is None else "stopped" if live.stopped else "done"
+        live.finish(phase, b"" if result is None else Path(out).read_bytes())
+        live.wait_until_seen()
+    return result, complete or live.stopped
+
+
 def _fit_and_save(
-    out: str, image: Tensor, encoding: Encoding, quiet: bool
+    out: str,
+    image: Tensor,
+    encoding: Encoding,
+    quiet: bool,
+    watchers: Sequence[OnReport],
+    live: Live | None = None,
 ) -> tuple[FitResult | None, bool]:
     """Return the fit that is saved, if any is, and whether Ctrl-C did not come."""
     from pipelines.progress import FitBar
+    from pipelines.watching import told
     from taichi2dgs.fitting.options import FitInterrupted
     from taichi2dgs.fitting.refine import STAGES
 
     result = None
     try:
         with FitBar(encoding, common.hidden(quiet)) as bar:
-            result = encoding.run(image, bar.show)
+            result = encoding.run(image, told(bar.show, *watchers))
         hidden = common.hidden(quiet or not encoding.refine_steps)
         with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
             encoding.save(out, result.gaussians, image, lambda _: bar.update())
@@ -160,10 +167,11 @@ def _fit_and_save(
         result = stop.result if isinstance(stop, FitInterrupted) else result
         if result is None:
             raise
+    word = "stopped" if live and live.stopped else "interrupted"
     try:
         encoding.save_unrefined(out, result.gaussians)
     except ValueError as error:
-        print(f"taichi2dgs: interrupted; nothing is saved: {error}", file=sys.stderr)
+        print(f"taichi2dgs: {word}; nothing is saved: {error}", file=sys.stderr)
         return None, False
-    print("taichi2dgs: interrupted; what was there is saved", file=sys.stderr)
+    print(f"taichi2dgs: {word}; what was there is saved", file=sys.stderr)
     return result, False

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pipelines.defaults import AUTO
-from taichi2dgs.settings import BACKENDS
+from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
+from pipelines.starts.names import STARTS
+from taichi2dgs.settings import BACKENDS, QUALITIES
+
+if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
+    from pipelines.encoding import Encoding
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +25,73 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """Add what the local server of the page needs to know."""
+    parser.add_argument("--port", type=int, default=0, help="of the local server (any free one)")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="print the address, and open nothing"
+    )
+
+
 def hidden(quiet: bool) -> bool | None:
     """Return tqdm's `disable`: None shows a bar on a terminal only."""
     return True if quiet else None
+
+
+def add_encoding(parser: argparse.ArgumentParser) -> None:
+    """Add what `encoding` reads: how a picture becomes Gaussians."""
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("-k", type=count, help=f"number of Gaussians ({K}), or {AUTO}, by detail")
+    number.add_argument(
+        "--target-psnr", type=float, metavar="DB", help="find the k that ends there"
+    )
+    number.add_argument("--target-bytes", type=int, metavar="N", help="find the k of such a file")
+    parser.add_argument("--quality", default=QUALITY, help=f"{', '.join(QUALITIES)} ({QUALITY})")
+    parser.add_argument(
+        "--refine", type=int, metavar="STEPS",
+        help=f"after the fit, while rounding ({REFINE} for {' and '.join(REFINED)}, else 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--progressive", action="store_true", help="the first quarter of a file shows the picture"
+    )
+    parser.add_argument("--seconds", type=float, help=f"budget of a fit in seconds ({SECONDS:g})")
+    parser.add_argument("--steps", type=int, help="budget in iterations")
+    parser.add_argument(
+        "--start", "--init", default=START, choices=STARTS, help=f"what a fit begins from ({START})"
+    )
+    parser.add_argument("--weights", metavar="RUN", help="networks from a training of your own")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
+    parser.add_argument("--config", metavar="YAML", help="fit options: a file, or the shipped adam")
+    parser.add_argument(
+        "--between",
+        type=float,
+        metavar="SHARE",
+        help="share of the steps that look between the pixels, for pictures to enlarge: 0.03 (0)",
+    )
+
+
+def encoding(options: argparse.Namespace) -> Encoding:
+    """Return how a picture is encoded, as the options say."""
+    from pipelines import configuration
+    from pipelines.encoding import Encoding
+
+    fit_options = configuration.fit_options(options.config)
+    if options.between is not None:
+        fit_options = replace(fit_options, between=options.between)
+    return Encoding(
+        k=options.k,
+        target_psnr=options.target_psnr,
+        target_bytes=options.target_bytes,
+        quality=options.quality,
+        refine=options.refine,
+        progressive=options.progressive,
+        steps=options.steps,
+        seconds=options.seconds,
+        start=options.start,
+        seed=options.seed,
+        weights=options.weights,
+        options=fit_options,
+    )
 
 
 def count(text: str) -> int | str:

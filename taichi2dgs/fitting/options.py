@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.gaussians import Gaussians
@@ -139,6 +140,24 @@ class FitResult:
     def seconds(self) -> float:
         """Seconds that the fit took, without compiling, measuring and reporting."""
         return self.history[-1].seconds
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the PSNR against the seconds of the fit, on axes of matplotlib, and return them.
+
+        Args:
+            axes: to draw on; the current ones of pyplot if None.
+
+        Raises:
+            ValueError: matplotlib, which the extra `plot` brings, is missing.
+        """
+        from taichi2dgs import draw
+
+        return draw.curve(self.history, axes)
+
+    def _repr_html_(self) -> str:
+        from taichi2dgs.viewing import notebook
+
+        return notebook.of_fit(self.gaussians, self.history)
 
 
 class FitInterrupted(KeyboardInterrupt):

@@ -1,0 +1,1 @@
+"""Looking at Gaussians: the page in a browser, its local server, notebooks."""
