@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.training import attributes, position
+from pipelines.training import attributes, position, stage
 from pipelines.training.attributes import AttributesConfig, AttributesStage
 from pipelines.training.loop import Folder, Processes
 from pipelines.training.position import PositionConfig, PositionStage
@@ -99,12 +99,26 @@ def test_stage_one_killed_anywhere_ends_as_if_it_had_not_been(settling, data, tm
 
 
 @pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
-def test_stage_two_killed_anywhere_ends_as_if_it_had_not_been(data, tmp_path):
-    places = [(Folder, "log"), (Folder, "save"), (attributes, "descend")]
-    whole, left = snapshots(AttributesStage, ATTRIBUTES, data, tmp_path, places)
-    assert len(left) == 2 * 3 + 2
+@pytest.mark.parametrize("wait", [-1, 120], ids=["saved after each step", "saved after epochs"])
+def test_stage_two_killed_anywhere_ends_as_if_it_had_not_been(wait, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "SAVE_SECONDS", wait)
+    config = replace(ATTRIBUTES, crops=4, average=0.5)
+    places = [(Folder, "log"), (Folder, "save"), (stage, "descend")]
+    whole, left = snapshots(AttributesStage, config, data, tmp_path, places)
+    assert len(left) == 2 * 3 + 4 + (2 * 4 if wait < 0 else 0)
     for folder in left:
-        assert same(run(AttributesStage, ATTRIBUTES, data, folder), whole), folder.name
+        assert same(run(AttributesStage, config, data, folder), whole), folder.name
+
+
+def test_more_epochs_go_on_as_if_there_had_been_as_many_from_the_start(data, tmp_path):
+    some = replace(ATTRIBUTES, epochs=2, decay=0.5)
+    more = replace(some, epochs=4)
+    whole = run(AttributesStage, more, data, tmp_path / "whole")
+    places = [(Folder, "save")]
+    _, left = snapshots(AttributesStage, some, data, tmp_path, places)
+    assert same(run(AttributesStage, more, data, left[1]), whole)  # saved after epoch 1 of 2
+    with pytest.raises(ValueError, match="another epochs"):  # the rate has fallen
+        run(AttributesStage, more, data, left[2])
 
 
 def interrupted(patch: pytest.MonkeyPatch, number: int) -> None:
