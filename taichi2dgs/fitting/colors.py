@@ -8,11 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from taichi2dgs import runtime
 from taichi2dgs.checks import whole
+from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import checked_image
-from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.rendering.autograd import render_packed
-from taichi2dgs.rendering.view import View
+from taichi2dgs.fitting.options import FitOptions
+from taichi2dgs.gaussians import Gaussians, check_gaussians
+from taichi2dgs.kernels.binning import GEOMETRY
+from taichi2dgs.order import morton_order
+from taichi2dgs.settings import RenderSettings
 
 LEAST = 1e-3  # sum of weights, below which a Gaussian is next to invisible
 TINY = 1e-30  # what a squared length is at least, so that a solution stays one
@@ -43,6 +47,7 @@ def solve_colors(image: Any, gaussians: Gaussians, steps: int = 2) -> Gaussians:
     >>> bool((better.render() - image).norm() < (start.render() - image).norm())
     True
     """
+    check_gaussians(gaussians)
     target = checked_image(image, gaussians)
     steps = whole(steps, "steps", 0)
     if not steps or not len(gaussians):
@@ -52,27 +57,50 @@ def solve_colors(image: Any, gaussians: Gaussians, steps: int = 2) -> Gaussians:
 
 def _solved(target: Tensor, gaussians: Gaussians, steps: int) -> Tensor:
     """Return colours after some steps of preconditioned conjugate gradients. [N, C]"""
-    shape = gaussians.packed().detach()[:, :5]
-    view = View.of(gaussians.size, None, None)
-
-    def pushed(colors: Tensor, back: Any) -> Tensor:
-        """Return A^T back(A colors). [N, C]"""
-        with torch.enable_grad():
-            params = torch.cat([shape, colors], 1).requires_grad_()
-            out = render_packed(params, view, gaussians.settings)
-            (pushed,) = torch.autograd.grad(out, params, back(out.detach()))
-        return pushed[:, 5:]
-
-    colors = gaussians.color.detach()
-    weight = pushed(colors, torch.ones_like).clamp(min=LEAST)
-    residual = pushed(colors, lambda out: target.to(out) - out)
+    order = morton_order(gaussians.xy, gaussians.size)
+    params = gaussians.packed().detach().float().cpu()[order]
+    pushes = _Pushes(target, params, gaussians.settings)
+    colors = params[:, GEOMETRY:]
+    weight = pushes.of(torch.ones_like(colors)).clamp(min=LEAST)
+    residual = -pushes.of(colors, against_target=True)
     direction, length = torch.zeros_like(colors), torch.ones_like(colors[:1])
     for _ in range(steps):
         step = residual / weight
         before, length = length, (residual * step).sum(0, keepdim=True)
         direction = step + direction * (length / before.clamp(min=TINY))
-        moved = pushed(direction, lambda out: out)
+        moved = pushes.of(direction)
         share = length / (direction * moved).sum(0, keepdim=True).clamp(min=TINY)
         colors = colors + share * direction
         residual = residual - share * moved
-    return colors
+    solved = torch.empty_like(colors)
+    solved[order] = colors
+    return solved.to(gaussians.color)
+
+
+class _Pushes:
+    """Renders colours and pushes the render back to them, by steps of a fit that move nothing.
+
+    A step's gradient of half the squared error is A^T (A c - t), and with a memory of 0 Adam's
+    average of gradients is just that.
+    """
+
+    def __init__(self, target: Tensor, params: Tensor, settings: RenderSettings) -> None:
+        still = FitOptions(xy=0, log_scale=0, theta=0, color=0, beta1=0, beta2=0, settings=settings)
+        self.params = params.numpy().copy()
+        self.engine = Engine(target, params, still, measured=False)
+        with runtime.launching(self.engine.work.owner):
+            self.targets = {True: self.engine.target}
+            self.targets[False] = self.engine.work.target(torch.zeros_like(target))
+
+    def of(self, colors: Tensor, against_target: bool = False) -> Tensor:
+        """Return A^T (A colors - t), where t is the target or 0. [N, C]"""
+        engine = self.engine
+        self.params[:, GEOMETRY:] = colors.numpy()
+        with runtime.launching(engine.work.owner):
+            engine.packed.from_numpy(self.params)
+        engine.target = self.targets[against_target]
+        engine.step(engine.done + 1, 1.0)
+        while not engine.poll():
+            engine.step(engine.done + 1, 1.0)
+        with runtime.launching(engine.work.owner):
+            return torch.from_numpy(engine.exp_avg.to_numpy()[:, GEOMETRY:])

@@ -17,10 +17,23 @@ _made: set[tuple] = set()  # kinds of fits that this process has compiled, or lo
 
 
 class Engine:
-    """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made."""
+    """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made.
+
+    Args:
+        target: [H, W, C]
+        params: packed. [N, 5 + C]
+        options: learning rates, and how to blend.
+        frozen: which Gaussians stay as they are. bool [N]
+        measured: whether the error is known before the first step.
+    """
 
     def __init__(
-        self, target: Tensor, params: Tensor, options: FitOptions, frozen: Tensor | None = None
+        self,
+        target: Tensor,
+        params: Tensor,
+        options: FitOptions,
+        frozen: Tensor | None = None,
+        measured: bool = True,
     ) -> None:
         self.options, self.done = options, 0
         n, columns = params.shape
@@ -45,8 +58,9 @@ class Engine:
             self.progress = runtime.zeros("i32", (2,))
             self.losses = runtime.zeros("f32", (self.work.units,))
             self.target = self.work.target(target)
-        self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
-        self.score()
+        if measured:
+            self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
+            self.score()
 
     @property
     def params(self) -> Tensor:
