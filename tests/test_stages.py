@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
+from nets import weights
 from pipelines.training import attributes, position, stage
 from pipelines.training.attributes import AttributesConfig, AttributesStage
 from pipelines.training.loop import Folder, Processes
@@ -113,7 +115,7 @@ def test_stage_two_killed_anywhere_ends_as_if_it_had_not_been(wait, data, tmp_pa
 def test_more_epochs_go_on_as_if_there_had_been_as_many_from_the_start(data, tmp_path):
     some = replace(ATTRIBUTES, epochs=2, decay=0.5)
     more = replace(some, epochs=4)
-    whole = run(AttributesStage, more, data, tmp_path / "whole")
+    whole = run(AttributesStage, more, data, tmp_path / "more")
     places = [(Folder, "save")]
     _, left = snapshots(AttributesStage, some, data, tmp_path, places)
     assert same(run(AttributesStage, more, data, left[1]), whole)  # saved after epoch 1 of 2
@@ -232,3 +234,28 @@ def test_no_warm_up_is_one_of_no_steps(data, tmp_path):
     config = replace(ATTRIBUTES, epochs=1)
     none = run(AttributesStage, replace(config, warm_up=0), data, tmp_path / "none")
     assert same(none, run(AttributesStage, replace(config, warm_up=1), data, tmp_path / "one"))
+
+
+def test_the_average_follows_closely_at_first_and_slowly_later():
+    net = torch.nn.Linear(1, 1)
+    average = AveragedModel(net, multi_avg_fn=stage.moving_average(0.9), use_buffers=True)
+    torch.nn.init.zeros_(net.weight)
+    average.update_parameters(net)  # the first is taken as it is
+    torch.nn.init.ones_(net.weight)
+    average.update_parameters(net)
+    assert average.module.weight.item() == pytest.approx(1 - 2 / 11)
+    for _ in range(200):
+        average.update_parameters(net)
+    torch.nn.init.zeros_(net.weight)
+    average.update_parameters(net)
+    assert average.module.weight.item() == pytest.approx(0.9)
+
+
+def test_the_average_is_what_validates_and_becomes_the_weights(data, tmp_path):
+    config = replace(ATTRIBUTES, average=0.9, epochs=3)
+    done = made(AttributesStage, config, data, tmp_path)
+    path = done.run()
+    kept = weights.load("attributes", path.parent).state_dict()
+    for name, value in done.average.module.state_dict().items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-6)  # half precision
+    assert not torch.allclose(kept["unet.head.bias"], done.net.state_dict()["unet.head.bias"])

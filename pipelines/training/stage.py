@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -78,6 +78,20 @@ class StageConfig:
 Config = TypeVar("Config", bound=StageConfig)
 
 
+def moving_average(kept: float) -> Callable[[Any, Any, Tensor], None]:
+    """Return how an `AveragedModel` learns: it keeps a share, but less in its first steps.
+
+    With 0.998, an average over some 500 steps, it keeps 0.18 in its second step, 0.53 in the tenth
+    and 0.92 in the hundredth, so that it is of use from the beginning.
+    """
+
+    def update(averaged: Any, current: Any, number: Tensor) -> None:
+        early = (1 + int(number)) / (10 + int(number))
+        get_ema_multi_avg_fn(min(kept, early))(averaged, current, number)
+
+    return update
+
+
 class Stage(Generic[Config]):
     """The state of a run: network, optimiser, log, and how far it got.
 
@@ -119,7 +133,7 @@ class Stage(Generic[Config]):
         self.net = weights.NETS[self.name](config.shape).to(processes.device)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
         self.average = AveragedModel(
-            self.net, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True
+            self.net, multi_avg_fn=moving_average(config.average), use_buffers=True
         )
         # in a checkpoint, with counters
         self.kept = {"net": self.net, "optimizer": self.optimizer, "average": self.average}
