@@ -16,6 +16,8 @@ iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py 
 seconds     Mean PSNR against the seconds of a fit, from the same files.
 count       Mean PSNR against the number of Gaussians, from the same files.
 best        Mean PSNR against seconds of the best variant of each peer, in the README.
+learning    Validation by epoch, from the log.csv of trainings of one stage, which are --table;
+            drawn only where --figures names it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common import curves, hero, prior_figures, regions
+from common import curves, hero, learning, prior_figures, regions
 from common.measure import RESULTS, script
 from common.panels import save
 from matplotlib.figure import Figure
@@ -37,6 +39,7 @@ from taichi2dgs.storage import files
 
 OF_PICTURES = ("prior", "density", "errors", "regions")
 HERO = "hero"
+LEARNING = "learning"
 HERO_PART = (slice(0, 256), slice(96, 352))  # head and shoulders in the sample
 HERO_K = 3_000
 OF_TABLES = {
@@ -57,6 +60,8 @@ def main() -> None:
 
 
 def draw_all(options: argparse.Namespace) -> None:
+    if LEARNING in options.figures:
+        save(learning.draw_learning(options.table), options.out / f"{LEARNING}.webp")
     if wanted := [name for name in OF_TABLES if name in options.figures]:
         rows = curves.read_all(options.table)
         for name in wanted:
@@ -91,36 +96,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
-    names = (*OF_PICTURES, HERO, *OF_TABLES)
-    parser.add_argument(
-        "--figures",
-        nargs="+",
-        choices=names,
-        metavar="NAME",
-        help=f"{', '.join(names)} (all but {HERO}; the last four with --table)",
-    )
+    names = (*OF_PICTURES, HERO, *OF_TABLES, LEARNING)
+    parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
+                        help=f"{', '.join(names)} (all but {HERO} and {LEARNING}; the last five "
+                        "with --table)")  # fmt: skip
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
-    parser.add_argument(
-        "--table",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="JSON of run_kodak.py or run_datasets.py",
-    )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=METHODS,
-        metavar="METHOD",
-        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}",
-    )
-    parser.add_argument(
-        "--region",
-        nargs=4,
-        type=int,
-        metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
-        help="that errors and regions show (a square full of detail)",
-    )
+    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
+                        help="JSON of run_kodak.py or run_datasets.py, or log.csv")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD",
+                        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}")  # fmt: skip
+    parser.add_argument("--region", nargs=4, type=int, metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
+                        help="that errors and regions show (a square full of detail)")  # fmt: skip
     parser.add_argument("--k", type=int, default=50_000, help="Gaussians per 512x512 (50000)")
     parser.add_argument("--steps", type=int, default=200, help="iterations of each fit (200)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
@@ -128,7 +114,9 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.figures is None:
         options.figures = (*OF_PICTURES, *OF_TABLES) if options.table else OF_PICTURES
-    if options.table is None and (missing := [n for n in options.figures if n in OF_TABLES]):
+    if options.table is None and (
+        missing := [n for n in options.figures if n in (*OF_TABLES, LEARNING)]
+    ):
         parser.error(f"--figures {' '.join(missing)}: drawn from a table; expected --table FILE")
     return options
 

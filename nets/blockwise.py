@@ -24,7 +24,7 @@ class Blockwise(nn.Module):
     def __init__(self, unet: UNet, at_once: int = AT_ONCE) -> None:
         super().__init__()
         self.unet, self.at_once = unet, at_once
-        self.grid = unet.patch << (len(LEVELS) - 1)
+        self.grid = unet.patch << (LEVELS - 1)
         # Two 3x3 convolutions at each level, twice over all but the coarsest, whose pixel is `grid`
         # wide: 2 (1 + 2 (1/2 + 1/4 + ...)) of these, and one for pooling and upsampling.
         self.margin = 8 * self.grid

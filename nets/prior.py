@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.detail import detail_density
-from nets.unet import UNet
+from nets.unet import DEFAULT, Shape, UNet
 
 OFFSET = 1.5  # how far an offset reaches, in units of the start's scale
 SPREAD = 1.5  # how far a log-scale can be from the start's, either way
@@ -22,13 +22,12 @@ class PositionNet(nn.Module):
     It sees the image and where its detail is; untrained, it answers with the detail.
 
     Args:
-        width: channels of the U-Net's first level.
-        patch: see `UNet`.
+        shape: of the U-Net.
     """
 
-    def __init__(self, width: int = 32, patch: int = 2) -> None:
+    def __init__(self, shape: Shape = DEFAULT) -> None:
         super().__init__()
-        self.unet = UNet(3 + 1, 1, width, patch)
+        self.unet = UNet(3 + 1, 1, shape)
 
     def forward(self, images: Tensor, k: Tensor) -> Tensor:
         """Return heatmaps in [0, 1], to be sampled in proportion.
@@ -68,18 +67,17 @@ class AttributeNet(nn.Module):
     the start: round Gaussians of their pixels' colours. Untrained, it changes next to nothing.
 
     Args:
-        width: channels of the U-Net's first level.
-        patch: see `UNet`.
+        shape: of the U-Net.
 
     Source: paper 3.5, Eq. 12, Eq. 13, Eq. 14, Eq. 15 and Eq. 16.
     """
 
-    def __init__(self, width: int = 32, patch: int = 2) -> None:
+    def __init__(self, shape: Shape = DEFAULT) -> None:
         super().__init__()
-        self.unet = UNet(3 + 3 + 2, 8, width, patch)
+        self.unet = UNet(3 + 3 + 2, 8, shape)
         bias = self.unet.head.bias
         with torch.no_grad():
-            bias[2 * patch**2 : 3 * patch**2] = ASPECT  # type: ignore[index]
+            bias[2 * shape.patch**2 : 3 * shape.patch**2] = ASPECT  # type: ignore[index]
 
     def forward(self, images: Tensor, renders: Tensor, points: Tensor, k: Tensor) -> Residuals:
         """Return residuals for every pixel; the sampled ones matter.

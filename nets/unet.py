@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-LEVELS = (1, 2, 4, 4, 4)  # channels over the base width; four steps down and four up
+LEVELS = 5  # four steps down and four up
 K_MAX = 512 * 512  # k_hat is 1 at one Gaussian per pixel
 AREA = 512 * 512  # pixels, on which numbers of Gaussians are compared
 
+
 Count = TypeVar("Count", float, Tensor)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a U-Net is made by.
+
+    Args:
+        width: channels of the first level; the second has twice as many.
+        patch: side of a block of pixels, which enters and leaves in channels.
+        coarse: channels of the third to the fifth level, over the width.
+    """
+
+    width: int = 32
+    patch: int = 2
+    coarse: int = 4
+
+    @property
+    def sizes(self) -> list[int]:
+        """Channels of each level.
+
+        >>> Shape(width=8).sizes
+        [8, 16, 32, 32, 32]
+        """
+        return [self.width * level for level in (1, 2, *(LEVELS - 2) * (self.coarse,))]
+
+
+DEFAULT = Shape()
 
 
 class UNet(nn.Module):
@@ -25,24 +54,22 @@ class UNet(nn.Module):
     Args:
         inputs: input channels.
         outputs: output channels.
-        width: channels of the first level.
-        patch: side of a block of pixels.
+        shape: see `Shape`.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int = 32, patch: int = 2) -> None:
+    def __init__(self, inputs: int, outputs: int, shape: Shape) -> None:
         super().__init__()
-        self.width, self.patch = width, patch
-        sizes = [width * level for level in LEVELS]
+        self.shape, self.patch, sizes = shape, shape.patch, shape.sizes
         self.down = nn.ModuleList(
             _block(before, size)
-            for before, size in zip([inputs * patch**2, *sizes], sizes, strict=False)
+            for before, size in zip([inputs * self.patch**2, *sizes], sizes, strict=False)
         )
         self.film = FiLM(sizes[-1])
         self.up = nn.ModuleList(
             _block(before + size, size)
             for before, size in zip(sizes[:0:-1], sizes[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(width, outputs * patch**2, 1)
+        self.head = nn.Conv2d(shape.width, outputs * self.patch**2, 1)
         nn.init.zeros_(self.head.weight)  # an untrained network answers with its bias: 0
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # Conv2d has a bias
 
@@ -57,7 +84,7 @@ class UNet(nn.Module):
             [B, outputs, H, W]
         """
         height, width = maps.shape[-2:]
-        step = self.patch << (len(LEVELS) - 1)
+        step = self.patch << (LEVELS - 1)
         x = F.pad(maps, (0, -width % step, 0, -height % step), mode="replicate")
         x = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
         skips = []

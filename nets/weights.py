@@ -7,17 +7,19 @@ import io
 import json
 import re
 import shutil
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
 from nets.prior import AttributeNet, PositionNet
-from nets.unet import UNet
+from nets.unet import Shape, UNet
 
 Net: TypeAlias = PositionNet | AttributeNet
 NETS: dict[str, type[Net]] = {"position": PositionNet, "attributes": AttributeNet}
 SHIPPED = Path(__file__).parent / "weights"
+SHAPE = [field.name for field in fields(Shape)]  # older weights lack the last ones
 DIGITS = 8  # digits of the hash in the name of a file
 
 
@@ -39,7 +41,7 @@ def save(net: Net, name: str, folder: str | Path, card: dict[str, Any]) -> Path:
     }
     buffer = io.BytesIO()
     unet: UNet = net.unet
-    torch.save({"net": name, "width": unet.width, "patch": unet.patch, "state": state}, buffer)
+    torch.save({"net": name, **asdict(unet.shape), "state": state}, buffer)
     content = buffer.getvalue()
     sha = hashlib.sha256(content).hexdigest()
     for old in Path(folder).glob(f"{name}-*"):
@@ -119,7 +121,7 @@ def _made(kind: type[Net], stored: dict[str, Any]) -> Net:
     themselves become the parameters, so that torch's default type and device do not matter.
     """
     with torch.device("meta"):
-        net = kind(stored["width"], stored["patch"])
+        net = kind(Shape(**{part: stored[part] for part in SHAPE if part in stored}))
     state = {
         key: tensor.float() if tensor.is_floating_point() else tensor
         for key, tensor in stored["state"].items()

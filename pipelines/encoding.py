@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
 from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.fitting.budget import Budget
+from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.fitting.fit import fit
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
 from taichi2dgs.fitting.refine import encode_refined
@@ -31,6 +32,7 @@ AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
 # SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
 DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
 LARGEST_POWER = 100.0  # e to this power is more than any picture asks for, and still a float
+SOLVED = 2  # steps of `solve_colors` where there is no fit; a fit's own first steps do more
 PSNR_WITHIN = 0.5  # dB that a result may be off its target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
 FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
@@ -51,7 +53,7 @@ class Encoding:
         refine: steps that make up for what rounding costs; None is 200 where the quality
             is medium or small, and 0 elsewhere.
         progressive: whether the first quarter of a file is to be a coarse picture.
-        steps: of a fit.
+        steps: of a fit. With 0 there is none: the start gets the colours that suit it best.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
         start: see `pipelines.initialize`.
         seed: of the start.
@@ -197,6 +199,9 @@ class Encoding:
 
     def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
         start = initialize(image, k, self.start, self.seed, weights=self.weights)
+        if 0 in (self.steps, self.seconds):
+            settings = self.options.settings or start.settings
+            start = solve_colors(image, replace(start, settings=settings), SOLVED)
         return fit(
             image,
             start,

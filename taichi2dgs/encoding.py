@@ -36,7 +36,7 @@ def encode(
             does, the nearest. A search fits mostly twice, at most five times.
         target_bytes: in place of k: find the largest number whose file takes no more.
         quality: of that file, see `Gaussians.save`.
-        steps: of a fit; 0 returns the start as it is.
+        steps: of a fit; 0 returns the start, with the colours that suit it best.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
         start: "prior" (the learned start), or another of `pipelines.STARTS`.
         seed: of the start.

@@ -13,6 +13,7 @@ from conftest import environment
 from test_benchmarks import SCRIPT
 
 import pipelines
+from nets import weights
 from pipelines import baselines
 from taichi2dgs import runtime
 from taichi2dgs.fitting.engine import Engine
@@ -94,6 +95,43 @@ def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
     assert rows[1]["codecs"]["WebP"][0] <= rows[1]["bytes"] < rows[0]["bytes"]
     assert "| 400 | small | 4 | 1 | " in done.stdout
     assert files.read_image(tmp_path / "rate.webp").shape[1] > 400
+
+
+def test_run_prior_compares_weights_and_goes_on(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:48, :70])
+    for crop, k, count in ((40, 20_000, 122), (0, 90, 90)):
+        command = [sys.executable, SCRIPT.with_name("run_prior.py"), "--data", tmp_path, "--k", k,
+                   "--weights", "shipped", weights.SHIPPED, "--steps", 3, "--crop", crop,
+                   "--out", tmp_path / "table"]  # fmt: skip
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == 0, done.stderr
+        first, second = json.loads((tmp_path / "table.json").read_text())["rows"]
+        assert first["psnr"] == second["psnr"] and first["gaussians"] == count
+        psnr = list(first["psnr"].values())
+        assert list(first["psnr"]) == ["start", "colours, 1", "colours, 2", "colours, 4", "3"]
+        assert psnr[:4] == sorted(psnr[:4]) and psnr[0] < psnr[4]
+        assert 0.8 < first["entropy"] < 1
+        assert f", 1 | {k:,} | weights | " in done.stdout
+
+
+def test_learning_curves_are_drawn_from_logs(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "run/log.csv"
+    command = [sys.executable, SCRIPT.with_name("figures.py"), "--figures", "learning", "--table",
+               log, "--out", tmp_path]  # fmt: skip
+    log.write_text("epoch,loss,valid_loss,valid_psnr\n0,nan,1.0,20\n1,0.9,0.8,22.5\n")
+    for content, expected in (("", 0), ("epoch,loss\n0,nan\n", 2)):
+        if content:
+            log.write_text(content)
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == expected, done.stderr
+    assert "expected the log.csv of a training" in done.stderr
+    assert files.read_image(tmp_path / "learning.webp").shape[1] > 400
 
 
 def test_tune_writes_a_method_that_does_better(tmp_path, photograph):

@@ -7,14 +7,14 @@ import torch
 
 from nets import weights
 from nets.prior import ASPECT, OFFSET, SPREAD, AttributeNet, PositionNet
-from nets.unet import K_MAX, FiLM, k_hat
+from nets.unet import K_MAX, FiLM, Shape, k_hat
 
 
 @pytest.fixture
 def scrambled():
     """A position network whose last layer has random weights, where a new one has zeros."""
     torch.manual_seed(0)
-    net = PositionNet(width=4)
+    net = PositionNet(Shape(4))
     torch.nn.init.normal_(net.unet.head.weight)
     return net.eval()
 
@@ -23,9 +23,9 @@ def scrambled():
 @pytest.mark.parametrize("size", [(1, 1), (33, 70), (64, 32)])
 def test_any_size_and_a_k_per_image(size, patch):
     images, k = torch.rand(2, 3, *size), torch.tensor([5, 500])
-    heat = PositionNet(4, patch)(images, k)
+    heat = PositionNet(Shape(4, patch))(images, k)
     assert heat.shape == (2, 1, *size) and heat.min() >= 0 and heat.max() <= 1
-    parts = AttributeNet(4, patch)(images, images, images[:, :2], k)
+    parts = AttributeNet(Shape(4, patch))(images, images, images[:, :2], k)
     assert [part.shape[1] for part in parts] == [2, 2, 1, 3]
     assert all(part.shape[2:] == size for part in parts)
 
@@ -33,13 +33,13 @@ def test_any_size_and_a_k_per_image(size, patch):
 def test_untrained_network_changes_next_to_nothing():
     images = torch.rand(1, 3, 40, 40)
     with torch.no_grad():
-        parts = AttributeNet(4)(images, images, images[:, :2], torch.tensor([100]))
+        parts = AttributeNet(Shape(4))(images, images, images[:, :2], torch.tensor([100]))
     assert not parts.offset.any() and not parts.theta.any() and not parts.color.any()
     assert float(parts.log_scale.abs().max()) <= SPREAD * ASPECT
 
 
 def test_residuals_stay_within_their_bounds():
-    net = AttributeNet(4)
+    net = AttributeNet(Shape(4))
     torch.nn.init.normal_(net.unet.head.weight, std=100)
     images = torch.rand(2, 3, 40, 40)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_weights_come_back_as_they_were_but_for_half_precision(tmp_path, scrambl
     with torch.no_grad():
         before, after = scrambled(images, k), weights.load("position", tmp_path)(images, k)
     torch.testing.assert_close(before, after, atol=1e-2, rtol=0)  # 2e-3 was seen
-    newer = weights.save(PositionNet(width=4), "position", tmp_path, {})
+    newer = weights.save(PositionNet(Shape(4)), "position", tmp_path, {})
     assert [file.name for file in tmp_path.glob("*.pt")] == [newer.name]
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
-from pipelines.training import attributes, position
+from nets import weights
+from pipelines.training import attributes, position, stage
 from pipelines.training.attributes import AttributesConfig, AttributesStage
 from pipelines.training.loop import Folder, Processes
 from pipelines.training.position import PositionConfig, PositionStage
@@ -99,12 +101,26 @@ def test_stage_one_killed_anywhere_ends_as_if_it_had_not_been(settling, data, tm
 
 
 @pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
-def test_stage_two_killed_anywhere_ends_as_if_it_had_not_been(data, tmp_path):
-    places = [(Folder, "log"), (Folder, "save"), (attributes, "descend")]
-    whole, left = snapshots(AttributesStage, ATTRIBUTES, data, tmp_path, places)
-    assert len(left) == 2 * 3 + 2
+@pytest.mark.parametrize("wait", [-1, 120], ids=["saved after each step", "saved after epochs"])
+def test_stage_two_killed_anywhere_ends_as_if_it_had_not_been(wait, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "SAVE_SECONDS", wait)
+    config = replace(ATTRIBUTES, crops=4, average=0.5)
+    places = [(Folder, "log"), (Folder, "save"), (stage, "descend")]
+    whole, left = snapshots(AttributesStage, config, data, tmp_path, places)
+    assert len(left) == 2 * 3 + 4 + (2 * 4 if wait < 0 else 0)
     for folder in left:
-        assert same(run(AttributesStage, ATTRIBUTES, data, folder), whole), folder.name
+        assert same(run(AttributesStage, config, data, folder), whole), folder.name
+
+
+def test_more_epochs_go_on_as_if_there_had_been_as_many_from_the_start(data, tmp_path):
+    some = replace(ATTRIBUTES, epochs=2, decay=0.5)
+    more = replace(some, epochs=4)
+    whole = run(AttributesStage, more, data, tmp_path / "more")
+    places = [(Folder, "save")]
+    _, left = snapshots(AttributesStage, some, data, tmp_path, places)
+    assert same(run(AttributesStage, more, data, left[1]), whole)  # saved after epoch 1 of 2
+    with pytest.raises(ValueError, match="another epochs"):  # the rate has fallen
+        run(AttributesStage, more, data, left[2])
 
 
 def interrupted(patch: pytest.MonkeyPatch, number: int) -> None:
@@ -221,3 +237,28 @@ def test_no_warm_up_is_one_of_no_steps(data, tmp_path):
     config = replace(ATTRIBUTES, epochs=1)
     none = run(AttributesStage, replace(config, warm_up=0), data, tmp_path / "none")
     assert same(none, run(AttributesStage, replace(config, warm_up=1), data, tmp_path / "one"))
+
+
+def test_the_average_follows_closely_at_first_and_slowly_later():
+    net = torch.nn.Linear(1, 1)
+    average = AveragedModel(net, multi_avg_fn=stage.moving_average(0.9), use_buffers=True)
+    torch.nn.init.zeros_(net.weight)
+    average.update_parameters(net)  # the first is taken as it is
+    torch.nn.init.ones_(net.weight)
+    average.update_parameters(net)
+    assert average.module.weight.item() == pytest.approx(1 - 2 / 11)
+    for _ in range(200):
+        average.update_parameters(net)
+    torch.nn.init.zeros_(net.weight)
+    average.update_parameters(net)
+    assert average.module.weight.item() == pytest.approx(0.9)
+
+
+def test_the_average_is_what_validates_and_becomes_the_weights(data, tmp_path):
+    config = replace(ATTRIBUTES, average=0.9, epochs=3)
+    done = made(AttributesStage, config, data, tmp_path)
+    path = done.run()
+    kept = weights.load("attributes", path.parent).state_dict()
+    for name, value in done.average.module.state_dict().items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-3, atol=1e-6)  # half precision
+    assert not torch.allclose(kept["unet.head.bias"], done.net.state_dict()["unet.head.bias"])

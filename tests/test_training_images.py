@@ -139,3 +139,39 @@ def test_a_crop_has_as_much_of_its_square_as_there_is():
     rng = np.random.default_rng(0)
     starts = {int(images.cropped(columns, 5, rng)[0, 0, 0]) for _ in range(50)}
     assert starts == {0, 1, 2, 3}
+
+
+def test_a_share_of_crops_is_drawn_by_script(folder):
+    paths = images.find(folder).train
+    nowhere = [folder / "missing.png"]
+    drawn = images.Crops(nowhere, 4, 24, (10_000, 100_000), 1, variety=images.Variety(synthetic=1))
+    assert all(drawn[index][0].shape == (3, 24, 24) for index in range(4))
+    some = images.Crops(paths, 40, 24, (10_000, 100_000), 1, variety=images.Variety(synthetic=0.5))
+    all_photographs = images.Crops(paths, 40, 24, (10_000, 100_000), 1)
+    same = [torch.equal(some[index][0], all_photographs[index][0]) for index in range(40)]
+    assert 10 <= sum(same) <= 30
+    assert [some[i][1] for i in range(40)] == [all_photographs[i][1] for i in range(40)]  # k
+
+
+def test_photographs_are_scaled_and_recolored_at_random(folder):
+    paths = images.find(folder).train
+    plain = images.Crops(paths, 12, 24, (10_000, 100_000), 1)
+    for variety in (images.Variety(scale=(0.5, 0.8)), images.Variety(color=1)):
+        other = images.Crops(paths, 12, 24, (10_000, 100_000), 1, variety=variety)
+        for index in range(12):
+            image = other[index][0]
+            assert image.shape == (3, 24, 24) and image.min() >= 0 and image.max() <= 1
+            assert not torch.equal(image, plain[index][0])
+
+
+def test_scaling_keeps_what_is_flat_and_the_mean():
+    image = torch.rand(3, 40, 30, generator=torch.Generator().manual_seed(0))
+    smaller = images.scaled(image, 0.5)
+    assert smaller.shape == (3, 20, 15) and smaller.std() < 0.7 * image.std()
+    torch.testing.assert_close(smaller.mean(), image.mean(), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        images.scaled(torch.full((3, 9, 9), 0.3), 1.7).unique()[0].item(), 0.3
+    )
+    assert images.scaled(image, 1) is image
+    with pytest.raises(ValueError, match="the lower number first"):
+        images.Variety(scale=(2, 1))

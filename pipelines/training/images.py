@@ -8,19 +8,23 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from nets.unet import AREA
+from pipelines.fields import Range
 from pipelines.starts.prior import as_rgb
+from pipelines.training import synthetic
 from taichi2dgs.storage import files, pictures
 
 log = logging.getLogger("taichi2dgs")
@@ -146,6 +150,25 @@ def _header(path: Path) -> tuple[tuple[int, str] | None, str]:
     return (size, hashlib.sha256(start).hexdigest()), ""
 
 
+@dataclass(frozen=True)
+class Variety:
+    """What crops are besides parts of photographs, flipped and turned.
+
+    Args:
+        synthetic: share of crops that are drawn by script instead; see `synthetic.picture`.
+        scale: lowest and highest factor of a photograph's size; drawn log-uniformly.
+        color: share of photographs whose colours are changed; see `recolored`.
+    """
+
+    synthetic: Annotated[float, Range(0, 1)] = 0.0
+    scale: Annotated[tuple[float, float], Range(0.05, 8)] = (1.0, 1.0)
+    color: Annotated[float, Range(0, 1)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale={list(self.scale)}; expected the lower number first")
+
+
 class Crops(Dataset):
     """Random square crops, flipped and turned at random, each with a number of Gaussians.
 
@@ -158,6 +181,7 @@ class Crops(Dataset):
         side: of a crop in pixels; smaller images are continued by their reflection.
         k: lowest and highest number of Gaussians per 512x512 pixels; drawn log-uniformly.
         seed, epoch: of the random numbers.
+        variety: what else crops are.
     """
 
     def __init__(
@@ -168,9 +192,11 @@ class Crops(Dataset):
         k: Sequence[float],
         seed: int,
         epoch: int = 0,
+        variety: Variety = Variety(),
     ) -> None:
         self.paths, self.number, self.side, self.seed, self.epoch = paths, number, side, seed, epoch
         self.k = [math.log(count * side * side / AREA) for count in k]
+        self.variety = variety
 
     def __len__(self) -> int:
         return self.number
@@ -178,13 +204,19 @@ class Crops(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return an image in [0, 1] and its number of Gaussians. [3, side, side]"""
         rng = np.random.default_rng([self.seed, self.epoch, index])
+        low, high = self.k
+        k = max(1, round(math.exp(rng.uniform(low, high))))
+        if rng.random() < self.variety.synthetic:
+            return synthetic.picture(self.side, rng), k
         lap, place = divmod(self.epoch * self.number + index, len(self.paths))
         order = np.random.default_rng([self.seed, lap]).permutation(len(self.paths))
         image = read_from(self.paths, int(order[place]))
-        low, high = self.k
-        k = max(1, round(math.exp(rng.uniform(low, high))))
-        square = cropped(reflected(image, self.side), self.side, rng)
-        return turned(square, int(rng.integers(8))).contiguous(), k
+        low, high = (math.log(factor) for factor in self.variety.scale)
+        image = scaled(image, math.exp(rng.uniform(low, high)))
+        image = cropped(reflected(image, self.side), self.side, rng)
+        if rng.random() < self.variety.color:
+            image = recolored(image, rng)
+        return turned(image, int(rng.integers(8))).contiguous(), k
 
 
 def read_from(paths: Sequence[Path], index: int) -> Tensor:
@@ -240,3 +272,31 @@ def turned(image: Tensor, which: int) -> Tensor:
     """Return one of the eight flips and quarter turns of a square. [..., S, S]"""
     image = image.transpose(-1, -2) if which & 4 else image
     return image.flip([-1 - bit for bit in (0, 1) if which >> bit & 1])
+
+
+def scaled(image: Tensor, factor: float) -> Tensor:
+    """Return a picture at another size, without aliasing. [3, H, W] -> [3, H', W']"""
+    if factor == 1:
+        return image
+    size = [max(1, round(extent * factor)) for extent in image.shape[1:]]
+    grown = F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)
+    return grown[0].clamp(0, 1)
+
+
+def recolored(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change the colours of a picture at random: their order, saturation, contrast and gamma.
+
+    Args:
+        image: values in [0, 1]. [3, H, W]
+        rng: decides how.
+
+    Returns:
+        Values in [0, 1]. [3, H, W]
+    """
+    image = image[torch.from_numpy(rng.permutation(3))]
+    image = 1 - image if rng.random() < 0.25 else image
+    grey = image.mean(0, keepdim=True)
+    image = grey + (image - grey) * rng.choice([0, rng.uniform(0.3, 1), rng.uniform(1, 1.7)])
+    image = image.clamp(0, 1) ** math.exp(rng.uniform(-0.5, 0.5))
+    low, high = rng.uniform(0, 0.3), rng.uniform(0.7, 1)
+    return low + (high - low) * image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,7 +94,7 @@ class Processes:
         return made[0]
 
     def agree(self, net: nn.Module) -> None:
-        """Give all processes the first one's buffers: each has counted what its own crops are."""
+        """Give all processes the first one's buffers."""
         for buffer in net.buffers() if self.world > 1 else ():
             dist.broadcast(buffer, 0)
 
@@ -145,8 +145,13 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
         processes.wait()
 
-    def resume(self) -> dict[str, Any] | None:
+    def resume(
+        self, may_differ: Callable[[dict[str, Any]], Collection[str]]
+    ) -> dict[str, Any] | None:
         """Return the last checkpoint, if there is one.
+
+        Args:
+            may_differ: given the checkpoint, says which settings may be others than its own.
 
         Raises:
             ValueError: it is unreadable, or of another configuration or other pictures; the
@@ -157,10 +162,11 @@ class Folder:
             return None
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
-            config = state["config"]
+            config, free = state["config"], may_differ(state)
         except Exception as error:  # a damaged archive raises anything
             raise ValueError(f"{file}: not a readable checkpoint; delete it to restart") from error
-        changed = [key for key in self.config if config.get(key) != self.config[key]]
+        kept = [key for key in self.config if key not in free]
+        changed = [key for key in kept if config.get(key) != self.config[key]]
         if changed:
             raise ValueError(
                 f"{file}: made with another {', '.join(changed)}; expected "
@@ -196,7 +202,12 @@ class Folder:
             )
 
     def export(
-        self, net: weights.Net, name: str, images: list[Path], validation: dict[str, float]
+        self,
+        net: weights.Net,
+        name: str,
+        images: list[Path],
+        validation: dict[str, float],
+        hours: float,
     ) -> Path:
         """Write the weights with a card that says where they come from."""
         config = {key: value for key, value in self.config.items() if key != "about"}
@@ -204,6 +215,7 @@ class Folder:
             "about": self.config["about"],
             "images": len(images),
             "config": config,
+            "cpu_hours": round(hours, 2),
             "validation": validation,
             "commit": doctor.commit(),
             "torch": torch.__version__,
@@ -214,6 +226,21 @@ class Folder:
 def cosine(used: float) -> float:
     """Fraction of the learning rate after a fraction of the training: from 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * used))
+
+
+def rate_at(used: float, decay: float) -> float:
+    """Fraction of the learning rate after a fraction of the training.
+
+    It is 1, and falls to 0 along a cosine over the last part of the training.
+
+    Args:
+        used: how much of the training is over, from 0 to 1.
+        decay: share of the training in which it falls; 1 for all of it.
+
+    >>> [rate_at(used, decay=0.5) for used in (0, 0.5, 0.75, 1)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+    return cosine(max(0.0, used - (1 - decay)) / decay)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pipelines.fields import OneOf, Range
 from pipelines.starts import prior, projection, sampling
 from pipelines.training import images
-from pipelines.training.loop import cosine, descend, set_rate
+from pipelines.training.loop import cosine
 from pipelines.training.stage import Count, Stage, StageConfig
 from taichi2dgs.fitting.fit import fit
 from taichi2dgs.storage import files
@@ -63,7 +63,8 @@ class PositionConfig(StageConfig):
         epochs: over a round's crops.
         learning_rate: at the start; round r begins with 1/(r + 1) of it, and follows a cosine to
             zero.
-        width, patch, crop, k, batch, workers, seed, about: see `StageConfig`.
+        width, patch, coarse, crop, k, variety, batch, average, workers, seed, about: see
+            `StageConfig`.
     """
 
     crops: Count = 128
@@ -112,7 +113,7 @@ class PositionStage(Stage[PositionConfig]):
     """A run of Stage I; it caches the targets of its rounds in its folder."""
 
     name = "position"
-    counters = ("round", "epoch", "rows")
+    counters = ("round", *Stage.counters)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,11 +126,10 @@ class PositionStage(Stage[PositionConfig]):
             if not any(row["round"] == self.round for row in self.rows):
                 self._validate(float("nan"))
             while self.epoch < self.config.epochs:
-                loss = self._learn()
-                self.epoch += 1
-                self._validate(loss)
+                self._learn()
+                self._validate(self._end_epoch())
             self.round, self.epoch = self.round + 1, 0
-            self.previous.load_state_dict(self.net.state_dict())
+            self.previous.load_state_dict(self.judged.state_dict())
             self._save()
 
     def _has_settled(self) -> bool:
@@ -141,7 +141,9 @@ class PositionStage(Stage[PositionConfig]):
         """The crops of this round; those of validation never change."""
         c = self.config
         if name == "train":
-            return images.Crops(self.pictures.train, c.crops, c.crop, c.k, c.seed, self.round)
+            return images.Crops(
+                self.pictures.train, c.crops, c.crop, c.k, c.seed, self.round, c.variety
+            )
         number = min(c.valid_crops, 4 * len(self.pictures.valid))
         return images.Crops(self.pictures.valid, number, c.crop, c.k, c.seed)
 
@@ -175,8 +177,11 @@ class PositionStage(Stage[PositionConfig]):
         (start,) = prior.place(image[None], heat, [k], c.sampler, seed)
         return fit(image.permute(1, 2, 0), start, steps=c.steps).gaussians.xy
 
-    def _batches(self, name: str, epoch: int) -> DataLoader:
-        """Batches of this process's share: shuffled, and turned, in all epochs but 0."""
+    def _batches(self, name: str, epoch: int, done: int = 0) -> DataLoader:
+        """Batches of this process's share: shuffled, and turned, in all epochs but 0.
+
+        The first `done` of them are left out.
+        """
         targets = self._targets(name, epoch)
         order = torch.arange(len(targets))
         if epoch:
@@ -184,27 +189,25 @@ class PositionStage(Stage[PositionConfig]):
             order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
         world = self.processes.world
         even = len(order) // world * world if epoch else len(order)  # all take as many steps
-        return self._loader(targets, order[self.processes.rank : even : world].tolist())
+        share = order[self.processes.rank : even : world].tolist()
+        return self._loader(targets, share[done * self.config.batch :])
 
-    def _learn(self) -> float:
-        """Regress the heatmaps for one epoch. Returns the mean loss."""
-        losses, c = [], self.config
-        loader = self._batches("train", self.epoch + 1)
+    def _learn(self) -> None:
+        """Regress the heatmaps for an epoch, or for what is left of it."""
+        c, done = self.config, len(self.losses)
+        loader = self._batches("train", self.epoch + 1, done)
+        steps = done + len(loader)
         self.net.train()
         name = f"round {self.round}, epoch {self.epoch + 1} of {c.epochs}"
         bar = tqdm(loader, name, disable=self.quiet)
-        for step, (image, heat, k) in enumerate(bar):
-            used = (self.epoch + step / len(loader)) / c.epochs
-            set_rate(self.optimizer, cosine(used) * c.learning_rate / (self.round + 1))
+        for step, (image, heat, k) in enumerate(bar, done):
+            used = (self.epoch + step / steps) / c.epochs
             image, heat, k = (tensor.to(self.processes.device) for tensor in (image, heat, k))
             with self.processes.autocast():
                 predicted = self.wrapped(image, k)
             loss = LOSSES[c.loss](predicted.float(), heat)
-            descend(loss, self.net, self.optimizer)
-            losses.append([float(loss.detach())])
-            bar.set_postfix_str(f"loss {losses[-1][0]:.5f}")
-        self.processes.agree(self.net)
-        return self.processes.mean(losses, 1)[0]
+            self._descend(loss, cosine(used) * c.learning_rate / (self.round + 1))
+            bar.set_postfix_str(f"loss {self.losses[-1][0]:.5f}")
 
     def _validate(self, loss: float) -> None:
         """Measure the heatmaps, and how they moved in this round; record it."""
@@ -212,7 +215,7 @@ class PositionStage(Stage[PositionConfig]):
         for image, target, k in self._batches("valid", 0):
             heat, before = (
                 prior.heatmaps(net.eval(), image.to(self.processes.device), k.tolist()).cpu()
-                for net in (self.net, self.previous)
+                for net in (self.judged, self.previous)
             )
             for row in zip(image, target, heat[:, None], before[:, None], strict=True):
                 measured.append([float(measure(row[2][None], row[1][None])), _moved(*row[3:1:-1])])

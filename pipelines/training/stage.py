@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from nets import weights
-from nets.unet import LEVELS
+from nets.unet import LEVELS, Shape
 from pipelines.fields import Range
 from pipelines.training import images
-from pipelines.training.loop import Folder, Processes, panel
+from pipelines.training.loop import Folder, Processes, descend, panel, set_rate
 from taichi2dgs.storage import files
 
 SHOWN = 4  # rows of a panel
-COARSEST = 1 << (len(LEVELS) - 1)  # patches along a pixel of the network's coarsest level
+SAVE_SECONDS = 120  # between two checkpoints of an epoch
+COARSEST = 1 << (LEVELS - 1)  # patches along a pixel of the network's coarsest level
 Count = Annotated[int, Range(1)]
 
 
@@ -29,12 +32,15 @@ class StageConfig:
     """Settings that both stages have.
 
     Args:
-        width, patch: of the network.
+        width, patch, coarse: of the network; see `nets.unet.Shape`.
         crop: side of a training crop in pixels.
         k: lowest and highest number of Gaussians per 512x512 pixels.
         crops: in an epoch.
+        variety: what crops are besides parts of photographs.
         batch: crops per step and process.
         learning_rate: of AdamW.
+        average: how much of the moving average of weights and buffers a step keeps; it is what
+            validates and becomes the weights. 0 for the network as the last step leaves it.
         workers: processes that read images.
         seed: of everything random.
         about: the images' origin and licence, for the card of the weights.
@@ -42,14 +48,22 @@ class StageConfig:
 
     width: Annotated[int, Range(1, 512)] = 32
     patch: Annotated[int, Range(1, 16)] = 2
+    coarse: Annotated[int, Range(1, 16)] = 4
     crop: Annotated[int, Range(16, 8192)] = 256
     k: Annotated[tuple[float, float], Range(1, 10**7)] = (10_000, 100_000)
     crops: Count = 400
+    variety: images.Variety = field(default_factory=images.Variety)
     batch: Count = 4
     learning_rate: Annotated[float, Range(0, above=True)] = 1e-3
+    average: Annotated[float, Range(0, 0.99999)] = 0.0
     workers: Annotated[int, Range(0, 1024)] = 0
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     about: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the network."""
+        return Shape(self.width, self.patch, self.coarse)
 
     def __post_init__(self) -> None:
         if self.k[0] > self.k[1]:
@@ -62,6 +76,20 @@ class StageConfig:
 
 
 Config = TypeVar("Config", bound=StageConfig)
+
+
+def moving_average(kept: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Return how an `AveragedModel` learns: it keeps a share, but less in its first steps.
+
+    With 0.998, an average over some 500 steps, it keeps 0.18 in its second step, 0.53 in the tenth
+    and 0.92 in the hundredth, so that it is of use from the beginning.
+    """
+
+    def update(averaged: Any, current: Any, number: Tensor | int) -> None:
+        early = (1 + int(number)) / (10 + int(number))
+        get_ema_multi_avg_fn(min(kept, early))(averaged, current, number)
+
+    return update
 
 
 class Stage(Generic[Config]):
@@ -79,7 +107,8 @@ class Stage(Generic[Config]):
     """
 
     name: str  # name of the network
-    counters: tuple[str, ...] = ("epoch", "rows")  # fields that a checkpoint keeps
+    # fields that a checkpoint keeps
+    counters: tuple[str, ...] = ("epoch", "losses", "rows", "hours")
     whole_batches = False  # whether crops that do not fill a batch in every process are left out
 
     def __init__(
@@ -102,10 +131,17 @@ class Stage(Generic[Config]):
         self.quiet = quiet or not processes.is_first
         self.pictures = processes.from_first(lambda: images.find(data, valid, out, self.quiet))
         self.folder = Folder(out, processes, asdict(config), self.pictures.digest)
-        self.net = weights.NETS[self.name](config.width, config.patch).to(processes.device)
+        self.net = weights.NETS[self.name](config.shape).to(processes.device)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
-        self.kept = {"net": self.net, "optimizer": self.optimizer}  # in a checkpoint, with counters
+        self.average = AveragedModel(
+            self.net, multi_avg_fn=moving_average(config.average), use_buffers=True
+        )
+        # in a checkpoint, with counters
+        self.kept = {"net": self.net, "optimizer": self.optimizer, "average": self.average}
         self.epoch, self.rows = 0, []
+        self.losses: list[list[float]] = []  # of the steps of this epoch
+        self.hours = 0.0  # of all cores, for the network that is there
+        self._measured = self._saved = 0.0
 
     def run(self) -> Path | None:
         """Train to the end, from wherever a killed run in the same folder got.
@@ -113,18 +149,49 @@ class Stage(Generic[Config]):
         Returns:
             The file of weights; None in all but the first process.
         """
-        state = self.folder.resume() or {}
+        state = self.folder.resume(self._may_differ) or {}
         for name in self.kept if state else ():
             self.kept[name].load_state_dict(state[name])
         for name in self.counters if state else ():
             setattr(self, name, state[name])
         self.wrapped = self.processes.wrap(self.net)
+        self._measured, self._saved = time.process_time(), time.monotonic()
         self._train()
         return self._export() if self.processes.is_first else None
 
     def _train(self) -> None:
         """Learn and record, epoch by epoch."""
         raise NotImplementedError
+
+    def _may_differ(self, state: dict[str, Any]) -> tuple[str, ...]:
+        """Return the settings that may be others than those of a checkpoint."""
+        return ()
+
+    @property
+    def judged(self) -> weights.Net:
+        """The network that validates and becomes the weights: the average."""
+        return self.average.module.eval()  # type: ignore[return-value]
+
+    def _descend(self, loss: Tensor, rate: float) -> None:
+        """Take one step at a learning rate, and save once in a while."""
+        set_rate(self.optimizer, rate)
+        descend(loss, self.net, self.optimizer)
+        self.average.update_parameters(self.net)
+        self.losses.append([float(loss.detach())])
+        # Other processes have losses of their own, which nobody would save.
+        if self.processes.world == 1 and time.monotonic() > self._saved + SAVE_SECONDS:
+            self._save()
+
+    def _end_epoch(self) -> float:
+        """Give all processes the first one's buffers, and return the epoch's mean loss.
+
+        Each process has counted what its own crops are.
+        """
+        for net in (self.net, self.average):
+            self.processes.agree(net)
+        loss = self.processes.mean(self.losses, 1)[0]
+        self.epoch, self.losses = self.epoch + 1, []
+        return loss
 
     def _loader(self, dataset: Dataset, share: Iterable[int]) -> DataLoader:
         """Return batches of a share of the items."""
@@ -148,11 +215,17 @@ class Stage(Generic[Config]):
             tqdm.write(", ".join(f"{key} {value:.5g}" for key, value in row.items()))
 
     def _save(self) -> None:
+        now = time.process_time()
+        self.hours += (now - self._measured) / 3600
+        self._measured, self._saved = now, time.monotonic()
         # The log first: a run killed in between writes its last row again, where it would lack it.
-        self.folder.log(self.rows)
+        if self.rows:
+            self.folder.log(self.rows)
         states = {name: part.state_dict() for name, part in self.kept.items()}
         self.folder.save(**states, **{name: getattr(self, name) for name in self.counters})
 
     def _export(self) -> Path:
         validation = {key: value for key, value in self.rows[-1].items() if key != "loss"}
-        return self.folder.export(self.net, self.name, self.pictures.train, validation)
+        return self.folder.export(
+            self.judged, self.name, self.pictures.train, validation, self.hours
+        )

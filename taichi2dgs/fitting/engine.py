@@ -20,10 +20,23 @@ _made: set[tuple] = set()  # kinds of fits that this process has compiled, or lo
 
 
 class Engine:
-    """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made."""
+    """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made.
+
+    Args:
+        target: [H, W, C]
+        params: packed. [N, 5 + C]
+        options: learning rates, and how to blend.
+        frozen: which Gaussians stay as they are. bool [N]
+        measured: whether the error is known before the first step.
+    """
 
     def __init__(
-        self, target: Tensor, params: Tensor, options: FitOptions, frozen: Tensor | None = None
+        self,
+        target: Tensor,
+        params: Tensor,
+        options: FitOptions,
+        frozen: Tensor | None = None,
+        measured: bool = True,
     ) -> None:
         self.options, self.schedule, self.done = options, Schedule(options), 0
         self.sees_pixels = True  # whether the last launch did
@@ -56,12 +69,13 @@ class Engine:
                 for phase in (between.phases(target) if options.between else ())
             ]
         self.image = target.to(runtime.device()).float()
-        self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
-        if options.reselect > 1:
-            self._launch(0, 0.0, selects=False)
-        if options.respawn:
-            self.removal()  # compiles
-        self.score()
+        if measured:
+            self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
+            if options.reselect > 1:
+                self._launch(0, 0.0, selects=False)
+            if options.respawn:
+                self.removal()  # compiles
+            self.score()
 
     @property
     def spacing(self) -> float:

@@ -68,7 +68,7 @@ def fit(
     True
     """
     options = _checked_options(options, gaussians, target_psnr, on_report)
-    target = _checked_image(image, gaussians)
+    target = checked_image(image, gaussians)
     budget = Budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
     fixed = None if frozen is None else _checked_frozen(frozen, gaussians)[order]
@@ -102,7 +102,7 @@ def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: 
     return replace(options, settings=options.settings or gaussians.settings)
 
 
-def _checked_image(image: Any, gaussians: Gaussians) -> Tensor:
+def checked_image(image: Any, gaussians: Gaussians) -> Tensor:
     """Return the image as a float32 tensor, or raise ValueError."""
     target = pictures.as_image(image)
     shape = (*gaussians.size, gaussians.channels)
