@@ -27,8 +27,8 @@ def solve_colors(image: Any, gaussians: Gaussians, steps: int = 2) -> Gaussians:
 
     A render is a product A c: each pixel is a weighted mean of colours. Least squares ask for
     A^T A c = A^T t. Residuals are divided by the areas of Gaussians, which are about in proportion
-    to the diagonal of A^T A: so one step does most of it. Divided by the sums of weights, A^T 1, they
-    would gain another 0.1 dB, for a step that finds these.
+    to the diagonal of A^T A: so one step does most of it. Divided by the sums of weights, A^T 1,
+    they would gain another 0.1 dB, for a step that finds these.
 
     Args:
         image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor. [H, W, C]
