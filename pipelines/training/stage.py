@@ -80,14 +80,14 @@ class StageConfig:
 Config = TypeVar("Config", bound=StageConfig)
 
 
-def moving_average(kept: float) -> Callable[[Any, Any, Tensor], None]:
+def moving_average(kept: float) -> Callable[[Any, Any, Tensor | int], None]:
     """Return how an `AveragedModel` learns: it keeps a share, but less in its first steps.
 
     With 0.998, an average over some 500 steps, it keeps 0.18 in its second step, 0.53 in the tenth
     and 0.92 in the hundredth, so that it is of use from the beginning.
     """
 
-    def update(averaged: Any, current: Any, number: Tensor) -> None:
+    def update(averaged: Any, current: Any, number: Tensor | int) -> None:
         early = (1 + int(number)) / (10 + int(number))
         get_ema_multi_avg_fn(min(kept, early))(averaged, current, number)
 
