@@ -91,7 +91,11 @@ ONE, SOME, NONE = "a whole number of 1 or more", "a number", "a whole number of 
      ("sampler", ("best", 3, None), "one of multinomial, distinct, top-k, "),
      ("valid_crops", (0,), ONE), ("rounds", (0, "two"), ONE), ("steps", (-1,), NONE),
      ("threshold", (-0.1, 1.5, "none"), "a number in 0..1"), ("sigma", (-1, 100), "a number in 0"),
-     ("loss", ("l1", ["l2"]), "one of likelihood, l2"), ("valid_images", (0,), ONE),
+     ("loss", ("l1", ["l2"]), "one of "), ("valid_images", (0,), ONE),
+     ("coarse", (0, 17), "a whole number in 1..16"), ("average", (1, -0.1), "a number in 0..0.99"),
+     ("decay", (0, 2, None), "a number in 0.01..1"), ("solved", (-1, 0.5), "a whole number in 0.."),
+     ("powers", (1, [1], [0, 5]), "2 numbers, each in 0..4"),
+     ("variety", (3, "much", None), "a mapping of names to values"),
      ("warm_up", (-1, "long"), NONE)],
 )  # fmt: skip
 def test_fields_of_training_that_are_wrong_are_named(tmp_path, name, wrong, expected):
@@ -111,7 +115,25 @@ def test_fields_of_training_that_are_wrong_are_named(tmp_path, name, wrong, expe
 @pytest.mark.parametrize("kind", STAGES.values())
 def test_every_field_of_training_says_what_it_may_be(kind):
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        assert typing.get_origin(hint) is typing.Annotated or name == "about", name
+        parts = (
+            typing.get_type_hints(hint, include_extras=True) if name == "variety" else {"": hint}
+        )
+        for part in parts.values():
+            assert typing.get_origin(part) is typing.Annotated or name == "about", name
+
+
+@pytest.mark.parametrize(
+    ("variety", "message"),
+    [("{synthetic: 2}", r"variety.synthetic=2; expected a number in 0..1"),
+     ("{scale: [2, 1]}", r"scale=\[2, 1\]; expected the lower number first"),
+     ("{color: many}", "variety.color='many'; expected a number in 0..1"),
+     ("{hue: 1}", "unknown: hue in attributes.variety")],
+)  # fmt: skip
+def test_varieties_that_are_wrong_are_named(tmp_path, variety, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"attributes: {{variety: {variety}}}")
+    with pytest.raises(ValueError, match=message):
+        configuration.stage(str(path), "attributes", AttributesConfig)
 
 
 @pytest.mark.parametrize(

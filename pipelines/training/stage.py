@@ -68,6 +68,8 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.k[0] > self.k[1]:
             raise ValueError(f"k={list(self.k)}; expected the lower number first")
+        if self.variety is None:  # a name without anything after it
+            raise ValueError("variety=None; expected a mapping of names to values")
         if self.crop <= self.patch * COARSEST:  # batch normalisation needs two pixels
             raise ValueError(
                 f"crop={self.crop}; expected more than {COARSEST} x patch = "
