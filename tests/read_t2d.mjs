@@ -1,10 +1,10 @@
 // Reads many .t2d files with the page's reader, for tests/test_viewer_reader.py: a file of files,
 // each after its length. Prints what each holds, or the sentence that says what is wrong. A second
-// argument is the fraction of the Gaussians that is read.
+// argument is the fraction of the Gaussians that is read, or "start": what has come of it.
 
 import { readFileSync } from "node:fs";
 import { FormatError } from "../viewer/body.js";
-import { crc32, read } from "../viewer/t2d.js";
+import { crc32, read, readStart } from "../viewer/t2d.js";
 
 const data = readFileSync(process.argv[2]);
 const results = [];
@@ -19,7 +19,9 @@ function resultOf(file) {
   const began = performance.now();
   let result;
   try {
-    const { columns, ...rest } = read(file, Number(process.argv[3] ?? 1));
+    const how = process.argv[3] ?? "1";
+    const found = how === "start" ? readStart(file) : read(file, Number(how));
+    const { columns, ...rest } = found ?? { columns: [], k: 0 };
     const crcs = columns.map((column) => crc32(new Uint8Array(column.buffer)));
     result = { ...rest, columns: crcs };
   } catch (error) {

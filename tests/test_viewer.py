@@ -2,7 +2,10 @@
 
 import base64
 import dataclasses
+import functools
+import http.server
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -317,3 +320,32 @@ def test_a_notebooks_frame_shows_the_page(tab, tmp_path):
     assert frame.inner_text("#message") == "" and frame.inner_text("#facts")[:3] == "300"
     frame.evaluate("page.stage.settled()")
     until(frame, "/dB/.test(document.querySelector('#numbers').innerText)")
+
+
+def test_the_first_section_of_a_file_is_shown_before_the_rest_has_come(tab):
+    data = t2d.encode(photo_like(), "high", True)
+    shown = threading.Event()
+
+    class Slow(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/g.t2d":
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            shown.wait(60)
+            self.wfile.write(data[len(data) // 2 :])
+
+        def log_message(self, *_: object) -> None:
+            """Keep the terminal quiet."""
+
+    handler = functools.partial(Slow, directory=viewing.folder())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/index.html?file=g.t2d")
+        until(tab, "window.page?.model?.k === 375")
+        shown.set()
+        until(tab, "window.page.model.k === 1500")
+        server.shutdown()
+    check_equal(tab, t2d.decode(data).gaussians)

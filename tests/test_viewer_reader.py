@@ -15,7 +15,7 @@ from conftest import scatter
 from test_t2d import files_out_of_order, mutated, resealed
 
 from taichi2dgs import Gaussians, RenderSettings
-from taichi2dgs.storage import t2d
+from taichi2dgs.storage import body, t2d
 
 SCRIPT = Path(__file__).parent / "read_t2d.mjs"
 NODE = shutil.which("node")
@@ -27,12 +27,12 @@ PLANE = 3_000  # Gaussians of `file_of_planes`
 SLOWEST = 5_000  # milliseconds that a file of a few hundred Gaussians may take on a busy machine
 
 
-def read_by_node(tmp_path: Path, files: list[bytes], fraction: float = 1.0) -> list[dict]:
+def read_by_node(tmp_path: Path, files: list[bytes], how: object = 1.0) -> list[dict]:
     """Return what the page's reader makes of each file."""
     path = tmp_path / "files"
     path.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in files))
     done = subprocess.run(
-        [str(NODE), str(SCRIPT), str(path), str(fraction)],
+        [str(NODE), str(SCRIPT), str(path), str(how)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -84,6 +84,21 @@ def test_progressive_files_are_read_number_for_number_in_part_and_whole(tmp_path
     for found, data in zip(read_by_node(tmp_path, files, fraction), files, strict=True):
         check_equal(found, data, fraction)
         assert found["progressive"]
+
+
+def test_sections_that_have_come_are_read_before_the_rest(tmp_path):
+    data = t2d.encode(scatter(1100, (60, 45), channels=4), "high", True)
+    at, ends = t2d.HEADER.size + body.GRID.size + 4 * 3 + body.CURVE.size, []
+    for _ in range(body.SECTIONS):
+        at += 4 + struct.unpack_from("<I", data, at)[0]
+        ends.append(at)
+    cuts = [3, 99, *(end + more for end in ends for more in (-1, 0))]
+    found = read_by_node(tmp_path, [data[:cut] for cut in cuts], "start")
+    assert [one["k"] for one in found] == [0, 0, 0, 275, 275, 550, 550, 1100]
+    for one, fraction in zip(found[3::2], (0.25, 0.5, 1), strict=False):
+        assert one["columns"] == checksums(t2d.decode(data, fraction).gaussians)
+    plain = t2d.encode(scatter(1100, (60, 45)), "high")
+    assert read_by_node(tmp_path, [plain[:-9]], "start")[0]["k"] == 0
 
 
 def test_every_coder_is_read(tmp_path):

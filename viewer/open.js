@@ -40,6 +40,32 @@ function newWorker() {
   return new Worker(url); // its source has no imports left
 }
 
+/**
+ * The bytes of an answer of a server.
+ *
+ * @param {(data: ArrayBuffer) => Promise} show is given what has come so far, so that the first
+ *     sections of a progressive file are seen before the rest; null if nothing is to be seen
+ */
+export async function fetched(answer, show) {
+  let data = new Uint8Array(1 << 16);
+  let [length, next] = [0, show ? 1 << 12 : Infinity];
+  for (const reader = answer.body.getReader(); ;) {
+    const { done, value } = await reader.read();
+    if (done) return data.slice(0, length).buffer;
+    if (length + value.length > data.length) {
+      const more = new Uint8Array(2 * (length + value.length));
+      more.set(data);
+      data = more;
+    }
+    data.set(value, length);
+    length += value.length;
+    if (length < next) continue;
+    // What cannot be shown yet is no error, and what is damaged is told of when all has come.
+    const seen = await show(data.slice(0, length).buffer).then(() => true, () => false);
+    next = (seen ? 2.5 : 1.5) * length; // the second section ends where there is twice as much
+  }
+}
+
 /** Whether a file's name or first bytes are those of Gaussians. */
 export function isGaussians(name, data) {
   const start = new Uint8Array(data, 0, Math.min(4, data.byteLength));

@@ -5,7 +5,7 @@ import { followDivider, followKeys, followPointers } from "./gestures.js";
 import { followFit } from "./live.js";
 import { Model, Picture } from "./model.js";
 import { factsOf, plain, psnr } from "./numbers.js";
-import { Reader, isGaussians, openPicture } from "./open.js";
+import { Reader, fetched, isGaussians, openPicture } from "./open.js";
 import { Stage } from "./stage.js";
 
 const DIMMED = 25; // percent of the picture below ellipses
@@ -119,13 +119,13 @@ class Page {
     this.update();
   }
 
-  async put(side, name, data, gaussians) {
+  async put(side, name, data, gaussians, coming = false) {
     const { gl } = this.stage;
     let source;
     if (gaussians) {
       const reader = new Reader();
       try {
-        const opened = await reader.ask("open", { data }, [data]);
+        const opened = await reader.ask("open", { data, coming }, [data]);
         source = new Model(gl, reader, opened, (error) => this.listsHaveCome(error));
       } catch (error) {
         reader.close();
@@ -258,7 +258,11 @@ class Page {
         if (url.origin !== location.origin) throw new Error("is on another server");
         const answer = await fetch(url);
         if (!answer.ok) throw new Error(`cannot be fetched (${answer.status})`);
-        parts.push({ name, data: await answer.arrayBuffer() });
+        const shown = async (data) => {
+          await this.put(0, name, data, true, true);
+          this.update();
+        };
+        parts.push({ name, data: await fetched(answer, parts.length ? null : shown) });
       } catch (error) {
         return this.say(`${name}: ${error.message}`);
       }

@@ -9,6 +9,7 @@ export const GEOMETRY = 5; // columns before those of colour: x, y, two log-scal
 const MAGIC = [0x8a, 0x54, 0x32, 0x44, 0x0d, 0x0a, 0x1a, 0x0a];
 const HEADER = 42;
 const GRID = 32;
+const CURVE = 9; // bytes of the last place and the number of sections
 const MAX_PIXELS = 2 ** 28;
 const MAX_K = 2 ** 24;
 const PER_BYTE = 64; // Gaussians for each byte of a file, at most
@@ -27,8 +28,33 @@ const HALF_PLACE = 2 ** 24; // a place has 48 bits, which are taken apart in two
  * @throws {FormatError}
  */
 export function read(data, fraction = 1) {
+  return parsed(data, checkedHeader(data), data.subarray(HEADER, -4), fraction);
+}
+
+/**
+ * Read the sections of a progressive file that have come whole, before the rest has.
+ *
+ * @param {Uint8Array} data the first bytes of the file
+ * @returns as `read`, or null if no section is whole, or the file is not progressive
+ * @throws {FormatError} what is there is damaged; as the checksum comes last, nothing else shows it
+ */
+export function readStart(data) {
+  if (data.length < HEADER + 4) return null;
   const header = readHeader(data);
-  const body = new Body(data.subarray(HEADER, data.length - 4), header.k);
+  const first = HEADER + GRID + header.channels * (header.channels - 1) + CURVE;
+  if (!header.progressive || data.length < first) return null;
+  const view = new DataView(data.buffer, data.byteOffset, data.length);
+  const count = data[first - 1];
+  let come = 0;
+  for (let at = first; come < count && at + 4 <= data.length; come++) {
+    at += 4 + view.getUint32(at, true);
+    if (at > data.length) break;
+  }
+  return come ? parsed(data, header, data.subarray(HEADER), 2 ** (come - count)) : null;
+}
+
+function parsed(data, header, bytes, fraction) {
+  const body = new Body(bytes, header.k);
   let columns;
   try {
     if (!header.k) {
@@ -49,6 +75,15 @@ export function read(data, fraction = 1) {
   return { ...header, k: columns[0].length, columns, bytes: data.length };
 }
 
+function checkedHeader(data) {
+  const header = readHeader(data);
+  const view = new DataView(data.buffer, data.byteOffset, data.length);
+  if (crc32(data.subarray(0, -4)) !== view.getUint32(data.length - 4, true)) {
+    throw new FormatError("damaged or cut off: its checksum is wrong");
+  }
+  return header;
+}
+
 function readHeader(data) {
   if (data.length < HEADER + 4 || MAGIC.some((octet, i) => data[i] !== octet)) {
     throw new FormatError("it does not begin as a .t2d file does");
@@ -57,9 +92,6 @@ function readHeader(data) {
   const version = view.getUint16(8, true);
   if (version !== 2 && version !== 3) {
     throw new FormatError(`version ${version}; this page reads versions 2 and 3`);
-  }
-  if (crc32(data.subarray(0, -4)) !== view.getUint32(data.length - 4, true)) {
-    throw new FormatError("damaged or cut off: its checksum is wrong");
   }
   const [preset, channels, topK, blend] = [data[10], data[11], data[24], data[25]];
   const [height, width, k] = [12, 16, 20].map((at) => view.getUint32(at, true));

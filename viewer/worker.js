@@ -2,13 +2,14 @@
 
 import { FormatError } from "./body.js";
 import { density, makeLists, records } from "./lists.js";
-import { GEOMETRY, read } from "./t2d.js";
+import { GEOMETRY, read, readStart } from "./t2d.js";
 
 let file = null;
 
 const commands = {
-  open({ data }) {
-    file = read(new Uint8Array(data));
+  open({ data, coming }) {
+    file = coming ? readStart(new Uint8Array(data)) : read(new Uint8Array(data));
+    if (!file) throw new FormatError("nothing of it can be shown yet");
     const { columns, ...facts } = file;
     return { ...facts, records: records(columns), density: density(file) };
   },
