@@ -293,3 +293,13 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path, monkeypatch, capsys, 
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused_before_it_is_unpacked(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "v.npz").write_bytes(viewers_file())
+    monkeypatch.setattr(arrays, "MOST_BYTES", 500)
+    monkeypatch.setattr(arrays.np, "load", None)
+    with pytest.raises(ValueError, match="arrays of more than 500 bytes"):
+        arrays.read(str(tmp_path / "v.npz"))

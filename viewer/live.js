@@ -48,6 +48,7 @@ async function draw(page, fit) {
       const began = performance.now();
       await takeSnapshot(page, fit.state);
       await Promise.race([page.stage.settled(), over(fit)]);
+      page.stage.set({ kind: document.querySelector("input[name=kind]:checked").value });
       await Promise.race([soon(REST * (performance.now() - began)), over(fit)]);
     }
     await soon(ASK);
@@ -82,7 +83,6 @@ async function takeSnapshot(page, { picture, title }) {
     const made = new Model(stage.gl, reader, opened, (error) => page.listsHaveCome(error));
     made.name = title;
     page.place(0, made);
-    stage.set({ kind: "left" });
     page.update();
   }
 }

@@ -117,6 +117,7 @@ export class Model {
         if (held === this.lists) held.set(key, this.upload(lists)); // else of other Gaussians
         this.onLists();
       }).catch((error) => this.onLists(error));
+      this.program(this.kindAt(level)); // compiles while the lists are made
     }
     return this.lists.get(key);
   }
@@ -150,6 +151,11 @@ export class Model {
     return width * height * (OVERHEAD + mean);
   }
 
+  /** Which shader draws a level of lists. */
+  kindAt(level) {
+    return level ? "average" : this.settings.blend === "sum" ? "all" : "nearest";
+  }
+
   program(kind) {
     if (!this.programs.has(kind)) {
       const { topK, blend } = this.settings;
@@ -165,8 +171,7 @@ export class Model {
   draw(view) {
     const lists = this.listsFor(view);
     const pitch = 1 / view.zoom;
-    const kind = lists.level ? "average" : this.settings.blend === "sum" ? "all" : "nearest";
-    this.program(kind).use({
+    this.program(this.kindAt(lists.level)).use({
       gaussians: this.gaussians, cells: lists.cells, entries: lists.entries, bits: this.bits,
       grid: [lists.across, lists.down], side: lists.side, origin: view.origin, pitch,
       size: [this.width, this.height], support: this.settings.cutoff ** 2,

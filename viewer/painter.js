@@ -32,8 +32,10 @@ export class Painter {
   }
 
   setSource(source) {
+    const same = source && this.source && source.width === this.source.width
+      && source.height === this.source.height; // what was there is better than nothing
     this.source = source;
-    this.frame?.clear();
+    if (!same) this.frame?.clear();
     this.redraw();
   }
 
