@@ -12,6 +12,8 @@ from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
 
+# Fraction of the learning rates above which every step selects: what moves fast leaves a selection.
+SETTLED = 0.8
 _made: set[tuple] = set()  # kinds of fits that this process has compiled, or loaded
 
 
@@ -59,7 +61,8 @@ class Engine:
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
-        selects = self.stale or (number - 1) % self.options.reselect == 0
+        due = (number - 1) % self.options.reselect == 0
+        selects = self.stale or due or rate > SETTLED
         self.stale = False
         self._launch(number, rate, selects)
 

@@ -21,10 +21,11 @@ class FitOptions:
             remember longer than a fit of a few hundred steps has use for.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
-        reselect: steps from one selection of the Gaussians that each pixel blends to the next. The
-            steps between, and reports on them, weigh what was selected by Gaussians that have moved
-            since; the last report is exact. 1 selects in every step. GPUs and the blend "sum" do
-            so whatever is given.
+        reselect: steps from one selection of the Gaussians that each pixel blends to the next, once
+            the learning rates have fallen below 0.8 of what they were. The steps between, and
+            reports on them, weigh what was selected by Gaussians that have moved since; the last
+            report is exact. 1 selects in every step. GPUs and the blend "sum" do so whatever is
+            given.
 
     >>> FitOptions(color=0.02, report_every=10).color
     0.02
