@@ -10,7 +10,7 @@ from conftest import scatter
 import pipelines
 import taichi2dgs
 from taichi2dgs import FitOptions, Gaussians, RenderSettings, runtime
-from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.engine import SETTLED, Engine
 from taichi2dgs.rendering import workspace
 
 NAMES = ("xy", "log_scale", "theta", "color")
@@ -53,12 +53,12 @@ def by_torch(image, gaussians: Gaussians, steps: int, options: FitOptions) -> di
     )  # fmt: skip
     mask = torch.empty(0)
     for step in range(steps):
+        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in adam.param_groups:
-            cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
             group["lr"] = getattr(options, group["name"]) * cosine
         adam.zero_grad()
         q = squares(leaves, *gaussians.size)
-        if step % options.reselect == 0:
+        if step % options.reselect == 0 or cosine > SETTLED:
             mask = chosen(q.detach(), options.settings)
         w = torch.exp(-q / 2) * mask
         out = w @ leaves["color"] / (w.sum(1, keepdim=True) + options.settings.eps)
@@ -68,7 +68,7 @@ def by_torch(image, gaussians: Gaussians, steps: int, options: FitOptions) -> di
 
 
 def test_kept_selections_equal_masks_in_torch(photograph):
-    """Seven steps, of which the first and the fifth select; tolerances as in `test_fit.py`.
+    """Seven steps, of which the first three and the fifth select; tolerances as in `test_fit.py`.
 
     Selecting in every step ends elsewhere.
     """
@@ -133,17 +133,17 @@ def test_lists_that_overflow_cost_a_kept_fit_no_step(photograph, monkeypatch):
 
 
 def test_steps_that_select(photograph, monkeypatch):
-    """Steps 1, 4, 7, and the step after a measurement or after more room was made."""
+    """Steps 1, 4, 7, the step after a measurement or after more room was made, and fast ones."""
     engine = engine_of(pipelines.initialize(photograph, 300, "gradient"), photograph, reselect=3)
     launched, launch = [], engine._launch
     monkeypatch.setattr(
         engine, "_launch", lambda *args, **names: (launched.append(args), launch(*args, **names))
     )
 
-    def selecting(*numbers: int) -> list[int]:
+    def selecting(*numbers: int, rate: float = 0.0) -> list[int]:
         launched.clear()
         for number in numbers:
-            engine.step(number, 0.0)
+            engine.step(number, rate)
         return [number for number, _, selects in launched if selects]
 
     assert selecting(*range(1, 9)) == [1, 4, 7]
@@ -155,6 +155,8 @@ def test_steps_that_select(photograph, monkeypatch):
     monkeypatch.setattr(engine.work, "make_room", lambda: False)
     engine.poll()
     assert selecting(17, 18) == [17]
+    assert selecting(18, 19, 20, rate=0.81) == [18, 19, 20]
+    assert selecting(21, 22, 23, rate=0.79) == [22]
 
 
 def test_a_sum_has_nothing_to_keep(photograph):

@@ -16,6 +16,8 @@ from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
 
+# Fraction of the learning rates above which every step selects: what moves fast leaves a selection.
+SETTLED = 0.8
 _made: set[tuple] = set()  # kinds of fits that this process has compiled, or loaded
 
 
@@ -98,7 +100,8 @@ class Engine:
         for n, fraction in enumerate(fractions, number):
             phase = between.phase_of(n, self.options.between)
             centred = phase is None and self.sees_pixels  # as the last launch was
-            selects = self.stale or (n - 1) % self.options.reselect == 0 or not centred
+            due = (n - 1) % self.options.reselect == 0 or fraction > SETTLED
+            selects = self.stale or due or not centred
             self._launch(n, fraction, selects, phase=phase)
             self.stale = False
 

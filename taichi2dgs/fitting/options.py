@@ -31,10 +31,11 @@ class FitOptions:
             centres, so that it can be enlarged; 0 for none. See `taichi2dgs.fitting.between`.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
-        reselect: steps from one selection of the Gaussians that each pixel blends to the next. The
-            steps between, and reports on them, weigh what was selected by Gaussians that have moved
-            since; the last report is exact. 1 selects in every step. GPUs and the blend "sum" do
-            so whatever is given.
+        reselect: steps from one selection of the Gaussians that each pixel blends to the next, once
+            the learning rates have fallen below 0.8 of what they were. The steps between, and
+            reports on them, weigh what was selected by Gaussians that have moved since; the last
+            report is exact. 1 selects in every step. GPUs and the blend "sum" do so whatever is
+            given.
 
     >>> FitOptions(color=0.02, report_every=10).color
     0.02
