@@ -61,7 +61,7 @@ def tab(browser):
 
 def until(tab, expression: str) -> None:
     """Wait for something in the page, whose policy lets no other script do so."""
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 60
     while not tab.evaluate(expression):
         assert time.monotonic() < give_up, expression
         time.sleep(0.05)
