@@ -36,7 +36,8 @@ def test_many_channels_render_and_push_back_as_the_reference(blend):
 def test_many_channels_are_fitted_as_by_adam_through_the_reference(photograph, caplog):
     """Tolerances are those of the same test of three channels in test_fit.py."""
     image = torch.cat([photograph[:32, :40], photograph[40:72, 60:100]], 2)
-    options = FitOptions(settings=RenderSettings(top_k=9))  # no other test has it: kernels compile
+    settings = RenderSettings(top_k=9)  # no other test has it: kernels compile
+    options = FitOptions(settings=settings, growing_memory=False, respawn=0)
     start = pipelines.initialize(image, 120, "gradient")
     start = dataclasses.replace(start, theta=torch.linspace(0, 3, 120))
     start.log_scale[:, 1] += 0.3

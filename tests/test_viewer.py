@@ -69,7 +69,7 @@ def tab(browser):
 
 def until(tab, expression: str) -> None:
     """Wait until an expression is true in the page, whose policy forbids scripts of others."""
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 60
     while not tab.evaluate(expression):
         assert time.monotonic() < give_up, expression
         time.sleep(0.05)

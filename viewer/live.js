@@ -7,6 +7,7 @@ import { Reader } from "./open.js";
 
 const ASK = 200; // milliseconds between two looks at the fit
 const REST = 1; // times as long as a snapshot took, until the next is asked for: others need cores
+const DARK = 0.3; // strength of the original, which nobody must take for the render
 const PHASES = { starting: "Making a start", done: "Done", stopped: "Stopped",
   failed: "Failed", gone: "Its server has ended" };
 const ENDS = ["done", "stopped", "failed", "gone"];
@@ -16,8 +17,8 @@ const LINES = [1, 2, 5, 10, 20, 50]; // dB between two lines
 /** Follow the fit of this page's server; `parts` has the original picture. */
 export async function followFit(page, parts) {
   $("live").hidden = false;
-  await page.openAll(parts, 1); // is seen until there are Gaussians
-  page.stage.set({ kind: "right" });
+  await page.openAll(parts, 1); // is seen, darkly, until there are Gaussians
+  page.stage.set({ kind: "right", strength: DARK });
   page.stage.fit();
   $("live-stop").addEventListener("click", () => {
     $("live-stop").disabled = true;
@@ -48,7 +49,10 @@ async function draw(page, fit) {
       const began = performance.now();
       await takeSnapshot(page, fit.state);
       await Promise.race([page.stage.settled(), over(fit)]);
-      page.stage.set({ kind: document.querySelector("input[name=kind]:checked").value });
+      page.stage.set({
+        kind: document.querySelector("input[name=kind]:checked").value,
+        strength: Number($("strength").value) / 100,
+      });
       await Promise.race([soon(REST * (performance.now() - began)), over(fit)]);
     }
     await soon(ASK);
