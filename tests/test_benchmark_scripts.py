@@ -211,7 +211,7 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
 
 def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
     image = photograph[:50, :70].contiguous()
-    start, options = pipelines.initialize(image, 300), FitOptions()
+    start, options = pipelines.initialize(image, 300), FitOptions(growing_memory=False, respawn=0)
     options = replace(options, settings=start.settings)
     engine = Engine(image, start.packed(), options)
     alone = benchmarks("common.torch_step").TorchFit(image, start.packed(), options)

@@ -61,7 +61,9 @@ def measure(states: list[Path], backend: str) -> list[dict] | None:
 
 def engine_of(state: dict) -> Engine:
     """Return an engine in a saved state: its target [H, W, C], params [N, 5 + C] and settings."""
-    return Engine(state["target"], state["params"], FitOptions(settings=state["settings"]))
+    return Engine(
+        state["target"], state["params"], FitOptions(settings=state["settings"], respawn=0)
+    )
 
 
 def profile(engine: Engine) -> dict:

@@ -93,6 +93,9 @@ class CoresWorkspace(Workspace):
             self._grads = runtime.array(elements.grads, (self.capacity,))
         return {"sums": self._sums, "grads": self._grads}
 
+    def required(self) -> int:
+        return int(self.starts.to_numpy()[self.tiles])
+
     def make_room(self) -> bool:
         total, longest = (int(number) for number in self.starts.to_numpy()[self.tiles :])
         had_room = total <= self.capacity and longest < self.depth
