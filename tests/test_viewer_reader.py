@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import scatter
-from test_t2d import files_out_of_order, mutated, resealed
+from test_progressive import files_out_of_order
+from test_t2d import mutated, resealed
 
 from taichi2dgs import Gaussians, RenderSettings
 from taichi2dgs.storage import body, t2d
