@@ -17,10 +17,13 @@ import taichi as ti
 from taichi2dgs.kernels.binning import UX, UY, VX, VY, X, Y, array
 from taichi2dgs.kernels.variant import Variant
 
+UNROLLED = 16  # slots at most that are named one by one: of 32, compiling takes minutes
+
 
 def make(variant: Variant) -> SimpleNamespace:
     """Return the functions that choose what a pixel blends, and the types of its slots."""
     real, top_k = variant.real, variant.top_k
+    unrolled = top_k <= UNROLLED
 
     @ti.func
     def whitened(record, x, y):
@@ -34,15 +37,26 @@ def make(variant: Variant) -> SimpleNamespace:
 
         It must be nearer than the last slot. A slot behind its place takes what was before it.
         """
-        farther = True
-        for k in ti.static(range(top_k - 1, 0, -1)):
-            before_farther = q < nearest[k - 1]
-            moved = ti.select(before_farther, chosen[k - 1], e)
-            chosen[k] = ti.select(farther, moved, chosen[k])
-            nearest[k] = ti.min(nearest[k], ti.max(nearest[k - 1], q))
-            farther = before_farther
-        chosen[0] = ti.select(farther, e, chosen[0])
-        nearest[0] = ti.min(nearest[0], q)
+        if ti.static(unrolled):
+            farther = True
+            for k in ti.static(range(top_k - 1, 0, -1)):
+                before_farther = q < nearest[k - 1]
+                moved = ti.select(before_farther, chosen[k - 1], e)
+                chosen[k] = ti.select(farther, moved, chosen[k])
+                nearest[k] = ti.min(nearest[k], ti.max(nearest[k - 1], q))
+                farther = before_farther
+            chosen[0] = ti.select(farther, e, chosen[0])
+            nearest[0] = ti.min(nearest[0], q)
+        else:
+            k, looks = top_k - 1, True
+            while looks:
+                looks = False
+                if k > 0:  # noqa: SIM102  (`and` would read the slot before the first)
+                    if q < nearest[k - 1]:
+                        nearest[k], chosen[k] = nearest[k - 1], chosen[k - 1]
+                        k -= 1
+                        looks = True
+            nearest[k], chosen[k] = q, e
 
     @ti.func
     def choose(nearest: ti.template(), chosen: ti.template(), begin, end, x, y, records: array,
@@ -56,6 +70,6 @@ def make(variant: Variant) -> SimpleNamespace:
                 keep(nearest, chosen, q, e)
 
     return SimpleNamespace(
-        whitened=whitened, choose=choose, distances=ti.types.vector(top_k, real),
+        unrolled=unrolled, whitened=whitened, choose=choose, distances=ti.types.vector(top_k, real),
         slots=ti.types.vector(top_k, ti.i32),
     )  # fmt: skip

@@ -82,9 +82,14 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             if ti.static(normalized):
                 nearest, chosen = chosen_by.distances(EMPTY), chosen_by.slots(0)
                 chosen_by.choose(nearest, chosen, begin, end, x, y, records, entries, cutoff)
-                for k in ti.static(range(variant.top_k)):
-                    if nearest[k] < real(EMPTY):
-                        add(row, nearest[k], chosen[k], inside, records, entries, rows, breadth)
+                if ti.static(chosen_by.unrolled):
+                    for k in ti.static(range(variant.top_k)):
+                        if nearest[k] < real(EMPTY):
+                            add(row, nearest[k], chosen[k], inside, records, entries, rows, breadth)
+                else:
+                    for k in range(variant.top_k):
+                        if nearest[k] < real(EMPTY):
+                            add(row, nearest[k], chosen[k], inside, records, entries, rows, breadth)
                 row[channels] = 1 / (row[channels] + eps)
                 for c in ti.static(range(channels)):
                     row[c] *= row[channels]
