@@ -125,8 +125,8 @@ class FitResult:
     >>> import taichi2dgs as t2
     >>> image = t2.read_image("sample:astronaut")[:16, :16]
     >>> result = t2.fit(image, pipelines.initialize(image, 30, "gradient"), steps=4)
-    >>> [report.step for report in result.history]
-    [0, 1, 2, 3, 4]
+    >>> result.history[-1].step
+    4
     """
 
     gaussians: Gaussians
