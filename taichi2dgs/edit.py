@@ -45,7 +45,7 @@ def mask(xy: Tensor, size: tuple[int, int], region: Any) -> Tensor:
         try:
             chosen = torch.as_tensor(region, device=x.device)
         except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"region={region!r}; expected booleans, {list(size)}") from None
+            raise ValueError(f"region={shown(region)}; expected booleans, {list(size)}") from None
         if chosen.dtype != torch.bool or tuple(chosen.shape) != size:
             raise ValueError(
                 f"region is {kind_of(chosen)}; "

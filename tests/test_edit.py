@@ -150,3 +150,9 @@ def test_a_render_is_finite_and_of_its_size(g, size, blend):
 def test_bad_arguments_are_named(edit, message):
     with pytest.raises(ValueError, match=message):
         edit(scatter(5, (8, 9)))
+
+
+def test_a_region_of_objects_is_named_in_one_line():
+    with pytest.raises(ValueError, match="region=") as caught:
+        scatter(3, (9, 12)).select(np.zeros((2, 3), dtype=object))
+    assert "\n" not in str(caught.value)
