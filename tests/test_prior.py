@@ -11,6 +11,7 @@ import pipelines
 import taichi2dgs
 from nets import weights
 from nets.prior import Residuals
+from nets.unet import Shape
 from pipelines.starts import named, place, prior
 from taichi2dgs import metrics
 from taichi2dgs.fitting.colors import solve_colors
@@ -55,7 +56,7 @@ def test_prior_stays_ahead_of_the_gradient_start_in_a_fit(photographs):
             options = taichi2dgs.FitOptions(report_every=25)
             history = taichi2dgs.fit(image, start, steps=100, options=options).history
             means += [r.psnr / len(photographs) for r in history if r.step in (25, 50, 100)]
-    assert (psnr["prior"] - psnr["gradient"] > (1, 0.5, 0)).all()
+    assert (psnr["prior"] - psnr["gradient"] > (0.4, 0.2, 0.1)).all()
 
 
 def test_heatmap_is_flatter_at_small_k(photographs):
@@ -185,7 +186,7 @@ def test_weights_trained_anew_into_a_folder_are_used(tmp_path, monkeypatch):
     for seed in range(2):
         torch.manual_seed(seed)
         for name, kind in weights.NETS.items():
-            net = kind(4, 1)
+            net = kind(Shape(4, 1))
             torch.nn.init.normal_(net.unet.head.weight, std=0.2)
             weights.save(net, name, tmp_path, {})
         for folder in (tmp_path, ".", str(tmp_path)):

@@ -113,7 +113,7 @@ start = pipelines.initialize(image, 10_000, "gradient")
 def work():
     color = start.color.clone().requires_grad_()
     t.Gaussians(start.xy, start.log_scale, start.theta, color, start.size).render().sum().backward()
-    t.fit(image, start, steps=1)
+    t.fit(image, start, steps=1, options=t.FitOptions(respawn=0))
 def megabytes(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 for _ in range(20): work()
 before = megabytes()

@@ -148,7 +148,8 @@ def test_two_processes_train_one_network(data, runs, tmp_path):
         for name in first:  # each process has learnt from its half of the crops
             assert torch.equal(first[name], second[name]), (stage, name)
     rows = log(tmp_path / "position")
-    assert float(rows[-1]["valid_loss"]) < float(rows[0]["valid_loss"])
+    # Epochs of one round: another round has other targets.
+    assert float(rows[2]["valid_loss"]) < float(rows[0]["valid_loss"])
     assert rows[0]["valid_loss"] == log(runs / "position")[0]["valid_loss"]  # of both halves
     assert float(log(tmp_path / "attributes")[0]["valid_loss"]) == pytest.approx(1, abs=0.1)
 

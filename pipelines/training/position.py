@@ -25,6 +25,7 @@ from pipelines.training import images
 from pipelines.training.loop import cosine
 from pipelines.training.stage import Count, Stage, StageConfig
 from taichi2dgs.fitting.fit import fit
+from taichi2dgs.fitting.options import FitOptions
 from taichi2dgs.storage import files
 
 
@@ -175,7 +176,10 @@ class PositionStage(Stage[PositionConfig]):
         batch = image[None].to(self.processes.device)
         heat = prior.heatmaps(self.previous.eval(), batch, [k]).cpu()
         (start,) = prior.place(image[None], heat, [k], c.sampler, seed)
-        return fit(image.permute(1, 2, 0), start, steps=c.steps).gaussians.xy
+        # Whether networks learn more from positions of fits that respawn has not been tried.
+        options = FitOptions(respawn=0)
+        fitted = fit(image.permute(1, 2, 0), start, steps=c.steps, options=options)
+        return fitted.gaussians.xy
 
     def _batches(self, name: str, epoch: int, done: int = 0) -> DataLoader:
         """Batches of this process's share: shuffled, and turned, in all epochs but 0.

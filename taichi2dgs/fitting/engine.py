@@ -41,7 +41,7 @@ class Engine:
         measured: bool = True,
     ) -> None:
         self.options, self.schedule, self.done = options, Schedule(options), 0
-        self.sees_pixels = True  # whether the last launch did
+        self.phase: int | None = None  # that the last launch saw in place of the pixels
         self.stale = True  # whether the next step selects anew, whatever its number
         n, columns = params.shape
         height, width, channels = target.shape
@@ -99,7 +99,7 @@ class Engine:
         """Launch steps from `number` on, each at its fraction of the learning rates."""
         for n, fraction in enumerate(fractions, number):
             phase = between.phase_of(n, self.options.between)
-            centred = phase is None and self.sees_pixels  # as the last launch was
+            centred = phase is None and self.phase is None  # as the last launch was
             due = (n - 1) % self.options.reselect == 0 or fraction > SETTLED
             selects = self.stale or due or not centred
             self._launch(n, fraction, selects, phase=phase)
@@ -108,11 +108,10 @@ class Engine:
     def _launch(self, number: int, rate: float, selects: bool, phase: int | None = None) -> None:
         """Launch a step that may see one of the `between.PHASES` in place of the pixels."""
         rates = self.schedule.rates(number, rate)
-        self.sees_pixels = phase is None
-        self.seen = self.target if phase is None else self.phases[phase]
+        self.phase = phase
         x, y = (0.0, 0.0) if phase is None else between.offset_of(phase)
         with runtime.launching(self.work.owner):
-            if not self.sees_pixels:
+            if phase is not None:
                 self.work.move(self.packed, x, y)
             self.work.step(
                 selects=selects,
@@ -122,13 +121,17 @@ class Engine:
                 exp_avg_sq=self.exp_avg_sq,
                 frozen=self.frozen,
                 progress=self.progress,
-                target=self.seen,
+                target=self._seen(),
                 losses=self.losses,
                 rates=rates,
                 number=number,
             )
-            if not self.sees_pixels:
+            if phase is not None:
                 self.work.move(self.packed, -x, -y)
+
+    def _seen(self):
+        """Return what the last launch compared with."""
+        return self.target if self.phase is None else self.phases[self.phase]
 
     def removal(self) -> tuple[Tensor, Tensor]:
         """Return what leaving out each Gaussian would cost, [N], and the residual, [H, W, C].
@@ -206,5 +209,5 @@ class Engine:
     def psnr(self) -> float:
         """PSNR in dB that the last launch measured."""
         with runtime.launching(self.work.owner):
-            total = self.work.error(self.seen, self.losses)
+            total = self.work.error(self._seen(), self.losses)
         return psnr_of_mse(total / self.values)

@@ -129,7 +129,7 @@ class Run:
         A launch that did not see the pixels' centres has measured something else: then the report
         is of the state after it.
         """
-        step = step if self.engine.sees_pixels else self.engine.done
+        step = step if self.engine.phase is None else self.engine.done
         if self.history and self.history[-1].step >= step:
             return
         seconds = self.clock.elapsed()
