@@ -72,9 +72,12 @@ def halved(full: Tensor) -> Tensor:
 def lanczos(image: Tensor, times: int) -> Tensor:
     """Enlarge a picture by Lanczos' filter. [H, W, C] -> [times H, times W, C]"""
     height, width, channels = image.shape
+    size = (times * width, times * height)
     planes = [
-        Image.fromarray(np.ascontiguousarray(image[:, :, c].numpy())).resize(
-            (times * width, times * height), Image.Resampling.LANCZOS
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[:, :, c].numpy())).resize(
+                size, Image.Resampling.LANCZOS
+            )
         )
         for c in range(channels)
     ]
@@ -102,7 +105,7 @@ def drawn(full: Tensor, fitted: list[Gaussians], shares: list[float]) -> Figure:
     side = min(PART, height, width)
     top, left = regions.busiest(image)[:2]
     top, left = min(top, height - side), min(left, width - side)
-    crop = tuple(TIMES * number for number in (top, left, side, side))
+    crop = (TIMES * top, TIMES * left, TIMES * side, TIMES * side)
     size = (TIMES * height, TIMES * width)
     parts = [("Lanczos", lanczos(image, TIMES)[crop[0] :, crop[1] :][: crop[2], : crop[3]])]
     middle = len(shares) // 2

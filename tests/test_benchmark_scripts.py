@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import environment
+from PIL import Image
 from test_benchmarks import SCRIPT
 
 import pipelines
@@ -244,3 +245,19 @@ def test_peak_memory_counts_without_what_earlier_work_has_freed(benchmarks):
     del pieces
     costs.reset_peak()
     assert len(few) == 32 and costs.peak_mib() < high - 200
+
+
+def test_run_zoom_compares_shares_and_draws_them(tmp_path, photograph):
+    (tmp_path / "pictures").mkdir()
+    files.write_image(tmp_path / "pictures/a.png", photograph[:40, :40])
+    command = [sys.executable, SCRIPT.with_name("run_zoom.py"), "--data", tmp_path / "pictures",
+               "--side", 40, "--k", 60, "--steps", 4, "--shares", 0, 0.5,
+               "--out", tmp_path / "out/zoom.md"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out/zoom.md").read_text()
+    assert "| 0 | " in page and "| 0.5 | " in page and "Lanczos' filter has" in page
+    for name in ("zoom.webp", "zoom_4x.webp"):
+        assert Image.open(tmp_path / "out" / name).size[0] > 100
