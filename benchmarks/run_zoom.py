@@ -15,17 +15,15 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from common import kodak, measure, panels, regions, table
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 import pipelines
 import taichi2dgs
 from taichi2dgs import metrics
+from taichi2dgs.fitting.between import enlarged
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.storage import files
 
@@ -70,18 +68,8 @@ def halved(full: Tensor) -> Tensor:
 
 
 def lanczos(image: Tensor, times: int) -> Tensor:
-    """Enlarge a picture by Lanczos' filter. [H, W, C] -> [times H, times W, C]"""
-    height, width, channels = image.shape
-    size = (times * width, times * height)
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(image[:, :, c].numpy())).resize(
-                size, Image.Resampling.LANCZOS
-            )
-        )
-        for c in range(channels)
-    ]
-    return torch.from_numpy(np.stack(planes, 2)).clamp(0, 1)
+    """Enlarge a picture by Lanczos' filter, as it is shown. [H, W, C] -> [tH, tW, C]"""
+    return enlarged(image, times).clamp(0, 1)
 
 
 def measured(full: Tensor, options: argparse.Namespace) -> tuple[Zoomed, list[Gaussians]]:

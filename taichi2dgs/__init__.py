@@ -8,8 +8,9 @@ channels the last is the opacity, by which the others are multiplied, in images 
 
 from __future__ import annotations
 
-import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from taichi2dgs.faces import lazy
 
 if TYPE_CHECKING:
     from taichi2dgs import draw
@@ -73,14 +74,4 @@ __all__ = [
     "write_image",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, and no more: the command line answers `--help` before torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = pkgutil.resolve_name(_HOMES[name])
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -134,8 +134,8 @@ def test_as_many_entries_as_are_allowed_can_be_indexed(channels):
         assert work.most_entries(True) == binning.MAX_ENTRIES - 1
 
 
-def test_counts_of_tiles_do_not_overflow_their_sum():
-    """Four tiles of 2^29 entries, or a list of them, are still more than the lists can hold."""
+def scan_of_tiles():
+    """The kernel that says where each tile's list begins."""
     f = lists.make(Variant(3, 10, "normalized"), (8, 8))
     ints = ti.types.ndarray(ti.i32, 1)
 
@@ -146,6 +146,12 @@ def test_counts_of_tiles_do_not_overflow_their_sum():
         for t in range(tiles):
             f.begin(counts, starts, runs, required, t, tiles)
 
+    return scan
+
+
+def test_counts_of_tiles_do_not_overflow_their_sum():
+    """Four tiles of 2^29 entries, or a list of them, are still more than the lists can hold."""
+    scan = scan_of_tiles()
     for count, runs in ((4, 2), (49, 7)):
         counts = torch.full((count,), 1 << 29, dtype=torch.int32)
         starts, required = torch.zeros(count + 1, dtype=torch.int32), torch.zeros(1).int()
@@ -155,16 +161,7 @@ def test_counts_of_tiles_do_not_overflow_their_sum():
 
 
 def test_lists_begin_where_those_before_them_end():
-    f = lists.make(Variant(3, 10, "normalized"), (8, 8))
-    ints = ti.types.ndarray(ti.i32, 1)
-
-    @ti.kernel
-    def scan(counts: ints, starts: ints, runs: ints, required: ints, tiles: ti.i32):  # type: ignore
-        for b in range(runs.shape[0]):
-            f.sum_run(counts, runs, b, tiles)
-        for t in range(tiles):
-            f.begin(counts, starts, runs, required, t, tiles)
-
+    scan = scan_of_tiles()
     for count, runs in ((1, 1), (2, 2), (50, 8), (64, 8)):
         counts = torch.randint(0, 9, (count,), dtype=torch.int32)
         starts, required = torch.zeros(count + 1, dtype=torch.int32), torch.zeros(1).int()

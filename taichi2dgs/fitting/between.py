@@ -50,15 +50,14 @@ def phases(image: Tensor) -> list[Tensor]:
     Returns:
         Four pictures. [H, W, C] each
     """
+    twice = enlarged(image, 2)
+    return [twice[row::2, column::2].contiguous() for column, row in PHASES]
+
+
+def enlarged(image: Tensor, times: int) -> Tensor:
+    """Enlarge a picture by Lanczos' filter, which may overshoot. [H, W, C] -> [tH, tW, C]"""
     height, width, channels = image.shape
-    planes = image.float().cpu().numpy()
-    twice = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(planes[:, :, c])).resize(
-                (2 * width, 2 * height), Image.Resampling.LANCZOS
-            )
-        )
-        for c in range(channels)
-    ]
-    enlarged = torch.from_numpy(np.stack(twice, axis=2))
-    return [enlarged[row::2, column::2].contiguous() for column, row in PHASES]
+    size, values = (times * width, times * height), image.float().cpu().numpy()
+    planes = [Image.fromarray(np.ascontiguousarray(values[:, :, c])) for c in range(channels)]
+    grown = [np.asarray(plane.resize(size, Image.Resampling.LANCZOS)) for plane in planes]
+    return torch.from_numpy(np.stack(grown, axis=2))

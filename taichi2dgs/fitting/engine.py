@@ -51,8 +51,9 @@ class Engine:
         settings = options.settings
         view = View.of((height, width), None, None)
         with runtime.launching():
-            key = (runtime.owner(), channels, settings.top_k, settings.blend)
-            if key not in _made:
+            key = (runtime.owner(), channels, settings.top_k, settings.blend, options.respawn > 0)
+            is_new = key not in _made
+            if is_new:
                 runtime.log.info("compiling the fit of %d channels, or loading it", channels)
                 _made.add(key)
             self.work = kind()(n, channels, view, settings)
@@ -75,7 +76,7 @@ class Engine:
             self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
             if options.reselect > 1:
                 self._launch(0, 0.0, selects=False)
-            if options.respawn:
+            if options.respawn and is_new:
                 self.removal()  # compiles
             self.score()
 

@@ -75,13 +75,12 @@ class Run:
     def _respawn(self) -> None:
         """Move Gaussians if that is due."""
         used = self.budget.used(self.engine.done, self.clock.elapsed())
-        share = 0.0
-        while self.moments and used >= self.moments[0][0]:
-            share = max(share, self.moments.pop(0)[1])
-        if share:
+        due = [share for at, share in self.moments if at <= used]
+        self.moments = self.moments[len(due) :]
+        if due:
             if self.every is not None and self.engine.done % self.every == 0:
                 self._report(self.engine.done)  # before anything moves
-            self.engine.respawn(share)
+            self.engine.respawn(due[0])  # the largest of those that fall together
 
     def _batch(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
