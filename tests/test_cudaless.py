@@ -245,7 +245,8 @@ Engine(torch.rand(9, 9, 3), torch.rand(4, 8), options)
     sys.path.insert(0, str(CUDALESS))
     sass_report = importlib.import_module("sass_report")
     sys.path.remove(str(CUDALESS))
-    if shutil.which("ptxas", path=sass_report.tools()["PATH"]):
+    paths = sass_report.tools()["PATH"]
+    if shutil.which("ptxas", path=paths) and shutil.which("cuobjdump", path=paths):
         for chip in sass_report.CHIPS:
             used = sass_report.assemble(found, chip)
             assert not isinstance(used, str), used
