@@ -44,7 +44,7 @@ def grid(panels: list[Panel], columns: int) -> Figure:
     """Lay out panels, each with its title."""
     rows = -(-len(panels) // columns)
     size = (2.7 * columns, 2.9 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis, panel in zip(axes.flat, panels, strict=True):
         pixels = panel.pixels.detach().cpu().numpy().squeeze()
         if pixels.ndim == 2:
@@ -60,7 +60,6 @@ def grid(panels: list[Panel], columns: int) -> Figure:
             axis.add_patch(Rectangle((x, y), width, height, fill=False, color="white"))
         axis.set_title(panel.title, fontsize=8)
         axis.axis("off")
-    figure.tight_layout(pad=0.4)
     return figure
 
 
