@@ -14,7 +14,7 @@ readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where 
 plot = ["matplotlib>=3.8"]
 bench = ["scikit-image>=0.22", "pytorch-msssim>=1", *plot]
 film = ["av>=11"]  # mp4; gif and webp need nothing
-test = ["pytest>=8", "hypothesis>=6.100", *bench]
+test = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", *bench]
 view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it needs nothing
 docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
 
