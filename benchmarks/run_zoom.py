@@ -27,7 +27,7 @@ from taichi2dgs.fitting.between import enlarged
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.storage import files
 
-SHARES = (0.0, 0.01, 0.02, 0.05, 0.2)
+SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 PART = 64  # side of the part that is enlarged, in pixels of the halved picture
 TIMES = 4  # as which it is shown
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import pipelines
-from taichi2dgs import FitOptions, metrics
+from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
 from taichi2dgs import fit as fit_function
 from taichi2dgs.fitting import between
 from taichi2dgs.fitting.engine import Engine
+
+STILL = dict.fromkeys(("xy", "log_scale", "theta", "color", "respawn"), 0.0)  # nothing moves
 
 
 def test_a_share_of_the_steps_sees_each_phase_in_turn():
@@ -19,6 +21,7 @@ def test_a_share_of_the_steps_sees_each_phase_in_turn():
     assert {between.phase_of(n, 0.0) for n in range(-1, 50)} == {None}
     assert None not in {between.phase_of(n, 1.0) for n in range(1, 50)}
     assert between.phase_of(0, 1.0) is None  # no step: what measures
+    assert between.phase_of(4, 0.25, 0.21) == 1 and between.phase_of(4, 0.25, 0.19) is None
 
 
 def test_phases_of_a_ramp_are_a_quarter_of_a_pixel_away():
@@ -35,11 +38,11 @@ def test_a_step_sees_what_a_moved_picture_shows(photograph, phase):
     """The step's own measure is that of Gaussians moved by hand against the phase."""
     image = photograph[:33, :41].contiguous()
     start = pipelines.initialize(image, 150, "gradient")
-    engine = Engine(image, start.packed(), FitOptions(settings=start.settings, between=1.0))
+    options = FitOptions(settings=start.settings, between=1.0, **STILL)
+    engine = Engine(image, start.packed(), options)
     number = next(n for n in range(1, 9) if between.phase_of(n, 1.0) == phase)
-    for done in range(1, number):
-        engine.step(done, 0.0)
-    engine.step(number, 0.0)
+    for done in range(1, number + 1):
+        engine.step(done, 1.0)
     engine.poll()
     assert engine.phase == phase
     moved = start.replace(xy=start.xy + torch.tensor(between.offset_of(phase)))
@@ -61,6 +64,28 @@ def test_a_fit_between_the_pixels_shows_more_where_it_is_enlarged(photograph):
     )
     enlarged = [metrics.psnr(fitted.render(scale=2), whole) for fitted in (plain, looked)]
     assert enlarged[1] > enlarged[0] + 0.3
+
+
+def test_room_that_only_a_step_between_the_pixels_lacks_is_made(monkeypatch):
+    """Narrow Gaussians that reach another column of tiles when they are seen further right."""
+    launches, step = [], Engine.steps
+
+    def counted(engine, number, fractions):
+        launches.append(len(fractions))
+        assert len(launches) < 20
+        step(engine, number, fractions)
+
+    monkeypatch.setattr(Engine, "steps", counted)
+    n = 200
+    xy = torch.stack([torch.full((n,), 15.6), torch.linspace(1, 15, n)], 1)
+    zeros = torch.zeros(n)
+    settings = RenderSettings(cutoff=3.0)
+    g = Gaussians(
+        xy, torch.full((n, 2), math.log(0.25)), zeros, torch.rand(n, 3), (16, 32), settings
+    )
+    options = FitOptions(between=0.1, report_every=100, **STILL)
+    result = fit_function(torch.rand(16, 32, 3), g, steps=41, options=options)
+    assert result.history[-1].step == 41 and max(launches) > 2
 
 
 def test_reports_are_of_the_pixels_whatever_a_step_sees(photograph):

@@ -66,7 +66,7 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
         "--between",
         type=float,
         metavar="SHARE",
-        help="share of steps that look between pixels, for pictures to enlarge, such as 0.02 (0)",
+        help="share of steps that look between pixels, for pictures to enlarge, such as 0.03 (0)",
     )
 
 

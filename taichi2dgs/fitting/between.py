@@ -4,7 +4,7 @@ A fit sees Gaussians at the centres of pixels only, and a narrow one may do as i
 So in some of the steps the Gaussians are seen a quarter of a pixel away, in one of four directions
 in turn, and compared with the picture interpolated there by Lanczos' filter. Such a step costs no
 more than another; but steps that do not see the pixels' centres lose quality at the picture's own
-size.
+size, most of all late ones, which are left out.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 QUARTER = 0.25  # of a pixel
+# Fraction of the learning rates below which steps see the pixels' centres: the last 0.3 of a fit.
+LATE = 0.2
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # columns and rows of a picture of twice the size
 
 
-def phase_of(step: int, share: float) -> int | None:
+def phase_of(step: int, share: float, fraction: float = 1.0) -> int | None:
     """Return which of `PHASES` a step sees, from 1, or None where it sees the pixels' centres.
 
     With a share of 0.25, steps 4, 8, 12, 16 and 20 see phases 1, 2, 3, 0 and 1.
@@ -28,9 +30,10 @@ def phase_of(step: int, share: float) -> int | None:
     Args:
         step: its number, from 1.
         share: of the steps that see a phase.
+        fraction: of the learning rates.
     """
     number = math.floor(step * share)
-    if step < 1 or number == math.floor((step - 1) * share):
+    if step < 1 or fraction < LATE or number == math.floor((step - 1) * share):
         return None
     return number % len(PHASES)
 

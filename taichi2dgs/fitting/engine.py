@@ -99,7 +99,7 @@ class Engine:
     def steps(self, number: int, fractions: list[float]) -> None:
         """Launch steps from `number` on, each at its fraction of the learning rates."""
         for n, fraction in enumerate(fractions, number):
-            phase = between.phase_of(n, self.options.between)
+            phase = between.phase_of(n, self.options.between, fraction)
             centred = phase is None and self.phase is None  # as the last launch was
             due = (n - 1) % self.options.reselect == 0 or fraction > SETTLED
             selects = self.stale or due or not centred

@@ -27,8 +27,9 @@ class FitOptions:
         respawn: share of the Gaussians that may move at once, at five moments in the first half of
             the budget, from where they matter least to where the error is largest; 0 for none.
             Where they are crowded, fewer do: see `taichi2dgs.fitting.respawn`.
-        between: share of the steps that see the picture a quarter of a pixel away from its pixels'
-            centres, so that it can be enlarged; 0 for none. See `taichi2dgs.fitting.between`.
+        between: share of the steps, in the first 0.7 of the budget, that see the picture a quarter
+            of a pixel away from its pixels' centres, so that it can be enlarged; 0 for none. See
+            `taichi2dgs.fitting.between`.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
         reselect: steps from one selection of the Gaussians that each pixel blends to the next, once

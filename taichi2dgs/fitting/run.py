@@ -48,6 +48,7 @@ class Run:
         self.by_clock = budget.seconds is not None and every is None
         self.clock = Clock()
         self.second_of_step = 0.0
+        self.lacked_room = False  # whether not all of the last launches made their steps
         self.moments = moments(engine.options.respawn, engine.spacing)  # that are left to come
 
     def until_done(self) -> bool:
@@ -92,6 +93,7 @@ class Run:
             fractions.append(0.5 * (1 + math.cos(math.pi * used)))
         engine.steps(first + 1, fractions)
         had_room = engine.poll()
+        self.lacked_room = engine.done < first + len(fractions)
         if engine.done > first:
             self.second_of_step = (self.clock.elapsed() - began) / (engine.done - first)
         return had_room
@@ -100,8 +102,12 @@ class Run:
         """Return how many steps to launch at once.
 
         With steps of 3 ms, six fill the 20 ms between two polls. With a report every 10 steps and
-        step 8 done, it is three without a target, as launch 11 measures step 10.
+        step 8 done, it is three without a target, as launch 11 measures step 10. After launches
+        that lacked room it is one: room for the last of several may not do for the first, which
+        may see other places.
         """
+        if self.lacked_room:
+            return 1
         steps, seconds = self.budget.steps, self.budget.seconds
         count = max(1, int(BATCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
         if steps is not None:
