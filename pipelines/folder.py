@@ -16,14 +16,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipelines.batch import encode_all
-from pipelines.defaults import FAILURES, WHOLE
+from pipelines.defaults import FAILURES, WHOLE, K
 from pipelines.encoding import Encoding
 from taichi2dgs import runtime
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.storage import files, pictures
 
 Outcome = tuple[Path, Any]  # a picture's file, and its FitResult, or the error in its place
-# Pixels that are fitted together on cores, and on a GPU: with more a step gains nothing.
+# Pixels, or Gaussians, that are fitted together on cores, and on a GPU: more would gain nothing.
 ROOM = (1 << 18, 1 << 22)
 LOST = 60.0  # seconds of fits that Ctrl-C may lose, where one alone is not longer
 RECORD = ".taichi2dgs.json"  # the file that keeps the settings of a folder of .t2d files
@@ -107,24 +107,25 @@ def _encoded(todo: dict[Path, Path], out: Path, encoding: Encoding) -> Iterator[
 def groups_of(paths: list[Path], encoding: Encoding) -> Iterator[list[Path]]:
     """Yield pictures that are to be encoded together: a large one, or several small ones.
 
-    Searches for a number of Gaussians go picture by picture. A group in seconds takes no longer
-    than `LOST`, which Ctrl-C would lose.
+    A picture takes as much room as it has pixels or Gaussians, whichever are more. Searches for a
+    number of Gaussians go picture by picture. A group in seconds takes no longer than `LOST`, which
+    Ctrl-C would lose.
     """
     most = len(paths)
     if encoding.target_psnr is not None or encoding.target_bytes is not None:
         most = 1
     elif encoding.seconds:
         most = max(1, int(LOST / encoding.seconds))
-    room = ROOM[runtime.is_gpu()]
+    room, k = ROOM[runtime.is_gpu()], K if encoding.k is None else encoding.k
     group: list[Path] = []
     filled = 0.0
     for path in paths:
-        pixels = _pixels(path)
-        if group and (filled + pixels > room or len(group) >= most):
+        needed = _pixels(path) if isinstance(k, str) else max(_pixels(path), k)
+        if group and (filled + needed > room or len(group) >= most):
             yield group
             group, filled = [], 0.0
         group.append(path)
-        filled += pixels
+        filled += needed
     if group:
         yield group
 

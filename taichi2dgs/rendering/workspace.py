@@ -54,7 +54,8 @@ class Workspace:
         self._grads: Any = None
         self.real = "f64" if double else "f32"
         view = parts[0][1]
-        self.what = f"size={view.height}x{view.width}" if len(parts) == 1 else "the batch"
+        many = f"a batch of {len(parts)} images"
+        self.what = f"size={view.height}x{view.width}" if len(parts) == 1 else many
         self.table = table_of(parts, tile)
         n, self.tiles = (int(self.table[-1, column]) for column in (GAUSSIAN, TILE))
         self.grid = {
