@@ -54,7 +54,10 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     folder = options.data or kodak.fetch(24)
     paths = measure.find_pictures(folder, None)
-    rows = {case: measured(parts(paths, case), case, options) for case in tqdm(CASES, unit="case")}
+    rows = {
+        case: measured(parts(paths, case), case, options)
+        for case in tqdm(options.cases, unit="case")
+    }
     page = as_markdown(measure.describe("parts of pictures", [folder]), rows, options.steps)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page)
@@ -138,11 +141,29 @@ def as_markdown(run: dict, rows: dict[Case, Measured], steps: int) -> str:
     return f"{about}\n\n{table.about_run(run)}\n\n{table.pipes(lines)}\n"
 
 
+def case_of(text: str) -> Case:
+    """Read a case from three numbers."""
+    try:
+        return Case(*map(int, text.split(",")))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text}: expected NUMBER,SIDE,K") from None
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
     parser.add_argument("--data", type=Path, help="folder of pictures (Kodak, fetched)")
+    parser.add_argument(
+        "--cases",
+        type=case_of,
+        nargs="+",
+        default=CASES,
+        metavar="NUMBER,SIDE,K",
+        help="pictures, their side in pixels, and Gaussians of each ("
+        + " ".join(",".join(map(str, case)) for case in CASES)
+        + ")",
+    )
     parser.add_argument("--steps", type=int, default=200, help="of a fit (200)")
     parser.add_argument("--repeats", type=int, default=3, help="of every measurement (3)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")

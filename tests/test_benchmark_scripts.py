@@ -263,3 +263,17 @@ def test_run_zoom_compares_shares_and_draws_them(tmp_path, photograph):
     assert "| 0 | " in page and "| 0.5 | " in page and "Lanczos' filter has" in page
     for name in ("zoom.webp", "zoom_4x.webp"):
         assert Image.open(tmp_path / "out" / name).size[0] > 100
+
+
+def test_run_batch_compares_a_loop_with_one_fit(tmp_path, photograph):
+    (tmp_path / "pictures").mkdir()
+    files.write_image(tmp_path / "pictures/a.png", photograph[:40, :40])
+    command = [sys.executable, SCRIPT.with_name("run_batch.py"), "--data", tmp_path / "pictures",
+               "--cases", "3,16,20", "--steps", 4, "--repeats", 1,
+               "--out", tmp_path / "out/batch.md"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out/batch.md").read_text()
+    assert "| 3 | 16x16 | 20 | " in page and page.rstrip().endswith("| yes |")

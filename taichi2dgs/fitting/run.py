@@ -147,10 +147,12 @@ class Run:
             reports = [Report(step, seconds, psnr) for psnr in psnrs]
             for job, report in zip(self.jobs, reports, strict=True):
                 job.history.append(report)
-            for n, (job, report) in enumerate(zip(self.jobs, reports, strict=True)):
+            for job, report in zip(self.jobs, reports, strict=True):
                 if job.on_report is not None:
-                    job.on_report(replace(report, read=functools.partial(self._read, n)))
+                    job.on_report(replace(report, read=functools.partial(self._read, job)))
 
-    def _read(self, n: int) -> Gaussians:
+    def _read(self, job: Job) -> Gaussians:
         """Return the Gaussians of one of the pictures as they are now."""
-        return self.jobs[n].read(self.engine.params.split(self.engine.counts)[n])
+        if job not in self.jobs:
+            return job.read(job.fitted)
+        return job.read(self.engine.params.split(self.engine.counts)[self.jobs.index(job)])
