@@ -1,4 +1,4 @@
-"""Fits from their first step to their last: batches of launches, learning rates and reports."""
+"""Fits from their first step to their last: launches, learning rates and reports."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Run:
             self._report(0)  # the engine measured it when it was made
             while not self._is_over():
                 self._respawn()
-                if self._batch() and self._due():
+                if self._advance() and self._due():
                     self._report(self.engine.done - self.ahead)
             self._report(self.engine.done)
         except KeyboardInterrupt:
@@ -89,11 +89,11 @@ class Run:
                 self._report(self.engine.done)  # before anything moves
             self.engine.respawn(shares)
 
-    def _batch(self) -> bool:
+    def _advance(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
         engine, began, first = self.engine, self.clock.elapsed(), self.engine.done
         fractions = []
-        for index in range(self._batch_size(began)):
+        for index in range(self._launches(began)):
             at = began + index * self.second_of_step
             used = self.budget.used(first + index, at)
             fractions.append(0.5 * (1 + math.cos(math.pi * used)))
@@ -103,7 +103,7 @@ class Run:
             self.second_of_step = (self.clock.elapsed() - began) / (engine.done - first)
         return had_room
 
-    def _batch_size(self, elapsed: float) -> int:
+    def _launches(self, elapsed: float) -> int:
         """Return how many steps to launch at once.
 
         With steps of 3 ms, six fill the 20 ms between two polls. With a report every 10 steps and
