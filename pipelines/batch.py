@@ -24,6 +24,7 @@ def encode_all(
     images: Sequence[Any],
     k: Any = None,
     on_report: OnBatchReport | None = None,
+    together: bool = True,
 ) -> list[FitResult]:
     """Encode many pictures, all in one fit where there is nothing to search for.
 
@@ -32,6 +33,8 @@ def encode_all(
         images: what `taichi2dgs.encode` takes, each, of as many channels each.
         k: number of Gaussians of each image; as the encoding says if None.
         on_report: called with the number of the image, from 0, and every `Report`.
+        together: see `initialize_all`; where it is false, results do not depend on the other images
+            unless the budget is in seconds.
 
     Returns:
         The fit of each image that counts.
@@ -50,7 +53,9 @@ def encode_all(
             raise ValueError("k and a target are given; expected one of them")
         return _one_by_one(encoding, given, on_report)
     counts = _counts(encoding, given, k)
-    starts = initialize_all(given, counts, encoding.start, encoding.seed, encoding.weights)
+    starts = initialize_all(
+        given, counts, encoding.start, encoding.seed, encoding.weights, together
+    )
     if 0 in (encoding.steps, encoding.seconds):
         starts = [_solved(encoding, *pair) for pair in zip(given, starts, strict=True)]
     seconds = encoding.seconds

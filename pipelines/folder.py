@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ def _encoded_together(todo: dict[Path, Path], encoding: Encoding) -> Iterator[Ou
         else:
             alike.setdefault(image.shape[2], []).append(path)
     for paths in alike.values():
-        results = _tried(encode_all, encoding, [images[path] for path in paths])
+        given = [images[path] for path in paths]
+        # A file must not depend on which others were still to be made.
+        results = _tried(partial(encode_all, together=False), encoding, given)
         for n, path in enumerate(paths):
             if isinstance(results, Exception):
                 yield path, _tried(encode_file, path, todo[path], encoding)

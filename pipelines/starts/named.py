@@ -131,6 +131,7 @@ def initialize_all(
     start: str = START,
     seed: int = 0,
     weights: str | Path | None = None,
+    together: bool = True,
 ) -> list[Gaussians]:
     """Place Gaussians on images of any sizes; the networks see those of one size in one pass.
 
@@ -138,11 +139,13 @@ def initialize_all(
         images: values in [0, 1]. [H, W, C] each
         k: number of Gaussians of each image.
         start, weights: see `initialize_batch`.
-        seed: of the random numbers of each image, so that none depends on which others there are.
+        seed: of the random numbers of each image.
+        together: whether there is one pass for images of one size. It rounds otherwise than one for
+            each image, in the seventh digit, so that now and then another pixel is drawn.
     """
-    alike: dict[tuple, list[int]] = {}
+    alike: dict[object, list[int]] = {}
     for n, image in enumerate(images):
-        alike.setdefault((image.shape, image.device), []).append(n)
+        alike.setdefault((image.shape, image.device) if together else n, []).append(n)
     found: dict[int, Gaussians] = {}
     for numbers in alike.values():
         batch = torch.stack([images[n] for n in numbers]).permute(0, 3, 1, 2)
