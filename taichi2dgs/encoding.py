@@ -96,7 +96,8 @@ def encode_batch(
 ) -> list[Gaussians]:
     """Turn many pictures into Gaussians at once, which is several times as fast for small ones.
 
-    The networks see all pictures of one size in one pass, and all fits are one, see `fit_batch`.
+    The networks see all pictures of one size in one pass, which rounds otherwise than one for each,
+    in the seventh digit; and all fits are one, see `fit_batch`.
 
     Args:
         images: what `encode` takes, each, of as many channels each; or a tensor [B, H, W, C].

@@ -176,7 +176,7 @@ def test_what_cannot_be_in_one_launch_is_refused_by_its_number(images, starts):
 
 
 def test_a_picture_whose_parameters_break_is_named(images, starts):
-    options = FitOptions(log_scale=1e30, respawn=0)
+    options = FitOptions(xy=3e38, respawn=0)
     frozen = [torch.ones(k, dtype=torch.bool) for k in COUNTS]
     frozen[2] = ~frozen[2]
     with pytest.raises(FloatingPointError, match=r"a parameter of images\[2\] is not finite after"):
