@@ -114,7 +114,7 @@ def measure_size(image: Tensor, options: argparse.Namespace, state: Path) -> dic
         "size": [*gaussians.size],
         "gaussians": len(gaussians),
         "entries": engine.work.required(),
-        "psnr": round(engine.psnr(), 2),
+        "psnr": round(engine.psnrs()[0], 2),
         "step_ms": repeated(step, options, engine.poll),
         "cores": round(costs.cores_of(step, SECONDS, engine.poll), 2),
         **render_times(gaussians, options),

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
-from pipelines.defaults import FAILURES, WHOLE
+from pipelines.batch import encode_all
+from pipelines.defaults import FAILURES, WHOLE, K
 from pipelines.encoding import Encoding
+from taichi2dgs import runtime
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.storage import files, pictures
 
+Outcome = tuple[Path, Any]  # a picture's file, and its FitResult, or the error in its place
+# Pixels, or Gaussians, that are fitted together on cores, and on a GPU: more would gain nothing.
+ROOM = (1 << 18, 1 << 22)
+LOST = 60.0  # seconds of fits that Ctrl-C may lose, where one alone is not longer
 RECORD = ".taichi2dgs.json"  # the file that keeps the settings of a folder of .t2d files
 NAMED = 5  # files or folders in one message
 
@@ -54,7 +64,7 @@ def encode_folder(
     """
     targets = targets_of(source, out, recursive)
     mine = list(targets.items())[shard[0] - 1 :: shard[1]]
-    todo = [(path, target) for path, target in mine if not _is_there(target)]
+    todo = {path: target for path, target in mine if not _is_there(target)}
     for line in left_out(source, recursive):
         print(f"taichi2dgs: left out: {line}", file=sys.stderr)
     agree(out, encoding)
@@ -62,29 +72,105 @@ def encode_folder(
     stopped: ValueError | None = None
     bar = tqdm(total=len(mine), initial=len(mine) - len(todo), unit="picture", disable=quiet)
     with bar:
-        for path, target in todo:
-            try:
-                agree(out, encoding)
-                _check_room(target)
-                result = encode_file(path, target, encoding)
-                bar.set_postfix_str(f"{path.name} {result.history[-1].psnr:.2f} dB")
-                encoded += 1
-            except (files.WriteError, _OtherSettingsError) as error:
-                stopped = error
-                break
-            except FAILURES as error:
-                text = files.one_line(error)
-                line = text if str(path) in text else f"{path}: {text}"
-                tqdm.write(f"taichi2dgs: skipped: {line}", file=sys.stderr)
-                failed, code = failed + 1, 1
-            except KeyboardInterrupt:
-                code = 130
-                break
-            bar.update()
+        try:
+            for path, result in _encoded(todo, out, encoding):
+                if isinstance(result, Exception):
+                    text = files.one_line(result)
+                    line = text if str(path) in text else f"{path}: {text}"
+                    tqdm.write(f"taichi2dgs: skipped: {line}", file=sys.stderr)
+                    failed, code = failed + 1, 1
+                else:
+                    bar.set_postfix_str(f"{path.name} {result.history[-1].psnr:.2f} dB")
+                    encoded += 1
+                bar.update()
+        except (files.WriteError, _OtherSettingsError) as error:
+            stopped = error
+        except KeyboardInterrupt:
+            code = 130
     print(f"{out}: {encoded} encoded, {len(mine) - len(todo)} were there, {failed} failed")
     if stopped is not None:
         raise stopped
     return code
+
+
+def _encoded(todo: dict[Path, Path], out: Path, encoding: Encoding) -> Iterator[Outcome]:
+    """Encode picture files, small ones together; yield each when it is done with."""
+    for paths in groups_of(list(todo), encoding):
+        agree(out, encoding)
+        for path in paths:
+            _check_room(todo[path])
+        if len(paths) > 1:
+            yield from _encoded_together({path: todo[path] for path in paths}, encoding)
+        else:
+            yield paths[0], _tried(encode_file, paths[0], todo[paths[0]], encoding)
+
+
+def groups_of(paths: list[Path], encoding: Encoding) -> Iterator[list[Path]]:
+    """Yield pictures that are to be encoded together: a large one, or several small ones.
+
+    A picture takes as much room as it has pixels or Gaussians, whichever are more. Searches for a
+    number of Gaussians go picture by picture. A group in seconds takes no longer than `LOST`, which
+    Ctrl-C would lose.
+    """
+    most = len(paths)
+    if encoding.target_psnr is not None or encoding.target_bytes is not None:
+        most = 1
+    elif encoding.seconds:
+        most = max(1, int(LOST / encoding.seconds))
+    room, k = ROOM[runtime.is_gpu()], K if encoding.k is None else encoding.k
+    group: list[Path] = []
+    filled = 0.0
+    for path in paths:
+        needed = _pixels(path) if isinstance(k, str) else max(_pixels(path), k)
+        if group and (filled + needed > room or len(group) >= most):
+            yield group
+            group, filled = [], 0.0
+        group.append(path)
+        filled += needed
+    if group:
+        yield group
+
+
+def _pixels(path: Path) -> float:
+    """Return how many pixels a picture has, as its header says; infinity if that is unknown."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures: reading warns of what it must
+            with Image.open(path) as picture:
+                return picture.width * picture.height
+    except Exception:  # whatever it is, reading the picture will say so
+        return math.inf
+
+
+def _encoded_together(todo: dict[Path, Path], encoding: Encoding) -> Iterator[Outcome]:
+    """Encode picture files in a fit of all that have as many channels; alone where that fails."""
+    images: dict[Path, Any] = {path: _tried(files.read_image, path) for path in todo}
+    alike: dict[int, list[Path]] = {}
+    for path, image in images.items():
+        if isinstance(image, Exception):
+            yield path, image
+        else:
+            alike.setdefault(image.shape[2], []).append(path)
+    for paths in alike.values():
+        given = [images[path] for path in paths]
+        # A file must not depend on which others were still to be made.
+        results = _tried(partial(encode_all, together=False), encoding, given)
+        for n, path in enumerate(paths):
+            if isinstance(results, Exception):
+                yield path, _tried(encode_file, path, todo[path], encoding)
+                continue
+            saved = _tried(encoding.save, todo[path], results[n].gaussians, images[path])
+            yield path, results[n] if saved is None else saved
+
+
+def _tried(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a call returns, or the error that ends one picture and not the others."""
+    try:
+        return call(*arguments)
+    except files.WriteError:
+        raise
+    except FAILURES as error:
+        return error
 
 
 def targets_of(source: Path, out: Path, recursive: bool = False) -> dict[Path, Path]:

@@ -14,7 +14,8 @@ from taichi2dgs.faces import lazy
 
 if TYPE_CHECKING:
     from taichi2dgs import draw
-    from taichi2dgs.encoding import encode
+    from taichi2dgs.encoding import encode, encode_batch
+    from taichi2dgs.fitting.batch import fit_batch
     from taichi2dgs.fitting.fit import fit
     from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
     from taichi2dgs.gaussians import Gaussians
@@ -35,7 +36,9 @@ _HOMES = {
     "backend": "taichi2dgs.runtime.current",
     "draw": "taichi2dgs.draw",
     "encode": "taichi2dgs.encoding.encode",
+    "encode_batch": "taichi2dgs.encoding.encode_batch",
     "fit": "taichi2dgs.fitting.fit.fit",
+    "fit_batch": "taichi2dgs.fitting.batch.fit_batch",
     "FitInterrupted": "taichi2dgs.fitting.options.FitInterrupted",
     "FitOptions": "taichi2dgs.fitting.options.FitOptions",
     "FitResult": "taichi2dgs.fitting.options.FitResult",
@@ -62,7 +65,9 @@ __all__ = [
     "backend",
     "draw",
     "encode",
+    "encode_batch",
     "fit",
+    "fit_batch",
     "free",
     "init",
     "load",

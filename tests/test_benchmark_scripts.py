@@ -19,6 +19,7 @@ from pipelines import baselines
 from taichi2dgs import runtime
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import FitOptions
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.storage import files
 
 
@@ -214,12 +215,13 @@ def test_the_yardstick_makes_the_steps_of_the_engine(benchmarks, photograph):
     image = photograph[:50, :70].contiguous()
     start, options = pipelines.initialize(image, 300), FitOptions(growing_memory=False, respawn=0)
     options = replace(options, settings=start.settings)
-    engine = Engine(image, start.packed(), options)
+    engine = Engine([Picture(image, start.packed())], options)
     alone = benchmarks("common.torch_step").TorchFit(image, start.packed(), options)
     for number in range(1, 6):
         psnr = alone.step(1.0)
         engine.step(number, 1.0)
-        assert psnr == pytest.approx(engine.psnr(), abs=1e-3)  # 3e-7 was seen with random Gaussians
+        (fused,) = engine.psnrs()
+        assert psnr == pytest.approx(fused, abs=1e-3)  # 3e-7 was seen with random Gaussians
         # Adam makes a whole step of a gradient that is as good as 0, whatever its sign.
         same = (alone.params - engine.params).abs() < 1e-4  # 7e-6 was seen with random Gaussians
         assert same.float().mean() > 0.99
@@ -261,3 +263,17 @@ def test_run_zoom_compares_shares_and_draws_them(tmp_path, photograph):
     assert "| 0 | " in page and "| 0.5 | " in page and "Lanczos' filter has" in page
     for name in ("zoom.webp", "zoom_4x.webp"):
         assert Image.open(tmp_path / "out" / name).size[0] > 100
+
+
+def test_run_batch_compares_a_loop_with_one_fit(tmp_path, photograph):
+    (tmp_path / "pictures").mkdir()
+    files.write_image(tmp_path / "pictures/a.png", photograph[:40, :40])
+    command = [sys.executable, SCRIPT.with_name("run_batch.py"), "--data", tmp_path / "pictures",
+               "--cases", "3,16,20", "--steps", 4, "--repeats", 1,
+               "--out", tmp_path / "out/batch.md"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out/batch.md").read_text()
+    assert "| 3 | 16x16 | 20 | " in page and page.rstrip().endswith("| yes |")

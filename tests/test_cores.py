@@ -9,6 +9,7 @@ from conftest import scatter
 import taichi2dgs
 from taichi2dgs import FitOptions, limits, runtime
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.kernels import cores_topk
 from taichi2dgs.rendering import passes
 
@@ -21,7 +22,7 @@ def needs_cores(backend):
 
 def engine_of(gaussians) -> Engine:
     image = torch.rand(*gaussians.size, gaussians.channels)
-    return Engine(image, gaussians.packed(), FitOptions(settings=gaussians.settings))
+    return Engine([Picture(image, gaussians.packed())], FitOptions(settings=gaussians.settings))
 
 
 def test_two_workers_share_the_tiles_of_a_small_picture(monkeypatch):
@@ -51,7 +52,7 @@ def test_results_do_not_depend_on_the_number_of_workers(threads, monkeypatch):
 def test_a_step_is_launched_with_the_arrays_that_are_there_then():
     """Launches are prepared once, and anew where an array was put in another's place."""
     g, image = scatter(60, (20, 30)), torch.rand(20, 30, 3)
-    engine = Engine(image, g.packed(), FitOptions(settings=g.settings))
+    engine = Engine([Picture(image, g.packed())], FitOptions(settings=g.settings))
     engine.step(1, 1.0)
     other = scatter(60, (20, 30), seed=9).packed()
     engine.packed = engine.work.rows(other.numpy())

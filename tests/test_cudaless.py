@@ -228,9 +228,10 @@ def test_a_step_is_nine_launches_without_float_atomics_and_spills(tmp_path):
     script = """
 import torch, taichi2dgs
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.picture import Picture
 taichi2dgs.init()
 options = taichi2dgs.FitOptions(settings=taichi2dgs.RenderSettings())
-Engine(torch.rand(9, 9, 3), torch.rand(4, 8), options)
+Engine([Picture(torch.rand(9, 9, 3), torch.rand(4, 8))], options)
 """
     variables = {"FAKECUDA_DIR": str(tmp_path), "FAKECUDA_MODE": "dump"}
     variables["TAICHI2DGS_BACKEND"] = "cuda"

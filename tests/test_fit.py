@@ -14,6 +14,7 @@ import taichi2dgs
 from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
 from taichi2dgs import fit as fit_function
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.rendering import reference, workspace
 from taichi2dgs.rendering.workspace import Workspace
 
@@ -150,23 +151,23 @@ def test_gaussians_that_see_nothing_stay(photograph):
 def test_report_means_the_state_after_that_many_steps(photograph):
     """The cosine depends on the budget, so equal schedules need equal learning rates: beta 0."""
     start = pipelines.initialize(photograph, 300, "gradient")
-    run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
+    run = Engine([Picture(photograph, start.packed())], FitOptions(settings=start.settings))
     by_hand = []
     for step in range(1, 5):
         run.step(step, 1.0)
         run.poll()
-        by_hand.append(run.psnr())  # of the parameters before this step
+        by_hand.append(run.psnrs()[0])  # of the parameters before this step
     run.score()
     assert by_hand[0] == pytest.approx(metrics.psnr(start.render(), photograph), abs=1e-3)
     after = Gaussians.from_packed(run.params, start.size).render()
-    assert run.psnr() == pytest.approx(metrics.psnr(after, photograph), abs=1e-3)
-    assert run.psnr() > by_hand[-1]
+    assert run.psnrs()[0] == pytest.approx(metrics.psnr(after, photograph), abs=1e-3)
+    assert run.psnrs()[0] > by_hand[-1]
 
 
 def test_a_step_out_of_turn_changes_nothing(photograph):
     """Launches that follow one whose lists had no room must wait for its repetition."""
     start = pipelines.initialize(photograph, 100, "gradient")
-    run = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
+    run = Engine([Picture(photograph, start.packed())], FitOptions(settings=start.settings))
     run.step(1, 1.0)
     run.poll()
     before = run.params

@@ -49,6 +49,7 @@ def out(tmp_path):
 def quick(monkeypatch):
     """Replace fits by ones that take no time; the list has the names of their pictures."""
     fitted = []
+    monkeypatch.setattr(folder, "ROOM", (0, 0))  # each picture alone
 
     def encode_file(path, target, encoding):
         fitted.append(path.name)

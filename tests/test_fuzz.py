@@ -174,6 +174,17 @@ CALLS = {
          "target_psnr": 90.0, "frozen": torch.zeros(5, dtype=torch.bool), "on_report": print,
          "options": FitOptions()}, (),
     ),
+    "fit_batch": (
+        taichi2dgs.fit_batch,
+        {"images": [PICTURE, PICTURE], "gaussians": [scatter(5, SIZE), scatter(3, SIZE)],
+         "steps": 1, "seconds": 0.01, "target_psnr": [90.0, 20.0],
+         "frozen": [torch.zeros(5, dtype=torch.bool), None], "on_report": print,
+         "options": FitOptions()}, ("image",),
+    ),
+    "encode_batch": (
+        taichi2dgs.encode_batch, {"images": [PICTURE, PICTURE], "seed": 0, **GRADIENT},
+        ("start", "image"),
+    ),
     "encode": (taichi2dgs.encode, {"image": PICTURE, "seed": 0, **GRADIENT}, ("start",)),
     "encode to a PSNR": (
         taichi2dgs.encode, {"image": PICTURE, "target_psnr": 20.0, "start": "gradient", "steps": 0},
@@ -230,7 +241,9 @@ CALLS = {
 }  # fmt: skip
 BUDGETS = {"steps", "seconds", "refine", "target_psnr"}
 # Errors other than ValueError that docstrings name.
-ALSO = {"init": (RuntimeError,), "fit": (FloatingPointError,)}
+ALSO = {
+    "init": (RuntimeError,), "fit": (FloatingPointError,), "fit_batch": (FloatingPointError,),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from pipelines import cli, encoding
 from pipelines.baselines import method
 from pipelines.encoding import Encoding
 from pipelines.training import position
-from taichi2dgs import FitInterrupted, metrics
+from taichi2dgs import FitInterrupted, fit_batch, metrics
 from taichi2dgs import fit as fit_function
 from taichi2dgs.storage import files, t2d
 
@@ -164,12 +164,13 @@ def test_ctrl_c_in_training_keeps_no_unfinished_targets(tmp_path, photograph, mo
     made = []
 
     def stopped(*arguments, **more):
-        made.append(fit_function(*arguments, **more))
+        made.append(fit_batch(*arguments, **more))
         if len(made) == 2:
             raise FitInterrupted(made[-1])
         return made[-1]
 
-    monkeypatch.setattr(position, "fit", stopped)
+    monkeypatch.setattr(position, "fit_batch", stopped)
+    monkeypatch.setattr(position, "AT_ONCE", 1)
     command = [
         "train",
         "position",

@@ -11,6 +11,7 @@ import pipelines
 import taichi2dgs
 from taichi2dgs import FitOptions, Gaussians, RenderSettings, runtime
 from taichi2dgs.fitting.engine import SETTLED, Engine
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.rendering import workspace
 
 NAMES = ("xy", "log_scale", "theta", "color")
@@ -23,7 +24,8 @@ def needs_cores(backend):
 
 
 def engine_of(gaussians: Gaussians, image: torch.Tensor, **options) -> Engine:
-    return Engine(image, gaussians.packed(), FitOptions(settings=gaussians.settings, **options))
+    chosen = FitOptions(settings=gaussians.settings, **options)
+    return Engine([Picture(image, gaussians.packed())], chosen)
 
 
 def squares(g: dict, height: int, width: int) -> torch.Tensor:
@@ -102,7 +104,7 @@ def test_what_does_not_move_is_selected_and_kept_alike(channels, top_k):
         for number in range(1, 4):
             engine.step(number, 0.0)
         assert engine.poll() and engine.done == 3
-        ends.append((engine.psnr(), torch.from_numpy(engine.exp_avg.to_numpy())))
+        ends.append((engine.psnrs()[0], torch.from_numpy(engine.exp_avg.to_numpy())))
     assert ends[0][0] == ends[1][0] and torch.equal(ends[0][1], ends[1][1])
 
 

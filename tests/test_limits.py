@@ -7,6 +7,7 @@ from conftest import scatter
 import taichi2dgs
 from taichi2dgs import FitOptions, Gaussians, limits, runtime
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.kernels import binning, lists
 from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import workspace
@@ -90,7 +91,9 @@ def test_a_fit_holds_what_is_counted_before_it_begins(backend, monkeypatch):
     monkeypatch.setattr(workspace, "SPARE", 1.0)
     for channels in (1, 3, 7):
         g = scatter(20_000, (256, 256), channels=channels, margin=0, log_scale=(-1.6, -1.6))
-        engine = Engine(torch.rand(256, 256, channels), g.packed(), FitOptions(settings=g.settings))
+        engine = Engine(
+            [Picture(torch.rand(256, 256, channels), g.packed())], FitOptions(settings=g.settings)
+        )
         held = bytes_of(engine) + engine.work.bytes()
         callers = 4 * (256 * 256 * channels + 2 * g.packed().numel())
         counted = limits.fit_bytes(256, 256, channels, len(g)) - callers

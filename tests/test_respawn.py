@@ -10,11 +10,13 @@ from taichi2dgs import FitOptions, RenderSettings
 from taichi2dgs import fit as fit_function
 from taichi2dgs.fitting import respawn
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.fitting.schedule import Schedule
 
 
 def engine_of(image, gaussians, **options):
-    return Engine(image, gaussians.packed(), FitOptions(settings=gaussians.settings, **options))
+    chosen = FitOptions(settings=gaussians.settings, **options)
+    return Engine([Picture(image, gaussians.packed())], chosen)
 
 
 def squared_error(gaussians, image):
@@ -27,7 +29,7 @@ def test_removal_costs_what_leaving_out_costs(photograph, settings):
     image = photograph[:29, :43].contiguous()
     start = pipelines.initialize(image, 16, "gradient").replace(settings=settings)
     start = fit_function(image, start, steps=5, options=FitOptions(respawn=0)).gaussians
-    costs, residual = engine_of(image, start).removal()
+    costs, (residual,) = engine_of(image, start).removal()
     render = start.render().clamp(0, 1)
     assert torch.allclose(residual.cpu(), (render - image).cpu(), atol=1e-5)
     with_all = squared_error(start, image)
@@ -57,10 +59,10 @@ def test_a_gaussian_that_sees_nothing_moves_to_a_bad_pixel_and_begins_anew(photo
         run.step(number, 0.5)
     run.poll()
     before, averages = run.params, torch.from_numpy(run.exp_avg.to_numpy())
-    costs, residual = run.removal()
+    costs, (residual,) = run.removal()
     assert costs[7] == 0
     errors = residual.square().sum(2).cpu()
-    count = run.respawn(0.3)  # leaving some others out would do the picture good
+    count = run.respawn([0.3])  # leaving some others out would do the picture good
     moved = (run.params != before).any(1)
     assert int(moved.sum()) == count <= 90 and moved[7]
     x, y = run.params[7, :2].tolist()
@@ -101,7 +103,7 @@ def test_moments_are_five_in_the_first_half_and_move_ever_fewer():
 def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        Engine, "respawn", lambda self, share: asked.append((self.done, round(share, 2)))
+        Engine, "respawn", lambda self, shares: asked.append((self.done, round(shares[0], 2)))
     )
     image = photograph[:16, :24].contiguous()  # steps are short on any device
     start = pipelines.initialize(image, 40, "gradient")

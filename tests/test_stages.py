@@ -92,8 +92,10 @@ def snapshots(kind, config, data: Path, folder: Path, places) -> tuple[object, l
 
 @pytest.mark.skipif(os.environ["TAICHI2DGS_BACKEND"] != "cpu", reason="exact on CPU only")
 def test_stage_one_killed_anywhere_ends_as_if_it_had_not_been(settling, data, tmp_path):
-    places = [(Folder, "log"), (Folder, "save"), (position, "fit")]
-    whole, left = snapshots(PositionStage, settling, data, tmp_path, places)
+    places = [(Folder, "log"), (Folder, "save"), (position, "fit_batch")]
+    with pytest.MonkeyPatch.context() as patch:  # those that go on fit several crops at once
+        patch.setattr(position, "AT_ONCE", 1)
+        whole, left = snapshots(PositionStage, settling, data, tmp_path, places)
     assert [row["round"] for row in whole[0]] == ["0", "0", "1", "1"]  # it settled in round 1
     assert len(left) == 2 * (2 * 3) + 2 * (settling.crops + settling.valid_crops)
     for folder in left:
@@ -125,7 +127,7 @@ def test_more_epochs_go_on_as_if_there_had_been_as_many_from_the_start(data, tmp
 
 def interrupted(patch: pytest.MonkeyPatch, number: int) -> None:
     """Let the `number`-th fit from now on end by Ctrl-C."""
-    done, work = [], position.fit
+    done, work = [], position.fit_batch
 
     def fit(*args, **kwargs):
         done.append(1)
@@ -133,7 +135,8 @@ def interrupted(patch: pytest.MonkeyPatch, number: int) -> None:
             raise KeyboardInterrupt
         return work(*args, **kwargs)
 
-    patch.setattr(position, "fit", fit)
+    patch.setattr(position, "fit_batch", fit)
+    patch.setattr(position, "AT_ONCE", 1)
 
 
 def test_a_fit_that_ctrl_c_ended_is_no_target(data, tmp_path):
@@ -148,9 +151,13 @@ def test_targets_are_of_one_configuration_set_of_pictures_and_network(data, tmp_
     def fitted(config, source) -> int:
         """Return how many crops a run without a checkpoint fits in a folder."""
         (tmp_path / "run" / "checkpoint.pt").unlink(missing_ok=True)
-        count, work = [], position.fit
+        count, work = [], position.fit_batch
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(position, "fit", lambda *a, **k: count.append(1) or work(*a, **k))
+            patch.setattr(
+                position,
+                "fit_batch",
+                lambda crops, *a, **k: count.extend(crops) or work(crops, *a, **k),
+            )
             made(PositionStage, config, source, tmp_path / "run").run()
         return len(count)
 

@@ -18,6 +18,7 @@ import torch
 from taichi2dgs import runtime
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import FitOptions
+from taichi2dgs.fitting.picture import Picture
 
 BACKENDS = ("cpu", "cuda")
 STEPS = 5
@@ -62,7 +63,8 @@ def measure(states: list[Path], backend: str) -> list[dict] | None:
 def engine_of(state: dict) -> Engine:
     """Return an engine in a saved state: its target [H, W, C], params [N, 5 + C] and settings."""
     return Engine(
-        state["target"], state["params"], FitOptions(settings=state["settings"], respawn=0)
+        [Picture(state["target"], state["params"])],
+        FitOptions(settings=state["settings"], respawn=0),
     )
 
 

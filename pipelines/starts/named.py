@@ -67,7 +67,7 @@ def initialize_batch(
     images: Tensor,
     k: int | Sequence[int],
     start: str = START,
-    seed: int = 0,
+    seed: int | list[int] = 0,
     *,
     sampler: str | None = None,
     weights: str | Path | None = None,
@@ -85,7 +85,7 @@ def initialize_batch(
             scaled by the distance to three neighbours. "gradient" and "random" use no network: the
             first draws 70 % of the probability from the magnitude of the image gradient and 30 %
             uniformly, as Image-GS does.
-        seed: of the random numbers; image b is drawn with seed + b.
+        seed: of the random numbers; image b is drawn with seed + b, or with its own of a list.
         sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient"
             and "random", and the default of `sampling.sample` for the others.
         weights: folder of the networks' weights; the shipped ones if None.
@@ -106,7 +106,7 @@ def initialize_batch(
     """
     pictures = _checked_batch(images)
     start = checked_start(start, init)
-    seed = sampling.checked_seed(seed)
+    seeds = sampling.checked_seeds(seed, len(pictures))
     if weights is not None and not (isinstance(weights, str | os.PathLike) and str(weights)):
         raise ValueError(f"weights={shown(weights)}; expected a folder, or None")
     counts = sampling.checked_counts(k, len(pictures))
@@ -117,12 +117,42 @@ def initialize_batch(
         sampler = sampling.DEFAULT if learned else "distinct"
     sampling.checked_choice(sampler, "sampler", sampling.METHODS)
     heat = _density(recipe.density, pictures, counts, weights)
-    placed = prior.place(pictures, heat, counts, sampler, seed)
+    placed = prior.place(pictures, heat, counts, sampler, seeds)
     if not recipe.attributes:
         return placed
     with torch.no_grad():
         net = _network("attributes", str(weights or SHIPPED), pictures.device)
         return prior.attribute(net, pictures, placed, prior.rendered(placed))
+
+
+def initialize_all(
+    images: Sequence[Tensor],
+    k: Sequence[int],
+    start: str = START,
+    seed: int = 0,
+    weights: str | Path | None = None,
+    together: bool = True,
+) -> list[Gaussians]:
+    """Place Gaussians on images of any sizes; the networks see those of one size in one pass.
+
+    Args:
+        images: values in [0, 1]. [H, W, C] each
+        k: number of Gaussians of each image.
+        start, weights: see `initialize_batch`.
+        seed: of the random numbers of each image.
+        together: whether there is one pass for images of one size. It rounds otherwise than one for
+            each image, in the seventh digit, so that now and then another pixel is drawn.
+    """
+    alike: dict[object, list[int]] = {}
+    for n, image in enumerate(images):
+        alike.setdefault((image.shape, image.device) if together else n, []).append(n)
+    found: dict[int, Gaussians] = {}
+    for numbers in alike.values():
+        batch = torch.stack([images[n] for n in numbers]).permute(0, 3, 1, 2)
+        counts, seeds = [k[n] for n in numbers], [seed] * len(numbers)
+        starts = initialize_batch(batch, counts, start, seeds, weights=weights)
+        found |= dict(zip(numbers, starts, strict=True))
+    return [found[n] for n in range(len(images))]
 
 
 def checked_start(start: str, init: str | None = None) -> str:

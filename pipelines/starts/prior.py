@@ -45,7 +45,7 @@ def densities(net: nn.Module, images: Tensor, k: Sequence[int]) -> Tensor:
 
 
 def place(
-    images: Tensor, heat: Tensor, k: Sequence[int], method: str, seed: int
+    images: Tensor, heat: Tensor, k: Sequence[int], method: str, seed: int | list[int]
 ) -> list[Gaussians]:
     """Sample heatmaps and put round Gaussians there; see `sampling.sample` and `place.place`.
 
@@ -54,12 +54,13 @@ def place(
         heat: [B, H, W]
         k: number of Gaussians per image.
         method: the sampler.
-        seed: image b is drawn with seed + b.
+        seed: image b is drawn with seed + b, or with its own of a list.
     """
     chosen = sampling.sample(heat, k, method, seed)
+    seeds = sampling.checked_seeds(seed, len(images))
     return [
-        placing.place(image.permute(1, 2, 0), pixels, seed + index)
-        for index, (image, pixels) in enumerate(zip(images, chosen, strict=True))
+        placing.place(image.permute(1, 2, 0), pixels, own)
+        for image, pixels, own in zip(images, chosen, seeds, strict=True)
     ]
 
 

@@ -18,7 +18,10 @@ MAX_SEED = 2**63 - 1  # torch's generators take no more
 
 
 def sample(
-    heatmaps: Tensor, k: int | Sequence[int], method: str = DEFAULT, seed: int = 0
+    heatmaps: Tensor,
+    k: int | Sequence[int],
+    method: str = DEFAULT,
+    seed: int | list[int] = 0,
 ) -> list[Tensor]:
     """Choose k pixels of each heatmap, more where it is warmer.
 
@@ -30,7 +33,8 @@ def sample(
             "floyd-steinberg" diffuses the rounding error of the expected counts, as Instant-GI
             does; "systematic" takes every 1/k-th of the heat along a Hilbert curve, so that every
             region gets its share to within a pixel or two.
-        seed: of the random numbers; image b of a batch is drawn as a batch of one with seed + b.
+        seed: of the random numbers; image b of a batch is drawn as a batch of one with seed + b,
+            or with its own of a list.
 
     Returns:
         Pixel numbers, row by row, without order. All methods but the first repeat a pixel only
@@ -46,15 +50,15 @@ def sample(
     if heatmaps.ndim != 3 or 0 in heatmaps.shape:
         raise ValueError(f"heatmaps has shape {list(heatmaps.shape)}; expected [B, H, W]")
     checked_choice(method, "method", METHODS)
-    seed = checked_seed(seed)
+    seeds = checked_seeds(seed, len(heatmaps))
     counts = checked_counts(k, len(heatmaps))
     limits.check(f"k={shown(sum(counts))}", sum(counts) * np.dtype(np.int64).itemsize)
     heat = heatmaps.detach().cpu().double().numpy()
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heatmaps has values below 0 or not finite; expected 0 or more")
     return [
-        torch.from_numpy(_draw(one, count, method, np.random.default_rng(seed + index)))
-        for index, (one, count) in enumerate(zip(heat, counts, strict=True))
+        torch.from_numpy(_draw(one, count, method, np.random.default_rng(own)))
+        for one, count, own in zip(heat, counts, seeds, strict=True)
     ]
 
 
@@ -83,6 +87,21 @@ def checked_counts(k: object, number: int) -> list[int]:
 def checked_seed(seed: object) -> int:
     """Return the seed of random numbers, or raise ValueError."""
     return whole(seed, "seed", 0, MAX_SEED)
+
+
+def checked_seeds(seed: object, number: int) -> list[int]:
+    """Return the seed of each of some images, given the first one's or a list, or raise ValueError.
+
+    >>> checked_seeds(7, 3), checked_seeds([7, 7], 2)
+    ([7, 8, 9], [7, 7])
+    """
+    if not isinstance(seed, list):
+        return [checked_seed(seed) + index for index in range(number)]
+    if len(seed) != number:
+        raise ValueError(
+            f"seed has {len(seed)} numbers; expected one number for each of {number} images"
+        )
+    return [checked_seed(one) for one in seed]
 
 
 def checked_choice(value: object, name: str, choices: Collection[str]) -> str:

@@ -24,7 +24,7 @@ from pipelines.starts import prior, projection, sampling
 from pipelines.training import images
 from pipelines.training.loop import cosine
 from pipelines.training.stage import Count, Stage, StageConfig
-from taichi2dgs.fitting.fit import fit
+from taichi2dgs.fitting.batch import fit_batch
 from taichi2dgs.fitting.options import FitOptions
 from taichi2dgs.storage import files
 
@@ -44,6 +44,7 @@ def negative_log_likelihood(heat: Tensor, target: Tensor) -> Tensor:
     return -(weight * density.log()).sum((1, 2, 3)).mean()
 
 
+AT_ONCE = 8  # crops that are fitted together
 DIGITS = 12  # digits of the digest in the name of a folder of targets
 LOSSES = {"likelihood": negative_log_likelihood, "l2": F.mse_loss}
 
@@ -155,10 +156,13 @@ class PositionStage(Stage[PositionConfig]):
         folder.mkdir(parents=True, exist_ok=True)
         share = [i for i in self.processes.share(len(crops)) if not centres(folder, i).exists()]
         quiet = self.quiet or not share
-        for index in tqdm(share, f"round {self.round}: fit {name}", disable=quiet):
-            xy = self._optimised(*crops[index], index).cpu().numpy()
-            with files.replacing(centres(folder, index)) as temporary:
-                np.save(temporary, xy)
+        with tqdm(total=len(share), desc=f"round {self.round}: fit {name}", disable=quiet) as bar:
+            for first in range(0, len(share), AT_ONCE):
+                numbers = share[first : first + AT_ONCE]
+                for index, xy in zip(numbers, self._optimised(crops, numbers), strict=True):
+                    with files.replacing(centres(folder, index)) as temporary:
+                        np.save(temporary, xy.cpu().numpy())
+                bar.update(len(numbers))
         self.processes.wait()
         return Targets(crops, folder, self.config.sigma, epoch)
 
@@ -170,16 +174,26 @@ class PositionStage(Stage[PositionConfig]):
             content.update(name.encode() + part.tobytes())
         return self.processes.from_first(lambda: content.hexdigest()[:DIGITS])
 
-    def _optimised(self, image: Tensor, k: int, index: int) -> Tensor:
-        """Propose k centres, optimise them with the rest, and return where they end. [k, 2]"""
-        c, seed = self.config, self.config.seed + 1000 * self.round + index
-        batch = image[None].to(self.processes.device)
-        heat = prior.heatmaps(self.previous.eval(), batch, [k]).cpu()
-        (start,) = prior.place(image[None], heat, [k], c.sampler, seed)
+    def _optimised(self, crops: images.Crops, numbers: list[int]) -> list[Tensor]:
+        """Propose centres on some crops, optimise them with the rest, and return where they end.
+
+        Returns:
+            Centres of each crop. [k, 2]
+        """
+        c, pictures, starts = self.config, [], []
+        for index in numbers:
+            image, k = crops[index]
+            # One by one: a batch may round heatmaps otherwise, and a run that goes on has others.
+            heat = prior.heatmaps(
+                self.previous.eval(), image[None].to(self.processes.device), [k]
+            ).cpu()
+            seed = c.seed + 1000 * self.round + index
+            starts += prior.place(image[None], heat, [k], c.sampler, seed)
+            pictures.append(image.permute(1, 2, 0))
         # Whether networks learn more from positions of fits that respawn has not been tried.
         options = FitOptions(respawn=0)
-        fitted = fit(image.permute(1, 2, 0), start, steps=c.steps, options=options)
-        return fitted.gaussians.xy
+        fits = fit_batch(pictures, starts, steps=c.steps, options=options)
+        return [fitted.gaussians.xy for fitted in fits]
 
     def _batches(self, name: str, epoch: int, done: int = 0) -> DataLoader:
         """Batches of this process's share: shuffled, and turned, in all epochs but 0.

@@ -13,6 +13,7 @@ from taichi2dgs.checks import whole
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import checked_image
 from taichi2dgs.fitting.options import FitOptions
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.kernels.binning import GEOMETRY
 from taichi2dgs.order import morton_order
@@ -90,10 +91,10 @@ class _Pushes:
             xy=0, log_scale=0, theta=0, color=0, beta1=0, beta2=0, respawn=0, settings=settings
         )
         self.params = params.numpy().copy()
-        self.engine = Engine(target, params, still, measured=False)
+        self.engine = Engine([Picture(target, params)], still, measured=False)
         with runtime.launching(self.engine.work.owner):
             self.targets = {True: self.engine.target}
-            self.targets[False] = self.engine.work.target(torch.zeros_like(target))
+            self.targets[False] = self.engine.work.target([torch.zeros_like(target)])
 
     def of(self, colors: Tensor, against_target: bool = False) -> Tensor:
         """Return A^T (A colors - t), where t is the target or 0. [N, C]"""

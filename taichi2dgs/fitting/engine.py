@@ -1,8 +1,9 @@
-"""State of one fit on the device, and the launches that advance and measure it."""
+"""State of a fit on the device, and the launches that advance and measure it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from taichi2dgs import limits, runtime
 from taichi2dgs.fitting import between, respawn
 from taichi2dgs.fitting.options import FitOptions
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.fitting.schedule import Schedule
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
@@ -22,56 +24,35 @@ _made: set[tuple] = set()  # kinds of fits that this process has compiled, or lo
 
 
 class Engine:
-    """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made.
+    """Taichi-owned state of a fit of some pictures, and `done`, the steps made.
+
+    All pictures make each step in one launch. What becomes of one does not depend on the others.
 
     Args:
-        target: [H, W, C]
-        params: packed. [N, 5 + C]
+        pictures: one or more, of as many channels each.
         options: learning rates, and how to blend.
-        frozen: which Gaussians stay as they are. bool [N]
-        measured: whether the error is known before the first step.
+        measured: whether the errors are known before the first step.
     """
 
     def __init__(
-        self,
-        target: Tensor,
-        params: Tensor,
-        options: FitOptions,
-        frozen: Tensor | None = None,
-        measured: bool = True,
+        self, pictures: Sequence[Picture], options: FitOptions, measured: bool = True
     ) -> None:
+        self.pictures = list(pictures)
         self.options, self.schedule, self.done = options, Schedule(options), 0
         self.phase: int | None = None  # that the last launch saw in place of the pixels
         self.stale = True  # whether the next step selects anew, whatever its number
-        n, columns = params.shape
-        height, width, channels = target.shape
-        what = f"gaussians of {n} for {height}x{width}"
-        limits.check_fit(what, height, width, channels, n, runtime.is_gpu())
-        self.values = target.numel()
-        settings = options.settings
-        view = View.of((height, width), None, None)
+        self.counts = [len(picture.params) for picture in self.pictures]
+        self._check_memory()
+        channels, settings = self.pictures[0].target.shape[2], options.settings
         with runtime.launching():
             key = (runtime.owner(), channels, settings.top_k, settings.blend, options.respawn > 0)
             is_new = key not in _made
             if is_new:
                 runtime.log.info("compiling the fit of %d channels, or loading it", channels)
                 _made.add(key)
-            self.work = kind()(n, channels, view, settings)
-            self.packed = self.work.rows(params.float().cpu().contiguous().numpy())
-            self.exp_avg, self.exp_avg_sq = (
-                self.work.rows(np.zeros((n, columns), np.float32)) for _ in range(2)
-            )
-            self.frozen = runtime.zeros("i32", (n,))
-            if frozen is not None:
-                self.frozen.from_numpy(frozen.cpu().numpy().astype(np.int32))
-            self.progress = runtime.zeros("i32", (2,))
-            self.losses = runtime.zeros("f32", (self.work.units,))
-            self.target = self.work.target(target)
-            self.phases = [
-                self.work.target(phase)
-                for phase in (between.phases(target) if options.between else ())
-            ]
-        self.image = target.to(runtime.device()).float()
+            self._make(channels)
+        device = runtime.device()
+        self.images = [picture.target.to(device).float() for picture in self.pictures]
         if measured:
             self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
             if options.reselect > 1:
@@ -80,15 +61,52 @@ class Engine:
                 self.removal()  # compiles
             self.score()
 
-    @property
-    def spacing(self) -> float:
-        """Side of the square that each Gaussian has to itself, in pixels."""
-        height, width, _ = self.image.shape
-        return math.sqrt(height * width / self.packed.shape[0])
+    def _check_memory(self) -> None:
+        """Raise ValueError if the fit needs more memory than the limit."""
+        height, width, channels = self.pictures[0].target.shape
+        n, where = sum(self.counts), f"{height}x{width}"
+        if len(self.pictures) > 1:
+            pixels = [math.prod(picture.size) for picture in self.pictures]
+            height, width, where = sum(pixels), 1, f"{len(pixels)} images"
+        what = f"gaussians of {n} for {where}"
+        limits.check_fit(what, height, width, channels, n, runtime.is_gpu())
+
+    def _make(self, channels: int) -> None:
+        """Make the arrays of the device."""
+        parts = tuple((len(one.params), View.of(one.size)) for one in self.pictures)
+        self.work = kind()(parts, channels, self.options.settings)
+        params = np.concatenate([one.params.float().cpu().numpy() for one in self.pictures])
+        self.packed = self.work.rows(params)
+        self.exp_avg, self.exp_avg_sq = (self.work.rows(np.zeros_like(params)) for _ in range(2))
+        self.frozen = runtime.zeros("i32", (len(params),))
+        if any(one.frozen is not None for one in self.pictures):
+            fixed = [
+                np.zeros(len(one.params)) if one.frozen is None else one.frozen.cpu().numpy()
+                for one in self.pictures
+            ]
+            self.frozen.from_numpy(np.concatenate(fixed).astype(np.int32))
+        self.progress = runtime.zeros("i32", (2,))
+        self.losses = runtime.zeros("f32", (self.work.tiles,))
+        self.target = self.work.target([one.target for one in self.pictures])
+        self.phases = [
+            self.work.target([one.phases[phase] for one in self.pictures])
+            for phase in range(len(between.PHASES) if self.options.between else 0)
+        ]
+
+    def only(self, which: Sequence[int]) -> Engine:
+        """Return an engine of some of the pictures, which go on from where they are."""
+        engine = Engine([self.pictures[p] for p in which], self.options, measured=False)
+        engine.done = self.done
+        with runtime.launching(self.work.owner):
+            for name in ("packed", "exp_avg", "exp_avg_sq"):
+                parts = np.split(getattr(self, name).to_numpy(), np.cumsum(self.counts)[:-1])
+                getattr(engine, name).from_numpy(np.concatenate([parts[p] for p in which]))
+            engine.progress.from_numpy(self.progress.to_numpy())
+        return engine
 
     @property
     def params(self) -> Tensor:
-        """The packed parameters, read back from the device. [N, 5 + C]"""
+        """The packed parameters, picture by picture, read back from the device. [N, 5 + C]"""
         with runtime.launching(self.work.owner):
             return torch.from_numpy(self.packed.to_numpy())
 
@@ -134,8 +152,8 @@ class Engine:
         """Return what the last launch compared with."""
         return self.target if self.phase is None else self.phases[self.phase]
 
-    def removal(self) -> tuple[Tensor, Tensor]:
-        """Return what leaving out each Gaussian would cost, [N], and the residual, [H, W, C].
+    def removal(self) -> tuple[Tensor, list[Tensor]]:
+        """Return what leaving out each Gaussian would cost, [N], and residuals, each [H, W, C].
 
         The cost is by how much the squared error grows, infinite for a frozen Gaussian; the
         residual is the clamped render minus the picture.
@@ -143,20 +161,27 @@ class Engine:
         self.stale = True  # the lists are made anew
         while True:
             with runtime.launching(self.work.owner):
-                costs, residual = self.work.removal(self.packed, self.target)
+                costs, residuals = self.work.removal(self.packed, self.target)
                 frozen = torch.from_numpy(self.frozen.to_numpy()).bool().to(costs.device)
             if self.poll():
-                return costs.masked_fill(frozen, math.inf), residual
+                return costs.masked_fill(frozen, math.inf), residuals
 
-    def respawn(self, share: float) -> int:
-        """Move at most a share of the Gaussians; return how many: see `respawn.py`.
+    def respawn(self, shares: Sequence[float]) -> int:
+        """Move at most a share of each picture's Gaussians; return how many: see `respawn.py`.
 
         Adam's averages begin anew for those that moved.
         """
-        costs, residual = self.removal()
+        costs, residuals = self.removal()
         scale = respawn.BETWEEN_SCALE if self.options.between else respawn.SCALE
         blend = self.options.settings.blend
-        rows, values = respawn.moves(costs, self.image, residual, share, blend, scale)
+        moved, first = [], 0
+        for own, image, residual, share in zip(
+            costs.split(self.counts), self.images, residuals, shares, strict=True
+        ):
+            rows, values = respawn.moves(own, image, residual, share, blend, scale)
+            moved.append((rows + first, values))
+            first += len(own)
+        rows, values = (torch.cat(parts) for parts in zip(*moved, strict=True))
         if not len(rows):
             return 0  # a kernel takes no empty array
         with runtime.launching(self.work.owner):
@@ -182,11 +207,20 @@ class Engine:
             self.done, bad = (int(number) for number in self.progress.to_numpy())
             if bad:
                 raise FloatingPointError(
-                    f"a parameter is not finite after step {bad}; lower the learning rates"
+                    f"{self._broken()} is not finite after step {bad}; lower the learning rates"
                 )
             had_room = self.work.make_room()
             self.stale |= not had_room
             return had_room
+
+    def _broken(self) -> str:
+        """Say whose parameter is not finite."""
+        broken = [
+            picture.name
+            for picture, part in zip(self.pictures, self.params.split(self.counts), strict=True)
+            if not bool(torch.isfinite(part).all())
+        ]
+        return f"a parameter of {broken[0]}" if broken and broken[0] else "a parameter"
 
     def recover(self) -> None:
         """Make the lists anew, which an exception may have left of different lengths."""
@@ -207,8 +241,9 @@ class Engine:
             if self.poll():
                 return
 
-    def psnr(self) -> float:
-        """PSNR in dB that the last launch measured."""
+    def psnrs(self) -> list[float]:
+        """PSNR of each picture in dB that the last launch measured."""
         with runtime.launching(self.work.owner):
-            total = self.work.error(self._seen(), self.losses)
-        return psnr_of_mse(total / self.values)
+            errors = self.work.errors(self._seen(), self.losses)
+        values = [picture.target.numel() for picture in self.pictures]
+        return [psnr_of_mse(error / count) for error, count in zip(errors, values, strict=True)]

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from taichi2dgs.checks import number, shown
 from taichi2dgs.fitting.budget import Budget
-from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.job import Job, OnReport
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
-from taichi2dgs.fitting.run import OnReport, Run
+from taichi2dgs.fitting.run import Run
 from taichi2dgs.gaussians import Gaussians, check_gaussians
-from taichi2dgs.order import morton_order
 from taichi2dgs.storage import pictures
 from taichi2dgs.tensors import is_dense, kind_of
 
@@ -67,28 +66,28 @@ def fit(
     >>> result.psnr > result.history[0].psnr
     True
     """
-    options = _checked_options(options, gaussians, target_psnr, on_report)
-    target = checked_image(image, gaussians)
-    budget = Budget(steps, seconds)
-    order = morton_order(gaussians.xy, gaussians.size)
-    fixed = None if frozen is None else _checked_frozen(frozen, gaussians)[order]
-    engine = Engine(target, gaussians.packed().detach()[order], options, fixed)
-
-    def read() -> Gaussians:
-        fitted = torch.empty_like(gaussians.packed())
-        fitted[order] = engine.params.to(fitted)
-        return Gaussians.from_packed(fitted, gaussians.size, options.settings)
-
-    run = Run(engine, budget, read, target_psnr, on_report)
-    interrupted = run.until_done()
-    result = FitResult(read(), run.history)
+    job = checked_job(image, gaussians, options, frozen, target_psnr, on_report)
+    interrupted = Run([job], Budget(steps, seconds)).until_done()
     if interrupted:
-        raise FitInterrupted(result)
-    return result
+        raise FitInterrupted(job.result())
+    return job.result()
 
 
-def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: Any) -> FitOptions:
-    """Return the options with the settings that hold, or raise ValueError."""
+def checked_job(
+    image: Any,
+    gaussians: Gaussians,
+    options: FitOptions | None = None,
+    frozen: Tensor | None = None,
+    target_psnr: float | None = None,
+    on_report: OnReport | None = None,
+    name: str = "",
+) -> Job:
+    """Return what to do with a picture, or raise ValueError.
+
+    Args:
+        image, gaussians, options, frozen, target_psnr, on_report: see `fit`.
+        name: of the picture in messages, where there are several.
+    """
     check_gaussians(gaussians)
     if not len(gaussians):
         raise ValueError("gaussians is empty; expected at least one Gaussian to fit")
@@ -99,7 +98,15 @@ def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: 
     if on_report is not None and not callable(on_report):
         raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
     options = options or FitOptions()
-    return replace(options, settings=options.settings or gaussians.settings)
+    return Job(
+        checked_image(image, gaussians),
+        gaussians,
+        replace(options, settings=options.settings or gaussians.settings),
+        None if frozen is None else _checked_frozen(frozen, gaussians),
+        None if target_psnr is None else number(target_psnr),
+        on_report,
+        name,
+    )
 
 
 def checked_image(image: Any, gaussians: Gaussians) -> Tensor:

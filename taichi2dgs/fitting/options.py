@@ -165,6 +165,8 @@ class FitResult:
 class FitInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a fit before its budget did; `result` is what was there, and measured.
 
+    That is a `FitResult` or, of a batch, the list of those of all its images.
+
     >>> import taichi2dgs as t2
     >>> try:
     ...     g = t2.encode("sample:astronaut", k=50, steps=0, start="random")
@@ -172,6 +174,7 @@ class FitInterrupted(KeyboardInterrupt):
     ...     g = stop.result.gaussians
     """
 
-    def __init__(self, result: FitResult) -> None:
-        super().__init__(f"after step {result.history[-1].step}")
-        self.result = result
+    def __init__(self, result: FitResult | list[FitResult]) -> None:
+        results = result if isinstance(result, list) else [result]
+        super().__init__(f"after step {max(one.history[-1].step for one in results)}")
+        self.result: Any = result

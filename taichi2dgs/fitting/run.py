@@ -1,93 +1,100 @@
-"""One fit from its first step to its last: batches of launches, learning rates and reports."""
+"""Fits from their first step to their last: launches, learning rates and reports."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.job import Job
 from taichi2dgs.fitting.options import Report
-from taichi2dgs.fitting.respawn import moments
 from taichi2dgs.gaussians import Gaussians
 
-BATCH_SECONDS = 0.02  # launches between two polls of the device take no longer
+LAUNCH_SECONDS = 0.02  # launches between two polls of the device take no longer
 REPORTS = 20  # reports of a fit whose options say nothing else
-OnReport = Callable[[Report], object]
 
 
 class Run:
-    """The steps and the reports of one fit.
+    """The steps and the reports of a fit of some pictures, which make each step together.
 
-    Without a target, a report on step s reads what launch s + 1 has measured on its way. With one,
+    Without targets, a report on step s reads what launch s + 1 has measured on its way. With one,
     the parameters of the report may be the last: they are measured before the next launch.
 
     Args:
-        engine: the state on the device.
+        jobs: the pictures, with the same options; those that reach their targets leave the others.
         budget: when the fit ends.
-        read: reads the Gaussians from the engine.
-        target_psnr: in dB; the report that reaches it ends the fit, too.
-        on_report: called with every report.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        budget: Budget,
-        read: Callable[[], Gaussians],
-        target_psnr: float | None = None,
-        on_report: OnReport | None = None,
-    ) -> None:
-        self.engine, self.budget, self.read = engine, budget, read
-        self.target_psnr, self.on_report = target_psnr, on_report
-        self.ahead = 1 if target_psnr is None else 0  # launches beyond the step of a report
-        self.history: list[Report] = []
-        every = engine.options.report_every
+    def __init__(self, jobs: Sequence[Job], budget: Budget) -> None:
+        self.jobs, self.budget = list(jobs), budget  # jobs that the engine has
+        options = self.jobs[0].options
+        self.engine = Engine([job.picture for job in jobs], options)
+        stops = any(job.target_psnr is not None for job in jobs)
+        self.ahead = 0 if stops else 1  # launches beyond the step of a report
+        self.reported, self.reported_at = -1, 0.0  # step and seconds of the last report
+        every = options.report_every
         self.every = every or (None if budget.steps is None else max(1, budget.steps // REPORTS))
         self.by_clock = budget.seconds is not None and every is None
         self.clock = Clock()
         self.second_of_step = 0.0
         self.lacked_room = False  # whether not all of the last launches made their steps
-        self.moments = moments(engine.options.respawn, engine.spacing)  # that are left to come
 
     def until_done(self) -> bool:
-        """Run to the end of the budget or the target; return whether Ctrl-C came first."""
+        """Run to the end of the budget or the targets; return whether Ctrl-C came first."""
+        interrupted = False
         try:
             self._report(0)  # the engine measured it when it was made
             while not self._is_over():
                 self._respawn()
-                if self._batch() and self._due():
+                if self._advance() and self._due():
                     self._report(self.engine.done - self.ahead)
             self._report(self.engine.done)
-            return False
         except KeyboardInterrupt:
             self.engine.recover()
             self._report(self.engine.done)
-            return True
+            interrupted = True
+        self._end(self.jobs)
+        return interrupted
 
     def _is_over(self) -> bool:
-        if self.target_psnr is not None and self.history[-1].psnr >= self.target_psnr:
-            return True
+        if any(job.has_arrived for job in self.jobs):
+            self._let_go()
         # The fit ends where it is nearer to its seconds: before a step of which most would be over.
         elapsed = self.clock.elapsed() + self.second_of_step / 2
-        return self.budget.is_over(self.engine.done, elapsed)
+        return not self.jobs or self.budget.is_over(self.engine.done, elapsed)
+
+    def _let_go(self) -> None:
+        """Go on without the pictures that have reached their targets."""
+        self._end([job for job in self.jobs if job.has_arrived])
+        staying = [n for n, job in enumerate(self.jobs) if not job.has_arrived]
+        engine = self.engine.only(staying) if staying else self.engine
+        self.engine, self.jobs = engine, [self.jobs[n] for n in staying]
+
+    def _end(self, ended: list[Job]) -> None:
+        """Keep what has become of some of the pictures."""
+        if ended:
+            parts = self.engine.params.split(self.engine.counts)
+            for job, params in zip(self.jobs, parts, strict=True):
+                if job in ended:
+                    job.fitted = params
 
     def _respawn(self) -> None:
         """Move Gaussians if that is due."""
         used = self.budget.used(self.engine.done, self.clock.elapsed())
-        due = [share for at, share in self.moments if at <= used]
-        self.moments = self.moments[len(due) :]
-        if due:
+        shares = [job.due_share(used) for job in self.jobs]
+        if any(shares):
             if self.every is not None and self.engine.done % self.every == 0:
                 self._report(self.engine.done)  # before anything moves
-            self.engine.respawn(due[0])  # the largest of those that fall together
+            self.engine.respawn(shares)
 
-    def _batch(self) -> bool:
+    def _advance(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
         engine, began, first = self.engine, self.clock.elapsed(), self.engine.done
         fractions = []
-        for index in range(self._batch_size(began)):
+        for index in range(self._launches(began)):
             at = began + index * self.second_of_step
             used = self.budget.used(first + index, at)
             fractions.append(0.5 * (1 + math.cos(math.pi * used)))
@@ -98,7 +105,7 @@ class Run:
             self.second_of_step = (self.clock.elapsed() - began) / (engine.done - first)
         return had_room
 
-    def _batch_size(self, elapsed: float) -> int:
+    def _launches(self, elapsed: float) -> int:
         """Return how many steps to launch at once.
 
         With steps of 3 ms, six fill the 20 ms between two polls. With a report every 10 steps and
@@ -109,11 +116,11 @@ class Run:
         if self.lacked_room:
             return 1
         steps, seconds = self.budget.steps, self.budget.seconds
-        count = max(1, int(BATCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
+        count = max(1, int(LAUNCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
         if steps is not None:
             count = min(count, steps - self.engine.done)
-            if self.moments:
-                due = math.ceil(self.moments[0][0] * steps)
+            if coming := [job.moments[0][0] for job in self.jobs if job.moments]:
+                due = math.ceil(min(coming) * steps)
                 count = min(count, max(1, due - self.engine.done))
         if seconds is not None and self.second_of_step:
             count = min(count, max(1, round((seconds - elapsed) / self.second_of_step)))
@@ -125,23 +132,33 @@ class Run:
         """Whether the step that was measured last is one to report."""
         if self.every is not None and (self.engine.done - self.ahead) % self.every == 0:
             return True
-        since = self.clock.elapsed() - self.history[-1].seconds
+        since = self.clock.elapsed() - self.reported_at
         return self.by_clock and since >= (self.budget.seconds or 0) / REPORTS
 
     def _report(self, step: int) -> None:
-        """Record a report, unless that step has one.
+        """Record a report of each picture, unless that step has them.
 
         A launch that did not see the pixels' centres has measured something else: then the report
         is of the state after it.
         """
         step = step if self.engine.phase is None else self.engine.done
-        if self.history and self.history[-1].step >= step:
+        if self.reported >= step or not self.jobs:
             return
         seconds = self.clock.elapsed()
         with self.clock.stopped():
             if 0 < step == self.engine.done:
                 self.engine.score()
-            report = Report(step, seconds, self.engine.psnr())
-            self.history.append(report)
-            if self.on_report is not None:
-                self.on_report(replace(report, read=self.read))
+            psnrs = self.engine.psnrs()
+            self.reported, self.reported_at = step, seconds
+            reports = [Report(step, seconds, psnr) for psnr in psnrs]
+            for job, report in zip(self.jobs, reports, strict=True):
+                job.history.append(report)
+            for job, report in zip(self.jobs, reports, strict=True):
+                if job.on_report is not None:
+                    job.on_report(replace(report, read=functools.partial(self._read, job)))
+
+    def _read(self, job: Job) -> Gaussians:
+        """Return the Gaussians of one of the pictures as they are now."""
+        if job not in self.jobs:
+            return job.read(job.fitted)
+        return job.read(self.engine.params.split(self.engine.counts)[self.jobs.index(job)])

@@ -37,8 +37,8 @@ array = ti.template()  # how arrays enter a ti.func
 
 
 def view_type(real):
-    """The kernel argument that says which pixels are rendered, and how they are tiled."""
-    integers = "left top width height tile_w tile_h tiles_x tiles_y"
+    """The kernel argument that says how pictures are sampled, and how many tiles they are."""
+    integers = "left top tile_w tile_h tiles"
     return ti.types.struct(
         pitch_x=real, pitch_y=real, cutoff=real, **dict.fromkeys(integers.split(), ti.i32)
     )
@@ -95,10 +95,10 @@ def make(variant: Variant) -> SimpleNamespace:
         return begin, end
 
     @ti.func
-    def rect_of(record, half_x, half_y, view: ti.template(), tile_w, tile_h):
-        """Tiles that the support may touch: first column, first row, columns, rows."""
-        x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, view.width)
-        y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, view.height)
+    def rect_of(record, half_x, half_y, view: ti.template(), width, height, tile_w, tile_h):
+        """Tiles of a picture that the support may touch: first column, row, columns, rows."""
+        x0, x1 = pixel_range(record[X], half_x, view.pitch_x, view.left, width)
+        y0, y1 = pixel_range(record[Y], half_y, view.pitch_y, view.top, height)
         rect = ti.Vector([0, 0, 0, 0])
         if x0 < x1 and y0 < y1:
             rect[0] = x0 // tile_w

@@ -7,6 +7,7 @@ Every parallel loop is a loop over workers, see `cores_lists.py`. Launches of a 
     target: see `cores_walk.py`; losses [T]: squared errors;
     progress [2]: steps done, and the first step that met a non-finite number (or 0);
     kept: see `cores_kept.py`; keeps: whether a step that selects writes it.
+`pictures.py` says which Gaussians and tiles are of which picture.
 A launch whose tile lists do not fit, and every launch after it, changes nothing but `starts`, from
 which the host reads what to grow to before it repeats the steps that are missing.
 """
@@ -62,55 +63,55 @@ def make(variant: Variant) -> SimpleNamespace:
 
     @ti.kernel
     def measure(params: grads_1, records: reals_2, rects: ints_2, cursors: ints_2, bases: ints_1,
-                starts: ints_1, shares: ints_1, view: view_type):  # fmt: skip
+                starts: ints_1, shares: ints_1, pictures: ints_2, view: view_type):  # fmt: skip
         """Project, and count entries: the end of starts is what `fill` needs."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
-                tiles.project(params, records, rects, cursors, bases, view, w // CHUNK)
+                tiles.project(params, records, rects, cursors, bases, pictures, view, w // CHUNK)
         for _ in range(1):
             tiles.scan(cursors, starts, bases, view)
             clear(shares)
 
     @ti.kernel
     def fill(rects: ints_2, cursors: ints_2, bases: ints_1, starts: ints_1, entries: ints_1,
-             places: ints_1, view: view_type, depth: ti.i32):  # fmt: skip
+             places: ints_1, pictures: ints_2, view: view_type, depth: ti.i32):  # fmt: skip
         """Write the lists, if they fit."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
-                tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
+                tiles.fill(rects, cursors, bases, entries, places, pictures, w // CHUNK)
 
     @ti.kernel
     def forward(records: reals_2, starts: ints_1, entries: ints_1, own: own_1, lists: ints_1,
                 values: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, out: reals_3,
-                view: view_type, depth: ti.i32, eps: real):  # fmt: skip
+                pictures: ints_2, view: view_type, depth: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
         for _ in range(1):
             clear(shares)
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0:
                 t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
+                while t < view.tiles:
                     render_walk(records, starts, entries, own, lists, values, None, slots,
-                                lattice, None, 0, None, out, None, t, w // CHUNK, depth, view,
-                                eps)  # fmt: skip
+                                lattice, None, 0, None, out, None, pictures, t, w // CHUNK, depth,
+                                view, eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
 
     @ti.kernel
     def backward(params: grads_1, records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1,
                  entries: ints_1, places: ints_1, own: own_1, lists: ints_1, values: lanes_2,
                  sums: lanes_2, slots: lanes_2, lattice: lanes_2, shares: ints_1, grads: grads_1,
-                 d_out: reals_3, d_params: grads_1, view: view_type, depth: ti.i32,
-                 eps: real):  # fmt: skip
+                 d_out: reals_3, d_params: grads_1, pictures: ints_2, view: view_type,
+                 depth: ti.i32, eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
         for _ in range(1):
             clear(shares)
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0:
                 t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
+                while t < view.tiles:
                     push_walk(records, starts, entries, own, lists, values, sums, slots,
-                              lattice, None, 0, grads, d_out, None, t, w // CHUNK, depth, view,
-                              eps)  # fmt: skip
+                              lattice, None, 0, grads, d_out, None, pictures, t, w // CHUNK, depth,
+                              view, eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
@@ -140,26 +141,26 @@ def make(variant: Variant) -> SimpleNamespace:
              progress: ints_1, target: lanes_2, losses: reals_1, records: reals_2, rects: ints_2,
              cursors: ints_2, bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1,
              own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2, slots: lanes_2,
-             lattice: lanes_2, shares: ints_1, kept: ints_1, grads: grads_1, view: view_type,
-             rates: update.ADAM, number: ti.i32, keeps: ti.i32, depth: ti.i32,
+             lattice: lanes_2, shares: ints_1, kept: ints_1, grads: grads_1, pictures: ints_2,
+             view: view_type, rates: update.ADAM, number: ti.i32, keeps: ti.i32, depth: ti.i32,
              eps: real):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0:
-                tiles.project(params, records, rects, cursors, bases, view, w // CHUNK)
+                tiles.project(params, records, rects, cursors, bases, pictures, view, w // CHUNK)
         for _ in range(1):
             tiles.scan(cursors, starts, bases, view)
             clear(shares)
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
-                tiles.fill(rects, cursors, bases, entries, places, view, w // CHUNK)
+                tiles.fill(rects, cursors, bases, entries, places, pictures, w // CHUNK)
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
+                while t < view.tiles:
                     fit_walk(records, starts, entries, own, lists, values, sums, slots,
-                             lattice, kept, keeps, grads, target, losses, t, w // CHUNK, depth,
-                             view, eps)  # fmt: skip
+                             lattice, kept, keeps, grads, target, losses, pictures, t, w // CHUNK,
+                             depth, view, eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
             fits = tiles.fits(starts, entries, view, depth) and progress[0] == number - 1
@@ -175,8 +176,9 @@ def make(variant: Variant) -> SimpleNamespace:
                   progress: ints_1, target: lanes_2, losses: reals_1, records: reals_2,
                   rects: ints_2, bases: ints_1, starts: ints_1, entries: ints_1, places: ints_1,
                   own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2, slots: lanes_2,
-                  lattice: lanes_2, shares: ints_1, kept: ints_1, grads: grads_1, view: view_type,
-                  rates: update.ADAM, number: ti.i32, depth: ti.i32, eps: real):  # fmt: skip
+                  lattice: lanes_2, shares: ints_1, kept: ints_1, grads: grads_1, pictures: ints_2,
+                  view: view_type, rates: update.ADAM, number: ti.i32, depth: ti.i32,
+                  eps: real):  # fmt: skip
         """Make a step as `step` does, by the lists and the selection of the last one."""
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
@@ -188,9 +190,9 @@ def make(variant: Variant) -> SimpleNamespace:
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
+                while t < view.tiles:
                     kept_walk(records, starts, entries, own, lists, values, sums, slots, lattice,
-                              kept, 0, grads, target, losses, t, w // CHUNK, depth, view,
+                              kept, 0, grads, target, losses, pictures, t, w // CHUNK, depth, view,
                               eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
@@ -206,16 +208,16 @@ def make(variant: Variant) -> SimpleNamespace:
     def removal(records: reals_2, rects: ints_2, bases: ints_1, starts: ints_1, entries: ints_1,
                 places: ints_1, own: own_1, lists: ints_1, values: lanes_2, sums: lanes_2,
                 slots: lanes_2, lattice: lanes_2, shares: ints_1, grads: grads_1, target: lanes_2,
-                residual: lanes_2, costs: reals_1, view: view_type, depth: ti.i32,
+                residual: lanes_2, costs: reals_1, pictures: ints_2, view: view_type, depth: ti.i32,
                 eps: real):  # fmt: skip
         """Write what leaving out each Gaussian costs, and the clamped render minus the target."""
         for w in range((shares.shape[0] - 1) * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):
                 t = next_tile(shares, w // CHUNK)
-                while t < view.tiles_x * view.tiles_y:
+                while t < view.tiles:
                     removal_walk(records, starts, entries, own, lists, values, sums, slots,
-                                 lattice, None, 0, grads, target, residual, t, w // CHUNK, depth,
-                                 view, eps)  # fmt: skip
+                                 lattice, None, 0, grads, target, residual, pictures, t,
+                                 w // CHUNK, depth, view, eps)  # fmt: skip
                     t = next_tile(shares, w // CHUNK)
         for w in range(bases.shape[0] * CHUNK):
             if w % CHUNK == 0 and tiles.fits(starts, entries, view, depth):

@@ -10,7 +10,7 @@ to those places, in index order, and so no list is ever sorted and no two worker
 A loop of `CHUNK` iterations is the least that Taichi gives to a thread, so that a worker is one
 iteration in CHUNK and the others do nothing.
 
-Arrays beside those of `binning.py` (W workers, C channels):
+Arrays beside those of `binning.py` and `pictures.py` (W workers, C channels):
     records [N, 11 + C]: those of `binning.py`, half the support's height, TILT, and the colour;
     cursors [W, T]; starts [T + 2]: where each list begins, the end, and the longest list;
     bases [W]: where each part begins in places; entries [E], places [E].
@@ -22,6 +22,7 @@ import taichi as ti
 
 from taichi2dgs.kernels import binning
 from taichi2dgs.kernels.binning import FALL, GEOMETRY, MAX_ENTRIES, RECORD, SHEAR, array
+from taichi2dgs.kernels.pictures import GAUSSIAN, HEIGHT, TILE, TILES_X, WIDTH
 from taichi2dgs.kernels.variant import Variant
 
 CHUNK = 512
@@ -44,6 +45,11 @@ def make(variant: Variant) -> SimpleNamespace:
         return begin, begin + each + ti.cast(part < more, ti.i32)
 
     @ti.func
+    def within(begin, end, pictures: array, p):
+        """First and one-past-last of the Gaussians of picture p that a part has."""
+        return ti.max(begin, pictures[p, GAUSSIAN]), ti.min(end, pictures[p + 1, GAUSSIAN])
+
+    @ti.func
     def renew(params: array, records: array, g, view):
         """Write the record of Gaussian g; return it, and half the extents of its support."""
         record, half_x, half_y = bins.record_of(params[g], view.cutoff)
@@ -57,31 +63,36 @@ def make(variant: Variant) -> SimpleNamespace:
         return record, half_x, half_y
 
     @ti.func
-    def project(
-        params: array, records: array, rects: array, cursors: array, bases: array, view, part
-    ):
+    def project(params: array, records: array, rects: array, cursors: array, bases: array,
+                pictures: array, view, part):  # fmt: skip
         """Write records and tile rectangles of a part, and count its entries of each tile."""
-        for t in range(view.tiles_x * view.tiles_y):
+        for t in range(view.tiles):
             cursors[part, t] = 0
         begin, end = part_of(params.shape[0], part, bases.shape[0])
         total = 0
-        for g in range(begin, end):
-            record, half_x, half_y = renew(params, records, g, view)
-            rect = bins.rect_of(record, half_x, half_y, view, view.tile_w, view.tile_h)
-            for j in ti.static(range(4)):
-                rects[g, j] = rect[j]
-            for y in range(rect[1], rect[1] + rect[3]):
-                for t in range(y * view.tiles_x + rect[0], y * view.tiles_x + rect[0] + rect[2]):
-                    cursors[part, t] = cursors[part, t] + 1
-            total = ti.min(total + rect[2] * rect[3], MAX_ENTRIES)
+        for p in range(pictures.shape[0] - 1):
+            width, height = pictures[p, WIDTH], pictures[p, HEIGHT]
+            tile, tiles_x = pictures[p, TILE], pictures[p, TILES_X]
+            low, high = within(begin, end, pictures, p)
+            for g in range(low, high):
+                record, half_x, half_y = renew(params, records, g, view)
+                rect = bins.rect_of(
+                    record, half_x, half_y, view, width, height, view.tile_w, view.tile_h
+                )
+                for j in ti.static(range(4)):
+                    rects[g, j] = rect[j]
+                for y in range(rect[1], rect[1] + rect[3]):
+                    first = tile + y * tiles_x + rect[0]
+                    for t in range(first, first + rect[2]):
+                        cursors[part, t] = cursors[part, t] + 1
+                total = ti.min(total + rect[2] * rect[3], MAX_ENTRIES)
         bases[part] = total
 
     @ti.func
     def scan(cursors: array, starts: array, bases: array, view):
         """Turn counts into places: starts of lists, cursors and bases of parts."""
-        tiles = view.tiles_x * view.tiles_y
         total, longest = 0, 0
-        for t in range(tiles):
+        for t in range(view.tiles):
             starts[t] = total
             at = total
             for part in range(bases.shape[0]):
@@ -90,7 +101,7 @@ def make(variant: Variant) -> SimpleNamespace:
                 at = ti.min(at + count, MAX_ENTRIES)
             longest = ti.max(longest, at - total)
             total = at
-        starts[tiles], starts[tiles + 1] = total, longest
+        starts[view.tiles], starts[view.tiles + 1] = total, longest
         before = 0
         for part in range(bases.shape[0]):
             count = bases[part]
@@ -100,23 +111,26 @@ def make(variant: Variant) -> SimpleNamespace:
     @ti.func
     def fits(starts: array, entries: array, view, depth):
         """Whether all lists fit, and the longest one fits a worker: else nothing is touched."""
-        tiles = view.tiles_x * view.tiles_y
-        return starts[tiles] <= entries.shape[0] and starts[tiles + 1] < depth
+        return starts[view.tiles] <= entries.shape[0] and starts[view.tiles + 1] < depth
 
     @ti.func
-    def fill(rects: array, cursors: array, bases: array, entries: array, places: array, view, part):
+    def fill(rects: array, cursors: array, bases: array, entries: array, places: array,
+             pictures: array, part):  # fmt: skip
         """Write the entries of a part, and where they went."""
         begin, end = part_of(rects.shape[0], part, bases.shape[0])
         at = bases[part]
-        for g in range(begin, end):
-            for y in range(rects[g, 1], rects[g, 1] + rects[g, 3]):
-                first = y * view.tiles_x + rects[g, 0]
-                for t in range(first, first + rects[g, 2]):
-                    e = cursors[part, t]
-                    cursors[part, t] = e + 1
-                    entries[e] = g
-                    places[at] = e
-                    at += 1
+        for p in range(pictures.shape[0] - 1):
+            tile, tiles_x = pictures[p, TILE], pictures[p, TILES_X]
+            low, high = within(begin, end, pictures, p)
+            for g in range(low, high):
+                for y in range(rects[g, 1], rects[g, 1] + rects[g, 3]):
+                    first = tile + y * tiles_x + rects[g, 0]
+                    for t in range(first, first + rects[g, 2]):
+                        e = cursors[part, t]
+                        cursors[part, t] = e + 1
+                        entries[e] = g
+                        places[at] = e
+                        at += 1
 
     return SimpleNamespace(
         part_of=part_of, renew=renew, project=project, scan=scan, fits=fits, fill=fill

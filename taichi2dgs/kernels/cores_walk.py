@@ -48,6 +48,7 @@ from taichi2dgs.kernels.cores_cull import (
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_removal import OUTSIDE
 from taichi2dgs.kernels.cores_topk import GROUP
+from taichi2dgs.kernels.pictures import HEIGHT, TILE, TILES_X, WIDTH, picture_of
 from taichi2dgs.kernels.variant import Variant
 
 
@@ -201,13 +202,15 @@ def make(variant: Variant) -> SimpleNamespace:
         @ti.func
         def walk(records: array, starts: array, entries: array, own: array, lists: array,
                  values: array, sums: array, slots: array, lattice: array, kept: array, keeps,
-                 grads: array, image: array, losses: array, t, worker, depth, view,
-                 eps):  # fmt: skip
+                 grads: array, image: array, losses: array, pictures: array, t, worker, depth,
+                 view, eps):  # fmt: skip
             """Treat tile t with the memory of one worker."""
             begin, end, base = starts[t], starts[t + 1], worker * depth
-            left, top = t % view.tiles_x * view.tile_w, t // view.tiles_x * view.tile_h
-            stop_x = ti.min(left + view.tile_w, view.width)
-            stop_y = ti.min(top + view.tile_h, view.height)
+            p = picture_of(pictures, TILE, t)
+            inside, tiles_x = t - pictures[p, TILE], pictures[p, TILES_X]
+            left, top = inside % tiles_x * view.tile_w, inside // tiles_x * view.tile_h
+            stop_x = ti.min(left + view.tile_w, pictures[p, WIDTH])
+            stop_y = ti.min(top + view.tile_h, pictures[p, HEIGHT])
             across, down = cells_of(view)
             blocks = across * down * BLOCKS
             first_x = (ti.cast(view.left + left, real) + real(0.5)) * view.pitch_x

@@ -20,7 +20,7 @@ An example with two tiles that Gaussians 0, 1 and 2 all reach, and one that only
 are 3, 3, 1 and starts 0, 3, 6, 7. `fill` may leave 2 0 1 in the first list; for 2, two are lower,
 so it goes to place 2; for 0, none; for 1, one: `sort` leaves 0 1 2.
 
-Arrays (N Gaussians, T tiles, E entries, C channels):
+Arrays beside those of `pictures.py` (N Gaussians, T tiles, E entries, C channels):
     params [N, 5 + C], see `binning.py`; records [N] of 6 + C: centre, whitening and colour;
     rects [N, 4]: first tile, columns, rows, and a bit for each tile that is reached, row by row;
     counts [T], zero before `project`; starts [T + 1]; runs [~sqrt T]; required [1]: entries needed;
@@ -46,6 +46,7 @@ from taichi2dgs.kernels.binning import (
     Y,
     array,
 )
+from taichi2dgs.kernels.pictures import GAUSSIAN, HEIGHT, TILE, TILES_X, WIDTH, picture_of
 from taichi2dgs.kernels.variant import Variant
 
 COLOR = VY + 1  # first column of the colour in a record
@@ -57,17 +58,13 @@ LARGEST = 1.0e6  # pixels: supports beyond it are not narrowed down, as numbers 
 
 
 class Grid(NamedTuple):
-    """Which pixels are rendered, and how many tiles they are: a kernel's arguments, together."""
+    """How pictures are sampled: some of a kernel's arguments, together."""
 
     pitch_x: Any
     pitch_y: Any
     cutoff: Any
     left: Any
     top: Any
-    width: Any
-    height: Any
-    tiles_x: Any
-    tiles_y: Any
 
 
 def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
@@ -87,7 +84,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
         return side * ti.sqrt(ti.max(square, real(0.0))) - record[SHEAR] * dy
 
     @ti.func
-    def reached_of(record, half_x, half_y, rect, grid: ti.template()):
+    def reached_of(record, half_x, half_y, rect, width, height, grid: ti.template()):
         """The bits of the tiles of a rectangle that the support may touch, -1 for all.
 
         Between the first and the last row of pixels of a row of tiles it extends from the least of
@@ -104,14 +101,14 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             pad = real(PAD_PLACE) * (ti.abs(record[X]) + ti.abs(record[Y]))
             for j in range(rect[3]):
                 row = (rect[1] + j) * tile_h
-                last_row = ti.min(row + tile_h, grid.height) - 1
+                last_row = ti.min(row + tile_h, height) - 1
                 high = (ti.cast(grid.top + row, real) + real(0.5)) * grid.pitch_y - record[Y]
                 low = (ti.cast(grid.top + last_row, real) + real(0.5)) * grid.pitch_y - record[Y]
                 right = border(record, ti.math.clamp(tilt, high, low), real(1.0)) + pad
                 left = border(record, ti.math.clamp(-tilt, high, low), real(-1.0)) - pad
                 x0, x1 = bins.pixel_range(
                     record[X] + (left + right) / 2, (right - left) / 2,
-                    grid.pitch_x, grid.left, grid.width,
+                    grid.pitch_x, grid.left, width,
                 )  # fmt: skip
                 first = ti.max(x0 // tile_w - rect[0], 0)
                 after = ti.min((x1 - 1) // tile_w + 1 - rect[0], rect[2])
@@ -126,13 +123,18 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
         return rects[g, 1] * rects[g, 2] > MASKED or ((rects[g, 3] >> n) & 1) == 1
 
     @ti.func
-    def tile_of(rects: array, g, n, grid: ti.template()):
-        """The n-th tile, row by row, of the rectangle of Gaussian g."""
-        down = n // rects[g, 1]
-        return rects[g, 0] + down * grid.tiles_x + n - down * rects[g, 1]
+    def tiles_across(pictures: array, g):
+        """How many tiles are side by side in the picture of Gaussian g."""
+        return pictures[picture_of(pictures, GAUSSIAN, g), TILES_X]
 
     @ti.func
-    def project(params: array, records: array, rects: array, counts: array, g,
+    def tile_of(rects: array, g, n, tiles_x):
+        """The n-th tile, row by row, of the rectangle of Gaussian g."""
+        down = n // rects[g, 1]
+        return rects[g, 0] + down * tiles_x + n - down * rects[g, 1]
+
+    @ti.func
+    def project(params: array, records: array, rects: array, counts: array, pictures: array, g,
                 grid: ti.template()):  # fmt: skip
         """Write record and tiles of a Gaussian, and count its entries."""
         shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
@@ -143,13 +145,15 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
         for c in ti.static(range(channels)):
             kept[COLOR + c] = params[g, GEOMETRY + c]
         records[g] = kept
-        rect = bins.rect_of(record, half_x, half_y, grid, tile_w, tile_h)
-        rects[g, 0] = rect[1] * grid.tiles_x + rect[0]
+        p = picture_of(pictures, GAUSSIAN, g)
+        width, height, tiles_x = pictures[p, WIDTH], pictures[p, HEIGHT], pictures[p, TILES_X]
+        rect = bins.rect_of(record, half_x, half_y, grid, width, height, tile_w, tile_h)
+        rects[g, 0] = pictures[p, TILE] + rect[1] * tiles_x + rect[0]
         rects[g, 1], rects[g, 2] = rect[2], rect[3]
-        rects[g, 3] = reached_of(record, half_x, half_y, rect, grid)
+        rects[g, 3] = reached_of(record, half_x, half_y, rect, width, height, grid)
         for n in range(rect[2] * rect[3]):
             if reaches(rects, g, n):
-                ti.atomic_add(counts[tile_of(rects, g, n, grid)], 1)
+                ti.atomic_add(counts[tile_of(rects, g, n, tiles_x)], 1)
 
     @ti.func
     def run_of(tiles, runs: array):
@@ -195,12 +199,12 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     @ti.func
     def fill(rects: array, counts: array, starts: array, required: array, entries: array,
-             rows: array, breadth, g, grid: ti.template()):  # fmt: skip
+             rows: array, breadth, pictures: array, g):  # fmt: skip
         """Take a place for each entry of Gaussian g; give back what was counted."""
-        room = fits(required, entries)
+        room, tiles_x = fits(required, entries), tiles_across(pictures, g)
         for n in range(rects[g, 1] * rects[g, 2]):
             if reaches(rects, g, n):
-                t = tile_of(rects, g, n, grid)
+                t = tile_of(rects, g, n, tiles_x)
                 place = starts[t] + ti.atomic_sub(counts[t], 1) - 1
                 if room:
                     rows[place * breadth] = ti.cast(g, bits)
@@ -250,6 +254,6 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     return SimpleNamespace(
         project=project, sum_run=sum_run, begin=begin, fits=fits, fill=fill, sort=sort,
-        reaches=reaches, tile_of=tile_of, entry_of=entry_of, clear=clear, words=words,
-        records=record_row, bits=bits,
+        reaches=reaches, tiles_across=tiles_across, tile_of=tile_of, entry_of=entry_of,
+        clear=clear, words=words, records=record_row, bits=bits,
     )  # fmt: skip

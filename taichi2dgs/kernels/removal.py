@@ -12,6 +12,7 @@ import taichi as ti
 from taichi2dgs.kernels import splat
 from taichi2dgs.kernels.binning import GEOMETRY
 from taichi2dgs.kernels.lists import Grid
+from taichi2dgs.kernels.pictures import ROW
 from taichi2dgs.kernels.variant import Variant
 
 
@@ -32,29 +33,30 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     @ti.kernel
     def removal(records: records_1, rects: ints_2, starts: ints_1, required: ints_1,
                 entries: ints_1, rows: rows_1, breadth: ti.i32, pixels: pixels_1, target: reals_3,
-                residual: reals_3, costs: reals_1, pitch_x: ti.f32, pitch_y: ti.f32,
-                cutoff: ti.f32, left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32,
-                tiles_x: ti.i32, tiles_y: ti.i32, eps: ti.f32):  # fmt: skip
+                residual: reals_3, costs: reals_1, pictures: ints_2, pitch_x: ti.f32,
+                pitch_y: ti.f32, cutoff: ti.f32, left: ti.i32, top: ti.i32, tiles: ti.i32,
+                eps: ti.f32):  # fmt: skip
         """Write what leaving out each Gaussian costs, and the clamped render minus the target."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
-        threads = tile[0] * tile[1]
-        for s in range(tiles_x * tiles_y * threads):
-            mark(records, starts, required, entries, rows, breadth, pixels, None, s, grid, eps)
-        for s in range(tiles_x * tiles_y * threads):
-            push(records, starts, required, entries, rows, breadth, pixels, target, s, grid)
-        for s in range(tiles_x * tiles_y * threads):
-            t, inside = s // threads, s % threads
-            ix = (t % tiles_x) * tile[1] + inside % tile[1]
-            iy = (t // tiles_x) * tile[0] + inside // tile[1]
-            if ix < width and iy < height:
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top))
+        threads = tiles * tile[0] * tile[1]
+        for s in range(threads):
+            mark(records, starts, required, entries, rows, breadth, pixels, None, pictures, s,
+                 grid, eps)  # fmt: skip
+        for s in range(threads):
+            push(records, starts, required, entries, rows, breadth, pixels, target, pictures, s,
+                 grid)  # fmt: skip
+        for s in range(threads):
+            p, ix, iy, there = f.pixel_of(pictures, s)
+            if there:
                 for c in ti.static(range(channels)):
-                    residual[iy, ix, c] = ti.math.clamp(pixels[s][c], 0, 1) - target[iy, ix, c]
+                    row = pictures[p, ROW] + iy
+                    residual[row, ix, c] = ti.math.clamp(pixels[s][c], 0, 1) - target[row, ix, c]
         for g in range(costs.shape[0]):
-            cost = ti.f32(0.0)
+            cost, tiles_x = ti.f32(0.0), f.tiles_across(pictures, g)
             if f.fits(required, entries):
                 for n in range(rects[g, 1] * rects[g, 2]):
                     if f.reaches(rects, g, n):
-                        e = f.entry_of(starts, entries, f.tile_of(rects, g, n, grid), g)
+                        e = f.entry_of(starts, entries, f.tile_of(rects, g, n, tiles_x), g)
                         cost += ti.bit_cast(rows[e * breadth], ti.f32)
             costs[g] = cost
 

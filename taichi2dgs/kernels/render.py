@@ -26,16 +26,16 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     @ti.kernel
     def measure(params: reals_2, records: records_1, rects: ints_2, counts: ints_1,
-                starts: ints_1, runs: ints_1, required: ints_1, pitch_x: real, pitch_y: real,
-                cutoff: real, left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32,
-                tiles_x: ti.i32, tiles_y: ti.i32):  # fmt: skip
+                starts: ints_1, runs: ints_1, required: ints_1, pictures: ints_2, pitch_x: real,
+                pitch_y: real, cutoff: real, left: ti.i32, top: ti.i32,
+                tiles: ti.i32):  # fmt: skip
         """Project, and count entries: `required` is the capacity that `fill` needs."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
-        n, tiles, parts = params.shape[0], tiles_x * tiles_y, runs.shape[0]
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top))
+        n, parts = params.shape[0], runs.shape[0]
         for t in range(tiles):
             counts[t] = 0  # an error may have come before the last `fill`
         for g in range(n):
-            f.project(params, records, rects, counts, g, grid)
+            f.project(params, records, rects, counts, pictures, g, grid)
         for b in range(parts):
             f.sum_run(counts, runs, b, tiles)
         for t in range(tiles):
@@ -43,45 +43,42 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     @ti.kernel
     def fill(rects: ints_2, counts: ints_1, starts: ints_1, required: ints_1, entries: ints_1,
-             rows: rows_1, breadth: ti.i32, pitch_x: real, pitch_y: real, cutoff: real,
-             left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32, tiles_x: ti.i32,
-             tiles_y: ti.i32):  # fmt: skip
+             rows: rows_1, breadth: ti.i32, pictures: ints_2, tiles: ti.i32):  # fmt: skip
         """Write the lists, if they fit."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
-        n, threads = rects.shape[0], tiles_x * tiles_y * tile[0] * tile[1]
+        n, threads = rects.shape[0], tiles * tile[0] * tile[1]
         for g in range(n):
-            f.fill(rects, counts, starts, required, entries, rows, breadth, g, grid)
+            f.fill(rects, counts, starts, required, entries, rows, breadth, pictures, g)
         for s in range(threads):
             f.sort(starts, required, entries, rows, breadth, s)
 
     @ti.kernel
     def forward(records: records_1, starts: ints_1, required: ints_1, entries: ints_1,
-                out: reals_3, pitch_x: real, pitch_y: real, cutoff: real, left: ti.i32,
-                top: ti.i32, width: ti.i32, height: ti.i32, tiles_x: ti.i32, tiles_y: ti.i32,
-                eps: real):  # fmt: skip
+                out: reals_3, pictures: ints_2, pitch_x: real, pitch_y: real, cutoff: real,
+                left: ti.i32, top: ti.i32, tiles: ti.i32, eps: real):  # fmt: skip
         """Write out [H, W, C]."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
-        for s in range(tiles_x * tiles_y * tile[0] * tile[1]):
-            render(records, starts, required, entries, None, 0, None, out, s, grid, eps)
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top))
+        for s in range(tiles * tile[0] * tile[1]):
+            render(records, starts, required, entries, None, 0, None, out, pictures, s, grid, eps)
 
     @ti.kernel
     def backward(params: reals_2, records: records_1, rects: ints_2, starts: ints_1,
                  required: ints_1, entries: ints_1, rows: rows_1, breadth: ti.i32,
-                 pixels: pixels_1, d_out: reals_3, d_params: reals_2, pitch_x: real, pitch_y: real,
-                 cutoff: real, left: ti.i32, top: ti.i32, width: ti.i32, height: ti.i32,
-                 tiles_x: ti.i32, tiles_y: ti.i32,
-                 eps: real):  # fmt: skip
+                 pixels: pixels_1, d_out: reals_3, d_params: reals_2, pictures: ints_2,
+                 pitch_x: real, pitch_y: real, cutoff: real, left: ti.i32, top: ti.i32,
+                 tiles: ti.i32, eps: real):  # fmt: skip
         """Write d_params [N, 5 + C] from d_out [H, W, C], after the same selection as `forward`."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
-        n, threads = params.shape[0], tiles_x * tiles_y * tile[0] * tile[1]
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top))
+        n, threads = params.shape[0], tiles * tile[0] * tile[1]
         for s in range(threads):
             f.clear(starts, rows, breadth, s)
         for s in range(threads):
-            mark(records, starts, required, entries, rows, breadth, pixels, None, s, grid, eps)
+            mark(records, starts, required, entries, rows, breadth, pixels, None, pictures, s,
+                 grid, eps)  # fmt: skip
         for s in range(threads):
-            push(records, starts, required, entries, rows, breadth, pixels, d_out, s, grid)
+            push(records, starts, required, entries, rows, breadth, pixels, d_out, pictures, s,
+                 grid)  # fmt: skip
         for g in range(n):
-            row = f.gather(params, records, rects, starts, entries, rows, breadth, g, grid)
+            row = f.gather(params, records, rects, starts, entries, rows, breadth, pictures, g)
             for j in ti.static(range(GEOMETRY + channels)):
                 d_params[g, j] = row[j]
 

@@ -28,6 +28,7 @@ import taichi as ti
 from taichi2dgs.kernels import lists, maths, selection, update
 from taichi2dgs.kernels.binning import EMPTY, GEOMETRY, array
 from taichi2dgs.kernels.lists import COLOR, MASK_BITS
+from taichi2dgs.kernels.pictures import HEIGHT, ROW, TILE, TILES_X, WIDTH, picture_of
 from taichi2dgs.kernels.variant import Variant
 
 LEAST_REST = 1.0e-6  # of a sum of weights without the largest, so that nothing is divided by zero
@@ -44,9 +45,22 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     pixel_row = ti.types.vector(channels + 1, real)
 
     @ti.func
-    def corner_of(t, grid: ti.template()):
-        """Column and row, relative to the view, of the first pixel of tile t."""
-        return (t % grid.tiles_x) * tile_w, (t // grid.tiles_x) * tile_h
+    def corner_of(pictures: array, p, t):
+        """Column and row, within picture p, of the first pixel of tile t."""
+        inside, tiles_x = t - pictures[p, TILE], pictures[p, TILES_X]
+        return (inside % tiles_x) * tile_w, (inside // tiles_x) * tile_h
+
+    @ti.func
+    def pixel_of(pictures: array, s):
+        """Picture, column and row of the s-th pixel of all tiles, and whether the picture has it.
+
+        Tiles at the right and at the bottom may extend beyond it.
+        """
+        t, inside = s // threads, s % threads
+        p = picture_of(pictures, TILE, t)
+        left, top = corner_of(pictures, p, t)
+        ix, iy = left + inside % tile_w, top + inside // tile_w
+        return p, ix, iy, ix < pictures[p, WIDTH] and iy < pictures[p, HEIGHT]
 
     @ti.func
     def point_of(ix, iy, grid: ti.template()):
@@ -58,7 +72,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     def make_walk(task: str):
         """Return the function that treats one pixel.
 
-        "render" writes image [H, W, C]; "mark" writes pixels and the masks.
+        "render" writes image [rows, W, C]; "mark" writes pixels and the masks.
         """
 
         @ti.func
@@ -104,12 +118,12 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
         @ti.func
         def walk(records: array, starts: array, required: array, entries: array, rows: array,
-                 breadth, pixels: array, image: array, s, grid: ti.template(), eps):  # fmt: skip
-            """Treat the s-th pixel of all tiles, if it is one of the view and the lists fit."""
+                 breadth, pixels: array, image: array, pictures: array, s, grid: ti.template(),
+                 eps):  # fmt: skip
+            """Treat the s-th pixel of all tiles, if a picture has it and the lists fit."""
             t, inside = s // threads, s % threads
-            ix, iy = corner_of(t, grid)
-            ix, iy = ix + inside % tile_w, iy + inside // tile_w
-            if ix < grid.width and iy < grid.height and binned.fits(required, entries):
+            p, ix, iy, there = pixel_of(pictures, s)
+            if there and binned.fits(required, entries):
                 x, y = point_of(ix, iy, grid)
                 row = blend(
                     starts[t], starts[t + 1], x, y, inside, records, entries, rows, breadth,
@@ -117,7 +131,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                 )  # fmt: skip
                 if ti.static(task == "render"):
                     for c in ti.static(range(channels)):
-                        image[iy, ix, c] = row[c]
+                        image[pictures[p, ROW] + iy, ix, c] = row[c]
                 else:
                     pixels[s] = row
 
@@ -126,13 +140,13 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     def make_push(task: str):
         """Return the function that pushes gradients back to some entries of one tile.
 
-        `image` [H, W, C] is the target of a "fit", whose loss is half the squared error, and of
+        `image` [rows, W, C] is the target of a "fit", whose loss is half the squared error, and of
         "removal", which adds up what leaving an entry out costs (`cores_removal.py` says what that
         is) to the first number; or it is dL/d(colour), for "backward".
         """
 
         @ti.func
-        def cost_of_removal(record, w, pixel, ix, iy, image: array):
+        def cost_of_removal(record, w, pixel, ix, row, image: array):
             """By how much the squared error of a pixel grows without a Gaussian of weight w."""
             cost = real(0.0)
             rest = 1 / pixel[channels] - w  # with eps, of which it may have lost a part by rounding
@@ -141,13 +155,13 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                 if ti.static(normalized):
                     change = w * (pixel[c] - record[COLOR + c])
                     without = pixel[c] + change / ti.max(rest, real(LEAST_REST))
-                after = ti.math.clamp(without, 0, 1) - image[iy, ix, c]
-                before = ti.math.clamp(pixel[c], 0, 1) - image[iy, ix, c]
+                after = ti.math.clamp(without, 0, 1) - image[row, ix, c]
+                before = ti.math.clamp(pixel[c], 0, 1) - image[row, ix, c]
                 cost += after * after - before * before
             return cost
 
         @ti.func
-        def pushed(row: ti.template(), record, s, ix, iy, pixels: array, image: array,
+        def pushed(row: ti.template(), record, s, ix, iy, first_row, pixels: array, image: array,
                    grid: ti.template()):  # fmt: skip
             """Add to a row what a pixel sends back to a Gaussian of this record."""
             x, y = point_of(ix, iy, grid)
@@ -156,9 +170,9 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             pixel = pixels[s]
             d_weight = real(0.0)
             if ti.static(task == "removal"):
-                row[0] += cost_of_removal(record, w, pixel, ix, iy, image)
+                row[0] += cost_of_removal(record, w, pixel, ix, first_row + iy, image)
             for c in ti.static(range(channels if task != "removal" else 0)):
-                d_out, relative = image[iy, ix, c], record[COLOR + c]
+                d_out, relative = image[first_row + iy, ix, c], record[COLOR + c]
                 if ti.static(task == "fit"):
                     d_out = pixel[c] - d_out
                 if ti.static(normalized):
@@ -177,11 +191,14 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
         @ti.func
         def push(records: array, starts: array, required: array, entries: array, rows: array,
-                 breadth, pixels: array, image: array, s, grid: ti.template()):  # fmt: skip
+                 breadth, pixels: array, image: array, pictures: array, s,
+                 grid: ti.template()):  # fmt: skip
             """Write the gradients of the entries of thread s of all tiles' threads."""
             if binned.fits(required, entries):
                 t = s // threads
-                left, top = corner_of(t, grid)
+                p = picture_of(pictures, TILE, t)
+                first_row = pictures[p, ROW]
+                left, top = corner_of(pictures, p, t)
                 e, after = starts[t] + s % threads, starts[t + 1]
                 while e < after:
                     record, row = records[entries[e]], grad_row(0)
@@ -192,7 +209,8 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                             bits ^= lowest
                             inside = word * MASK_BITS + ti.math.popcnt(lowest - 1)
                             ix, iy = left + inside % tile_w, top + inside // tile_w
-                            pushed(row, record, t * threads + inside, ix, iy, pixels, image, grid)
+                            pushed(row, record, t * threads + inside, ix, iy, first_row, pixels,
+                                   image, grid)  # fmt: skip
                     for j in ti.static(range(GEOMETRY + channels)):
                         rows[e * breadth + j] = ti.bit_cast(row[j], bits_type)
                     e += threads
@@ -201,12 +219,12 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     @ti.func
     def gather(params: array, records: array, rects: array, starts: array, entries: array,
-               rows: array, breadth, g, grid: ti.template()):  # fmt: skip
+               rows: array, breadth, pictures: array, g):  # fmt: skip
         """Gradient of the loss with respect to the parameters of Gaussian g."""
-        row = grad_row(0)
+        row, tiles_x = grad_row(0), binned.tiles_across(pictures, g)
         for n in range(rects[g, 1] * rects[g, 2]):
             if binned.reaches(rects, g, n):
-                e = binned.entry_of(starts, entries, binned.tile_of(rects, g, n, grid), g)
+                e = binned.entry_of(starts, entries, binned.tile_of(rects, g, n, tiles_x), g)
                 for j in ti.static(range(GEOMETRY + channels)):
                     row[j] += ti.bit_cast(rows[e * breadth + j], real)
         record = records[g]
@@ -216,5 +234,6 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     elements = SimpleNamespace(records=binned.records, pixels=pixel_row, bits=bits_type)
     return SimpleNamespace(
-        **vars(binned), elements=elements, make_walk=make_walk, make_push=make_push, gather=gather
-    )
+        **vars(binned), elements=elements, make_walk=make_walk, make_push=make_push,
+        gather=gather, pixel_of=pixel_of,
+    )  # fmt: skip

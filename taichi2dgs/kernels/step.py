@@ -5,7 +5,7 @@ have; see `lists.py` and `splat.py` for who owns what in them. Beside their arra
     params, exp_avg and exp_avg_sq [N, 5 + C]: the parameters, and Adam's averages of their
         gradients and of the squares of these;
     frozen [N]: 1 where a Gaussian stays as it is;
-    target [H, W, C];
+    target [rows, W, C]: of all pictures, one below the other, see `pictures.py`;
     progress [2]: steps done, and the first step that met a non-finite number (or 0);
     due [1]: whether the launch is the step whose turn it is, and its lists fit.
 A launch whose tile lists do not fit, and every launch after it, changes nothing but what the host
@@ -20,6 +20,7 @@ import taichi as ti
 from taichi2dgs.kernels import splat, update
 from taichi2dgs.kernels.binning import GEOMETRY, array
 from taichi2dgs.kernels.lists import Grid
+from taichi2dgs.kernels.pictures import ROW
 from taichi2dgs.kernels.update import Rates
 from taichi2dgs.kernels.variant import Variant
 
@@ -54,25 +55,24 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     def step(params: reals_2, exp_avg: reals_2, exp_avg_sq: reals_2, frozen: ints_1,
              progress: ints_1, due: ints_1, target: reals_3, records: records_1, rects: ints_2,
              counts: ints_1, starts: ints_1, runs: ints_1, required: ints_1, entries: ints_1,
-             rows: rows_1, breadth: ti.i32, pixels: pixels_1, pitch_x: ti.f32,
-             pitch_y: ti.f32, cutoff: ti.f32, left: ti.i32, top: ti.i32, width: ti.i32,
-             height: ti.i32, tiles_x: ti.i32, tiles_y: ti.i32,
+             rows: rows_1, breadth: ti.i32, pixels: pixels_1, pictures: ints_2, pitch_x: ti.f32,
+             pitch_y: ti.f32, cutoff: ti.f32, left: ti.i32, top: ti.i32, tiles: ti.i32,
              eps: ti.f32, xy: ti.f32, log_scale: ti.f32, theta: ti.f32, color: ti.f32,
              beta1: ti.f32, beta2: ti.f32, epsilon: ti.f32, correction2: ti.f32,
              number: ti.i32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, width, height, tiles_x, tiles_y))
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top))
         rates = ti.static(Rates(xy, log_scale, theta, color, beta1, beta2, epsilon, correction2))
-        n, tiles, parts = params.shape[0], tiles_x * tiles_y, runs.shape[0]
+        n, parts = params.shape[0], runs.shape[0]
         threads = tiles * tile[0] * tile[1]
         for g in range(n):
-            f.project(params, records, rects, counts, g, grid)
+            f.project(params, records, rects, counts, pictures, g, grid)
         for b in range(parts):
             f.sum_run(counts, runs, b, tiles)
         for t in range(tiles):
             f.begin(counts, starts, runs, required, t, tiles)
         for g in range(n):
-            f.fill(rects, counts, starts, required, entries, rows, breadth, g, grid)
+            f.fill(rects, counts, starts, required, entries, rows, breadth, pictures, g)
         for s in range(threads):
             if s == 0:
                 turn = f.fits(required, entries) and progress[0] == number - 1
@@ -81,39 +81,28 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                     progress[0] = number
             f.sort(starts, required, entries, rows, breadth, s)
         for s in range(threads):
-            mark(records, starts, required, entries, rows, breadth, pixels, None, s, grid, eps)
+            mark(records, starts, required, entries, rows, breadth, pixels, None, pictures, s,
+                 grid, eps)  # fmt: skip
         for s in range(threads):
-            push(records, starts, required, entries, rows, breadth, pixels, target, s, grid)
+            push(records, starts, required, entries, rows, breadth, pixels, target, pictures, s,
+                 grid)  # fmt: skip
         for g in range(n):
             if due[0] == 1 and frozen[g] == 0:
-                row = f.gather(params, records, rects, starts, entries, rows, breadth, g, grid)
+                row = f.gather(params, records, rects, starts, entries, rows, breadth, pictures, g)
                 move(params, exp_avg, exp_avg_sq, progress, g, row, rates, number)
 
     @ti.kernel
-    def error(pixels: pixels_1, target: reals_3, errors: reals_1, sums: reals_1, total: reals_1,
-              tiles_x: ti.i32):  # fmt: skip
-        """Write the squared error of clamped pixels: of each tile, of runs of them, of all."""
-        for t in range(errors.shape[0]):
+    def error(pixels: pixels_1, target: reals_3, losses: reals_1, pictures: ints_2):
+        """Write the squared error of the clamped pixels of each tile."""
+        for t in range(losses.shape[0]):
             threads, loss = tile[0] * tile[1], ti.f32(0.0)
-            for inside in range(threads):
-                ix = (t % tiles_x) * tile[1] + inside % tile[1]
-                iy = (t // tiles_x) * tile[0] + inside // tile[1]
-                if ix < target.shape[1] and iy < target.shape[0]:
-                    pixel = pixels[t * threads + inside]
+            for s in range(t * threads, (t + 1) * threads):
+                p, ix, iy, there = f.pixel_of(pictures, s)
+                if there:
                     for c in ti.static(range(channels)):
-                        missed = ti.math.clamp(pixel[c], 0, 1) - target[iy, ix, c]
+                        row = pictures[p, ROW] + iy
+                        missed = ti.math.clamp(pixels[s][c], 0, 1) - target[row, ix, c]
                         loss += missed * missed
-            errors[t] = loss
-        for b in range(sums.shape[0]):
-            length = (errors.shape[0] + sums.shape[0] - 1) // sums.shape[0]
-            loss = ti.f32(0.0)
-            for t in range(b * length, ti.min((b + 1) * length, errors.shape[0])):
-                loss += errors[t]
-            sums[b] = loss
-        for _ in range(1):
-            loss = ti.f32(0.0)
-            for b in range(sums.shape[0]):
-                loss += sums[b]
-            total[0] = loss
+            losses[t] = loss
 
     return SimpleNamespace(step=step, error=error)

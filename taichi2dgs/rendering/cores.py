@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from taichi2dgs import limits, runtime
@@ -15,6 +17,7 @@ from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_walk import power_of_two
 from taichi2dgs.kernels.launch import Relaunch
+from taichi2dgs.kernels.pictures import HEIGHT, TILE, TILES_X, WIDTH
 from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
@@ -109,11 +112,6 @@ class CoresWorkspace(Workspace):
             self.reserve(wanted)
         return had_room
 
-    @property
-    def units(self) -> int:
-        """Units of work that have a loss of their own."""
-        return self.tiles
-
     def measure(self, params) -> None:
         """Project, and count entries."""
         self.kernels.measure(
@@ -124,6 +122,7 @@ class CoresWorkspace(Workspace):
             bases=self.bases,
             starts=self.starts,
             shares=self.shares,
+            pictures=self.pictures,
             view=self.view,
         )
 
@@ -136,6 +135,7 @@ class CoresWorkspace(Workspace):
             starts=self.starts,
             entries=self.entries,
             places=self.places,
+            pictures=self.pictures,
             view=self.view,
             depth=self.depth,
         )
@@ -152,6 +152,7 @@ class CoresWorkspace(Workspace):
             "slots": self.slots,
             "lattice": self.lattice,
             "shares": self.shares,
+            "pictures": self.pictures,
             "view": self.view,
             "depth": self.depth,
             "eps": self.settings.eps,
@@ -178,23 +179,31 @@ class CoresWorkspace(Workspace):
         result.from_numpy(values)
         return result
 
-    def target(self, image: Tensor):
+    def target(self, images: Sequence[Tensor]):
         """Return the target of `step`, block by block: [T * B, C] of L lanes."""
-        height, width, channels = image.shape
-        (rows, columns), tiles_x = self.tile, self.grid["tiles_x"]
-        padded = torch.full(
-            (self.tiles // tiles_x * rows, tiles_x * columns, channels),
-            cores_walk.OUTSIDE,
-            dtype=torch.float32,
-            device="cpu",
-        )
-        padded[:height, :width] = image.float().cpu()
-        blocks = padded.reshape(
-            -1, rows // BLOCK_H, BLOCK_H, tiles_x, columns // BLOCK_W, BLOCK_W, channels
-        ).permute(0, 3, 1, 4, 6, 2, 5)
-        result = runtime.array(self.kernels.elements.lanes, (self.tiles * self.blocks, channels))
-        result.from_numpy(blocks.reshape(-1, channels, LANES).contiguous().numpy())
+        shape = (self.tiles * self.blocks, self.channels)
+        blocks = torch.empty((*shape, LANES), dtype=torch.float32, device="cpu")
+        for image, part in zip(images, self._of_pictures(blocks), strict=True):
+            part[:] = self._blocks(image.float().cpu())
+        result = runtime.array(self.kernels.elements.lanes, shape)
+        result.from_numpy(blocks.numpy())
         return result
+
+    def _of_pictures(self, blocks: Tensor) -> tuple[Tensor, ...]:
+        """Return what each picture has of the blocks of all of them."""
+        return blocks.split((np.diff(self.table[:, TILE]) * self.blocks).tolist())
+
+    def _blocks(self, image: Tensor) -> Tensor:
+        """Return a picture block by block. [H, W, C] -> [tiles * B, C, L]"""
+        height, width, channels = image.shape
+        rows, columns = self.tile
+        padding = (0, 0, 0, -width % columns, 0, -height % rows)
+        padded = F.pad(image, padding, value=cores_walk.OUTSIDE)
+        blocks = padded.reshape(
+            -1, rows // BLOCK_H, BLOCK_H, padded.shape[1] // columns, columns // BLOCK_W, BLOCK_W,
+            channels,
+        ).permute(0, 3, 1, 4, 6, 2, 5)  # fmt: skip
+        return blocks.reshape(-1, channels, LANES)
 
     def step(
         self,
@@ -232,14 +241,14 @@ class CoresWorkspace(Workspace):
         """Return the array of kept selections, or what stands for none."""
         if keeps and self._kept is None:
             words = self.tiles * cores_kept.words_of(self.blocks, self.settings.top_k)
-            what = f"a kept selection (reselect) of size={self.grid['height']}x{self.grid['width']}"
+            what = f"a kept selection (reselect) of {self.what}"
             limits.check_values(what, words)
             limits.check(what, self.bytes() + 4 * words)
             self._kept = runtime.array("i32", (words,))
         return self._kept if keeps else self.shares
 
-    def removal(self, params, target) -> tuple[Tensor, Tensor]:
-        """Return what leaving out each Gaussian costs, [N], and the residual, [H, W, C].
+    def removal(self, params, target) -> tuple[Tensor, list[Tensor]]:
+        """Return what leaving out each Gaussian costs, [N], and the residuals, each [H, W, C].
 
         See `kernels/cores_removal.py`. Nothing is measured if the lists do not fit.
         """
@@ -252,15 +261,16 @@ class CoresWorkspace(Workspace):
         self.kernels.removal(
             target=target, residual=residual, costs=costs, **self._gather(), **self._walk()
         )
-        return costs, self._picture(residual)
+        parts = zip(self._of_pictures(residual), self.table[:-1], strict=True)
+        return costs, [self._picture(blocks, row) for blocks, row in parts]
 
-    def _picture(self, blocks: Tensor) -> Tensor:
-        """Return [H, W, C] of what lies block by block, see `target`."""
-        (rows, columns), tiles_x = self.tile, self.grid["tiles_x"]
+    def _picture(self, blocks: Tensor, row: np.ndarray) -> Tensor:
+        """Return [H, W, C] of what lies block by block, see `_blocks`; row is of the table."""
+        (rows, columns), tiles_x = self.tile, row[TILES_X]
         shape = (-1, tiles_x, rows // BLOCK_H, columns // BLOCK_W, self.channels, BLOCK_H, BLOCK_W)
         plane = blocks.reshape(shape).permute(0, 2, 5, 1, 3, 6, 4)
         plane = plane.reshape(-1, tiles_x * columns, self.channels)
-        return plane[: self.grid["height"], : self.grid["width"]]
+        return plane[: row[HEIGHT], : row[WIDTH]]
 
     def move(self, params, x: float, y: float) -> None:
         """Move all centres by (x, y) pixels."""
@@ -270,6 +280,5 @@ class CoresWorkspace(Workspace):
         """Give Gaussians other parameters, see `kernels/cores.py`."""
         self.kernels.put(**rows)
 
-    def error(self, target, losses) -> float:
-        """Return the squared error that the last step measured."""
-        return float(losses.to_numpy().sum(dtype=np.float64))
+    def measured(self, target, losses) -> np.ndarray:
+        return losses.to_numpy()

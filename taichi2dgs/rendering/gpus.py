@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from taichi2dgs.kernels import binning, graphs
 from taichi2dgs.kernels import removal as removal_kernels
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.kernels import step as step_kernels
+from taichi2dgs.kernels.pictures import HEIGHT, ROW, WIDTH
 from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering.workspace import Workspace
 
@@ -22,7 +24,6 @@ class GpuWorkspace(Workspace):
     """Threads own pixels, entries or Gaussians in turn."""
 
     TILE = 8  # pixels: half the candidates of a pixel in a tile of 16x16
-    units = 1  # numbers in which an error comes
 
     def _kernels(self, double: bool, shape: str) -> Any:
         s = self.settings
@@ -68,9 +69,8 @@ class GpuWorkspace(Workspace):
         """What is kept of each pixel, allocated when something first asks for it."""
         if self._pixels is None:
             count, row = self.tiles * self.tile[0] * self.tile[1], self.channels + 1
-            what = f"size={self.grid['height']}x{self.grid['width']}"
-            limits.check(what, count * row * (8 if self.real == "f64" else 4))
-            limits.check_values(what, count * row)
+            limits.check(self.what, count * row * (8 if self.real == "f64" else 4))
+            limits.check_values(self.what, count * row)
             self._pixels = runtime.array(self.kernels.elements.pixels, (count,))
         return self._pixels
 
@@ -99,6 +99,7 @@ class GpuWorkspace(Workspace):
             "starts": self.starts,
             "required": self.needed,
             "entries": self.entries,
+            "pictures": self.pictures,
             **self.grid,
         }
 
@@ -121,7 +122,8 @@ class GpuWorkspace(Workspace):
     def fill(self, params) -> None:
         """Write the lists."""
         named = self._binning()
-        del named["runs"], named["records"]
+        for name in ("runs", "records", "pitch_x", "pitch_y", "cutoff", "left", "top"):
+            del named[name]
         self.kernels.fill(**named)
 
     def forward(self, out: Tensor) -> None:
@@ -149,9 +151,18 @@ class GpuWorkspace(Workspace):
         result.from_numpy(values)
         return result
 
-    def target(self, image: Tensor):
-        """Return the target of `step` as the kernels read it."""
-        return self.rows(image.float().cpu().contiguous().numpy())
+    def target(self, images: Sequence[Tensor]):
+        """Return the target of `step`: pictures one below the other. [rows, W, C]"""
+        shape = (int(self.table[-1, ROW]), int(self.table[:, WIDTH].max()), self.channels)
+        limits.check_values(self.what, math.prod(shape))
+        sheet = np.zeros(shape, np.float32)
+        for row, image in zip(self.table, images, strict=False):
+            self._part(sheet, row)[:] = image.float().cpu().numpy()
+        return self.rows(sheet)
+
+    def _part(self, sheet, row: np.ndarray):
+        """Return a picture's part of what `target` makes; row is of the table."""
+        return sheet[row[ROW] : row[ROW] + row[HEIGHT], : row[WIDTH]]
 
     def step(
         self,
@@ -165,7 +176,7 @@ class GpuWorkspace(Workspace):
 
         Args:
             rates: what Adam goes by, by the names in `kernels/update.py`.
-            losses: see `error`.
+            losses: see `measured`.
             selects, keeps: without effect: every step selects.
             fit: the other arrays and numbers.
         """
@@ -175,8 +186,8 @@ class GpuWorkspace(Workspace):
         launch, own = self._own
         launch({**own, **fit, **rates})
 
-    def removal(self, params, target) -> tuple[Tensor, Tensor]:
-        """Return what leaving out each Gaussian costs, [N], and the residual, [H, W, C].
+    def removal(self, params, target) -> tuple[Tensor, list[Tensor]]:
+        """Return what leaving out each Gaussian costs, [N], and the residuals, each [H, W, C].
 
         See `kernels/removal.py`. Nothing is measured if the lists do not fit.
         """
@@ -195,7 +206,7 @@ class GpuWorkspace(Workspace):
             **of_entries,
             **self._lists(),
         )
-        return costs, residual
+        return costs, [self._part(residual, row) for row in self.table[:-1]]
 
     def move(self, params, x: float, y: float) -> None:
         """Move all centres by (x, y) pixels."""
@@ -205,16 +216,8 @@ class GpuWorkspace(Workspace):
         """Give Gaussians other parameters, see `kernels/removal.py`."""
         self.removal_kernels.put(**rows)
 
-    def error(self, target, losses) -> float:
-        """Return the squared error of what the last step rendered."""
-        errors = runtime.array("f32", (self.tiles,))
-        sums = runtime.array("f32", (self.runs.shape[0],))
+    def measured(self, target, losses) -> np.ndarray:
         self.step_kernels.error(
-            pixels=self.pixels(),
-            target=target,
-            errors=errors,
-            sums=sums,
-            total=losses,
-            tiles_x=self.grid["tiles_x"],
+            pixels=self.pixels(), target=target, losses=losses, pictures=self.pictures
         )
-        return float(losses.to_numpy()[0])
+        return losses.to_numpy()

@@ -54,7 +54,8 @@ class RenderPass:
         channels, double = params.shape[1] - 5, params.element_size() == 8
         self.params = params
         self.shape = (view.height, view.width, channels)
-        self.work = self._workspace(len(params), channels, view, settings, double, shape, tile)
+        parts = ((len(params), view),)
+        self.work = self._workspace(parts, channels, settings, double, shape, tile)
         self.work.measure(params)
         self.work.make_room()
         self.work.fill(params)

@@ -1,4 +1,4 @@
-"""The buffers that binning and splatting need, owned by Taichi and sized for one view.
+"""The buffers that binning and splatting need, owned by Taichi and sized for some views.
 
 Cores and GPUs have kernels of their own, and so buffers of their own: `cores.CoresWorkspace` and
 `gpus.GpuWorkspace` launch the one kind and the other with the same methods.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import binning
+from taichi2dgs.kernels.pictures import COLUMNS, GAUSSIAN, HEIGHT, ROW, TILE, TILES_X, WIDTH
 from taichi2dgs.rendering.view import View
 from taichi2dgs.settings import RenderSettings
 
@@ -18,12 +21,12 @@ SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians w
 
 
 class Workspace:
-    """Tile lists for N Gaussians seen through one view; the launches that use them.
+    """Tile lists for N Gaussians, each seen through the view of its picture; their launches.
 
     Args:
-        n: number of Gaussians, at least 1.
+        parts: for each picture the number of its Gaussians, at least 1, and the pixels to render.
+            Views differ in nothing but their width and height.
         channels: colour channels C.
-        view: the pixels to render.
         settings: how to blend.
         double: whether numbers are float64.
         shape: what columns 2 to 4 of the parameters are.
@@ -38,9 +41,8 @@ class Workspace:
 
     def __init__(
         self,
-        n: int,
+        parts: tuple[tuple[int, View], ...],
         channels: int,
-        view: View,
         settings: RenderSettings,
         double: bool = False,
         shape: str = SHAPES[0],
@@ -51,21 +53,27 @@ class Workspace:
         self.owner = runtime.owner()
         self._grads: Any = None
         self.real = "f64" if double else "f32"
-        tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
-        self.tiles = tiles_x * tiles_y
+        view = parts[0][1]
+        many = f"a batch of {len(parts)} images"
+        self.what = f"size={view.height}x{view.width}" if len(parts) == 1 else many
+        self.table = table_of(parts, tile)
+        n, self.tiles = (int(self.table[-1, column]) for column in (GAUSSIAN, TILE))
         self.grid = {
             "cutoff": settings.cutoff,
             "tile_h": tile[0],
             "tile_w": tile[1],
-            "tiles_x": tiles_x,
-            "tiles_y": tiles_y,
-            **vars(view),
+            "tiles": self.tiles,
+            "left": view.left,
+            "top": view.top,
+            "pitch_x": view.pitch_x,
+            "pitch_y": view.pitch_y,
         }
         self.kernels = self._kernels(double, shape)
-        what = f"size={view.height}x{view.width}"
-        limits.check_values(what, self.tiles * tile[0] * tile[1])
-        image = view.height * view.width * channels
-        limits.check(what, (8 if double else 4) * image + 8 * self.tiles)
+        limits.check_values(self.what, self.tiles * tile[0] * tile[1])
+        image = sum(view.height * view.width for _, view in parts) * channels
+        limits.check(self.what, (8 if double else 4) * image + 8 * self.tiles)
+        self.pictures = runtime.array("i32", self.table.shape)
+        self.pictures.from_numpy(self.table.astype(np.int32))
         self.rects = runtime.array("i32", (n, limits.RECT))
         self._make(n)
         self.reserve(1)
@@ -148,3 +156,27 @@ class Workspace:
     def required(self) -> int:
         """Entries that the last measured lists need. Waits for the device."""
         raise NotImplementedError
+
+    def measured(self, target, losses) -> np.ndarray:
+        """Return the squared errors of the tiles of what the last step rendered. [T]"""
+        raise NotImplementedError
+
+    def errors(self, target, losses) -> list[float]:
+        """Return the squared error of each picture in what the last step rendered.
+
+        Args:
+            target, losses: that the step was given.
+        """
+        tiles = np.split(self.measured(target, losses), self.table[1:-1, TILE])
+        return [float(part.sum(dtype=np.float64)) for part in tiles]
+
+
+def table_of(parts: tuple[tuple[int, View], ...], tile: tuple[int, int]) -> np.ndarray:
+    """Return what kernels know of each picture, see `kernels/pictures.py`. [P + 1, 6]"""
+    table = np.zeros((len(parts) + 1, COLUMNS), np.int64)
+    for row, (n, view) in enumerate(parts):
+        tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
+        table[row, [WIDTH, HEIGHT, TILES_X]] = view.width, view.height, tiles_x
+        for column, count in ((GAUSSIAN, n), (TILE, tiles_x * tiles_y), (ROW, view.height)):
+            table[row + 1, column] = table[row, column] + count
+    return table

@@ -14,6 +14,7 @@ import torch
 import taichi2dgs
 from taichi2dgs import FitOptions, runtime
 from taichi2dgs.fitting.engine import Engine
+from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.rendering.passes import RenderPass
 from taichi2dgs.rendering.view import View
@@ -81,7 +82,7 @@ def main() -> None:
     for channels, blend, k, dtype, shape in fits(few):
         mark(f"fit channels={channels} {blend} top_k={k}")
         options = FitOptions(settings=RenderSettings(blend=blend, top_k=k))
-        Engine(torch.rand(*SIZE, channels), packed(channels, dtype, shape), options)
+        Engine([Picture(torch.rand(*SIZE, channels), packed(channels, dtype, shape))], options)
 
 
 if __name__ == "__main__":

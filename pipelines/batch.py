@@ -1,0 +1,107 @@
+"""Many pictures encoded at once: what `Encoding.run` does to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from pipelines.defaults import AUTO, K
+from pipelines.encoding import SOLVED, Encoding, automatic_count
+from pipelines.starts.named import initialize_all
+from pipelines.starts.sampling import checked_counts
+from taichi2dgs.fitting.batch import OnBatchReport, fit_batch, listed, naming
+from taichi2dgs.fitting.colors import solve_colors
+from taichi2dgs.fitting.options import FitInterrupted, FitResult, Report
+from taichi2dgs.gaussians import Gaussians
+from taichi2dgs.storage import pictures
+
+
+def encode_all(
+    encoding: Encoding,
+    images: Sequence[Any],
+    k: Any = None,
+    on_report: OnBatchReport | None = None,
+    together: bool = True,
+) -> list[FitResult]:
+    """Encode many pictures, all in one fit where there is nothing to search for.
+
+    Args:
+        encoding: how; its seconds are those of a picture, so that a batch has as many times more.
+        images: what `taichi2dgs.encode` takes, each, of as many channels each.
+        k: number of Gaussians of each image; as the encoding says if None.
+        on_report: called with the number of the image, from 0, and every `Report`.
+        together: see `initialize_all`; where it is false, results do not depend on the other images
+            unless the budget is in seconds.
+
+    Returns:
+        The fit of each image that counts.
+
+    Raises:
+        ValueError: an argument does not fit; the message has the number of the image.
+        FitInterrupted: Ctrl-C came; its `result` is the list of results so far, which of a search
+            ends with the image that it came to.
+    """
+    given: list[Tensor] = []
+    for n, image in enumerate(listed(images, "images")):
+        with naming(n):
+            given.append(pictures.as_image(image))
+    if encoding.target_psnr is not None or encoding.target_bytes is not None:
+        if k is not None:
+            raise ValueError("k and a target are given; expected one of them")
+        return _one_by_one(encoding, given, on_report)
+    counts = _counts(encoding, given, k)
+    starts = initialize_all(
+        given, counts, encoding.start, encoding.seed, encoding.weights, together
+    )
+    if 0 in (encoding.steps, encoding.seconds):
+        starts = [_solved(encoding, *pair) for pair in zip(given, starts, strict=True)]
+    seconds = encoding.seconds
+    return fit_batch(
+        given,
+        starts,
+        steps=encoding.steps,
+        seconds=None if seconds is None else seconds * len(given),
+        options=encoding.options,
+        on_report=on_report,
+    )
+
+
+def _counts(encoding: Encoding, images: list[Tensor], k: Any) -> list[int]:
+    """Return the number of Gaussians of each image."""
+    if k is not None:
+        return checked_counts(k, len(images))
+    if encoding.k == AUTO:
+        return [automatic_count(image) for image in images]
+    return checked_counts(encoding.k or K, len(images))
+
+
+def _solved(encoding: Encoding, image: Tensor, start: Gaussians) -> Gaussians:
+    """Return a start with the colours that suit it best, where there is no fit."""
+    settings = encoding.options.settings or start.settings
+    return solve_colors(image, replace(start, settings=settings), SOLVED)
+
+
+def _one_by_one(
+    encoding: Encoding, images: list[Tensor], on_report: OnBatchReport | None
+) -> list[FitResult]:
+    """Search for the number of Gaussians of each image."""
+    found: list[FitResult] = []
+    for n, image in enumerate(images):
+        try:
+            with naming(n):
+                found.append(encoding.run(image, _numbered(on_report, n)))
+        except FitInterrupted as stop:
+            raise FitInterrupted([*found, stop.result]) from None
+        except KeyboardInterrupt:
+            if found:
+                raise FitInterrupted(found) from None
+            raise
+    return found
+
+
+def _numbered(on_report: OnBatchReport | None, n: int) -> Callable[[int, Report], object] | None:
+    """Return a function that `Encoding.run` may call, and that says which image it is."""
+    return None if on_report is None else lambda k, report: on_report(n, report)
