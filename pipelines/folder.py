@@ -16,6 +16,7 @@ from pipelines.defaults import FAILURES, WHOLE
 from pipelines.encoding import Encoding
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.storage import files, pictures
+from taichi2dgs.storage.stacks import as_stack
 
 RECORD = ".taichi2dgs.json"  # the file that keeps the settings of a folder of .t2d files
 NAMED = 5  # files or folders in one message
@@ -195,7 +196,7 @@ def agree(out: Path, encoding: Encoding) -> None:
 
 def encode_file(path: Path, target: Path, encoding: Encoding) -> FitResult:
     """Encode one picture file and save it; nothing is saved of it if Ctrl-C comes before."""
-    image = files.read_image(path)
+    image = as_stack(path, encoding.linear)
     result = encoding.run(image)
     encoding.save(target, result.gaussians, image)
     return result

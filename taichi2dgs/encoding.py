@@ -23,13 +23,14 @@ def encode(
     seed: int = 0,
     on_report: Callable[[Report], object] | None = None,
     progress: bool = False,
+    linear: bool = False,
     init: str | None = None,
 ) -> Gaussians:
     """Turn a picture into Gaussians: a start, and a fit for as long as you like.
 
     Args:
-        image: a path or "sample:astronaut", a PIL image, or a NumPy array or torch tensor [H, W] or
-            [H, W, C] of 8 or 16 bit integers or floats in [0, 1].
+        image: a path or "sample:astronaut", a PIL image, a NumPy array or torch tensor [H, W] or
+            [H, W, C] of 8 or 16 bit integers or floats in [0, 1], or a stack of `read_stack`.
         k: number of Gaussians; "auto" lets the picture's detail choose, for about 38 dB. 50,000 if
             k and both targets are None.
         target_psnr: in place of k: find the number that ends within 0.5 dB of this; where none
@@ -42,6 +43,7 @@ def encode(
         seed: of the start.
         on_report: called with every `Report` of every fit.
         progress: show a bar while it works.
+        linear: fit colours as linear light, which the Gaussians then hold.
         init: an older name of `start`.
 
     Returns:
@@ -70,6 +72,7 @@ def encode(
         seconds=seconds,
         start=start if init is None else init,
         seed=seed,
+        linear=linear,
     )
     with FitBar(encoding, hidden=not progress) as bar:
 

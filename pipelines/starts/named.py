@@ -21,7 +21,7 @@ from taichi2dgs import limits
 from taichi2dgs.checks import shown
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import MAX_CHANNELS
-from taichi2dgs.storage.pictures import as_image
+from taichi2dgs.storage.stacks import as_stack
 from taichi2dgs.tensors import is_dense, kind_of
 
 # What a start takes at least, at its peak: measured with 3 million Gaussians of 3 and 16 channels,
@@ -59,8 +59,10 @@ def initialize(
     >>> initialize("sample:astronaut", 1000, "gradient")
     Gaussians(1,000; 512x512; 3 channels; cpu)
     """
-    batch = as_image(image).permute(2, 0, 1)[None]
-    return initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
+    stack = as_stack(image)
+    batch = stack.image.permute(2, 0, 1)[None]
+    made = initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
+    return made.replace(maps=stack.maps) if stack.maps else made
 
 
 def initialize_batch(

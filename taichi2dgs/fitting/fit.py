@@ -16,7 +16,7 @@ from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
 from taichi2dgs.fitting.run import OnReport, Run
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.order import morton_order
-from taichi2dgs.storage import pictures
+from taichi2dgs.storage import stacks
 from taichi2dgs.tensors import is_dense, kind_of
 
 
@@ -77,7 +77,7 @@ def fit(
     def read() -> Gaussians:
         fitted = torch.empty_like(gaussians.packed())
         fitted[order] = engine.params.to(fitted)
-        return Gaussians.from_packed(fitted, gaussians.size, options.settings)
+        return Gaussians.from_packed(fitted, gaussians.size, options.settings, gaussians.maps)
 
     run = Run(engine, budget, read, target_psnr, on_report)
     interrupted = run.until_done()
@@ -103,8 +103,8 @@ def _checked_options(options: Any, gaussians: Any, target_psnr: Any, on_report: 
 
 
 def checked_image(image: Any, gaussians: Gaussians) -> Tensor:
-    """Return the image as a float32 tensor, or raise ValueError."""
-    target = pictures.as_image(image)
+    """Return the image as a float32 tensor of stored values, or raise ValueError."""
+    target = stacks.stored_as(image, gaussians.maps)
     shape = (*gaussians.size, gaussians.channels)
     if tuple(target.shape) != shape:
         raise ValueError(

@@ -104,4 +104,4 @@ def rounded(
     params = gaussians.packed().detach().clone()
     cells = quantise(params.cpu().float().numpy(), gaussians.size, precision)
     params[rows, :columns] = torch.from_numpy(cells.params()).to(params)[rows, :columns]
-    return Gaussians.from_packed(params, gaussians.size, gaussians.settings)
+    return Gaussians.from_packed(params, gaussians.size, gaussians.settings, gaussians.maps)
