@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ PRIMARIES = {  # white, red, green, blue; numbers of ITU-T H.273
     22: (*D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
 UNSPECIFIED = 2
+HDR = (16, 18)  # curves: PQ and HLG
 ADAPTATION = np.array([  # Bradford's cone responses
     [0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296],
 ])  # fmt: skip
@@ -102,12 +103,40 @@ def colors_converted(pixels: np.ndarray, space: bytes) -> np.ndarray:
     stored = np.arange(65536) / 65535
     curves = [_tone(tags[name])(stored) for name in RED_GREEN_BLUE[0]]
     primaries = [np.frombuffer(tags[name], ">i4", 3, 8) / 65536 for name in RED_GREEN_BLUE[1]]
-    mixing = np.linalg.solve(_adapted(np.array(PRIMARIES[1])), np.stack(primaries, axis=1)).T
     out = np.empty_like(pixels)
-    for row, line in enumerate(pixels):  # one by one, as floats take four times the memory
-        light = np.stack([curve[line[:, c]] for c, curve in enumerate(curves)], axis=-1) @ mixing
+    for row, light in enumerate(_lines(pixels, curves, np.stack(primaries, axis=1))):
         out[row] = np.rint(to_srgb(light.clip(0, 1)) * 65535)
     return out
+
+
+def hdr_light(pixels: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
+    """Return the light of HDR colours, with sRGB's primaries and white at 1; see `of_codes`.
+
+    Args:
+        pixels: uint16. [H, W, 3]
+
+    Returns:
+        float32, 0 or more. [H, W, 3]
+    """
+    chromaticities, tone = _named(primaries, transfer)
+    out = np.empty(pixels.shape, np.float32)
+    curve = tone(np.arange(65536) / 65535)
+    for row, light in enumerate(_lines(pixels, [curve] * 3, _adapted(chromaticities))):
+        out[row] = light.clip(0)
+    return out
+
+
+def _lines(pixels: np.ndarray, curves: list[np.ndarray], primaries: np.ndarray) -> Iterator:
+    """Yield the light of row after row, with sRGB's primaries: floats of all would take much.
+
+    Args:
+        pixels: uint16. [H, W, 3]
+        curves: the light of every value, of red, green and blue. 3 x [65536]
+        primaries: see `_adapted`. [3, 3]
+    """
+    mixing = np.linalg.solve(_adapted(np.array(PRIMARIES[1])), primaries).T
+    for line in pixels:
+        yield np.stack([curve[line[:, c]] for c, curve in enumerate(curves)], axis=-1) @ mixing
 
 
 def _tags(space: bytes) -> dict[bytes, bytes]:
@@ -159,6 +188,14 @@ def of_codes(primaries: int, transfer: int) -> bytes | None:
     Raises:
         ValueError: the numbers are of no space that we know.
     """
+    chromaticities, tone = _named(primaries, transfer)
+    if primaries in (1, UNSPECIFIED) and tone is from_srgb:
+        return None
+    return profile(chromaticities, tone)
+
+
+def _named(primaries: int, transfer: int) -> tuple[np.ndarray, Tone]:
+    """Return the chromaticities and the curve of two numbers, or raise ValueError."""
     if primaries == UNSPECIFIED:
         primaries = 1
     tones = dict.fromkeys((1, UNSPECIFIED, 6, 13, 14, 15), from_srgb) | {
@@ -167,9 +204,7 @@ def of_codes(primaries: int, transfer: int) -> bytes | None:
     }  # fmt: skip
     if primaries not in PRIMARIES or transfer not in tones:
         raise ValueError(f"primaries {primaries} and transfer {transfer} are not known")
-    if primaries == 1 and tones[transfer] is from_srgb:
-        return None
-    return profile(np.array(PRIMARIES[primaries]), tones[transfer])
+    return np.array(PRIMARIES[primaries]), tones[transfer]
 
 
 def profile(chromaticities: np.ndarray, tone: Tone) -> bytes:

@@ -57,7 +57,7 @@ def decoded(data: bytes, name: str, is_data: bool = False) -> Decoded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own, of large pictures and odd metadata
         if data.startswith(png.SIGNATURE):
-            return Decoded(_of_png(png.Png(data), name, is_data))
+            return _of_png(png.Png(data), name, is_data)
         raw = _of_packages(data, name)
         if raw is not None:
             pixels = _assembled(raw.pixels, raw.opacity, None if is_data else raw.space, name)
@@ -105,19 +105,20 @@ def pixels_of(picture: Image.Image, space: bytes | None, name: str) -> np.ndarra
     return _turned(_assembled(pixels, opacity, space, name), turn)
 
 
-def _of_png(parts: png.Png, name: str, is_data: bool) -> np.ndarray:
+def _of_png(parts: png.Png, name: str, is_data: bool) -> Decoded:
     """Return the pixels of a PNG file, where Pillow alone would lose its transparency or depth."""
     picture, space = _loaded(parts.plain), None if is_data else _space(parts.space, name)
     if parts.depth == 16 and parts.colors != png.GREY:
-        if parts.colors == png.GREY_ALPHA:
-            both = parts.pixels("RGBA", "RGBA", picture.size).view(">u2").astype(np.uint16)
-            found = both[..., 0], both[..., 1]
-        else:
-            found = parts.deep(picture)
-        return _turned(_assembled(*found, space, name), _orientation(picture))
+        pixels, opacity = parts.deep(picture)
+        is_hdr = space is not None and pixels.ndim == 3 and parts.codes()[1] in color.HDR
+        if is_hdr:
+            pixels = color.hdr_light(pixels, *parts.codes())
+            opacity = None if opacity is None else opacity.astype(np.float32) / 65535
+        pixels = _assembled(pixels, opacity, None if is_hdr else space, name)
+        return Decoded(_turned(pixels, _orientation(picture)), is_light=is_hdr)
     if parts.colors == png.GREY and parts.depth in (2, 4) and "transparency" in picture.info:
         picture.info["transparency"] *= 255 // ((1 << parts.depth) - 1)
-    return pixels_of(picture, space, name)
+    return Decoded(pixels_of(picture, space, name))
 
 
 def _loaded(data: bytes) -> Image.Image:

@@ -65,7 +65,7 @@ class Png:
         kind = next((kind for kind in COLOR if kind in self.chunks), None)
         body = self.chunks.get(kind, b"") if kind else b""
         if kind == b"cICP":
-            return color.of_codes(body[0], body[1])
+            return color.of_codes(*self.codes())
         if kind == b"iCCP":
             packed = body.partition(b"\0")[2][1:]
             found = zlib.decompressobj().decompress(packed, PROFILE)
@@ -75,6 +75,11 @@ class Png:
         if kind in (b"gAMA", b"cHRM"):
             return self._measured()
         return None
+
+    def codes(self) -> tuple[int, int]:
+        """Return the numbers of the primaries and of the curve that the file names, else 0."""
+        body = self.chunks.get(b"cICP", b"\0\0")
+        return body[0], body[1]
 
     def _measured(self) -> bytes | None:
         """Return the profile of a gamma and chromaticities, either of which may be absent."""
@@ -95,14 +100,17 @@ class Png:
         )
 
     def deep(self, picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return colour of 16 bits, and its opacity if it has any.
+        """Return what has 16 bits and is not grey alone, and its opacity if it has any.
 
         Args:
-            picture: what Pillow makes of it: the upper 8 bits.
+            picture: what Pillow makes of it: of colours the upper 8 bits.
 
         Returns:
-            uint16. [H, W, 3], [H, W]
+            uint16. [H, W] or [H, W, 3], [H, W]
         """
+        if self.colors == GREY_ALPHA:
+            both = self.pixels("RGBA", "RGBA", picture.size).view(">u2").astype(np.uint16)
+            return both[..., 0], both[..., 1]
         mode = "RGB" if self.colors == RGB else "RGBA"
         low = self.pixels(mode, f"{mode};16L", picture.size)  # low bytes of big-endian numbers
         whole = np.asarray(picture.convert(mode)).astype(np.uint16) << 8 | low

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import TiffImagePlugin
 
 from taichi2dgs.storage.raw import Raw, RefusedError, check_pixels, package
 
 MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PACKAGE, EXTRA = "tifffile", "tiff"
 MULTIPLIED, OPACITY = 1, 2  # kinds of an extra channel
-BITS, PROFILE, ORIENTATION = 258, 34675, 274  # tags
+BITS, FORMAT, PROFILE, ORIENTATION = 258, 339, 34675, 274  # tags
+FLOATS = 3  # a format of samples
 
 log = logging.getLogger("taichi2dgs")
 
@@ -23,21 +25,24 @@ log = logging.getLogger("taichi2dgs")
 def read(data: bytes, name: str) -> Raw | None:
     """Read a file of floats, or of 16 bits and several channels; None if it is none of these.
 
-    Without tifffile, or without imagecodecs where that decompresses, what Pillow reads is left to
-    it, with a warning.
+    Without tifffile, or without imagecodecs where that decompresses, colour of 16 bits is left to
+    Pillow, with a warning.
 
     Args:
         data: the whole file.
         name: of the file, for warnings.
 
     Raises:
-        RefusedError: it has too many pixels.
+        RefusedError: it has too many pixels, or floats, and tifffile is not there.
         Exception: it is damaged.
     """
     try:
         tifffile = package(PACKAGE, EXTRA, "more than 8 bits a channel")
     except RefusedError as error:
-        if _is_deep_by_pillow(data):
+        has_floats, is_deep = _kinds(data)
+        if has_floats:
+            raise
+        if is_deep:
             _warn(name, error)
         return None
     with _silenced(), tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -112,14 +117,18 @@ def write(path: str, pixels: np.ndarray, is_multiplied: bool) -> None:
     )
 
 
-def _is_deep_by_pillow(data: bytes) -> bool:
-    """Whether a file has colour of more than 8 bits, of those that Pillow opens."""
-    from PIL import Image
-
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["TIFF"]) as picture:
-        depth = getattr(picture, "tag_v2", {}).get(BITS, ())
-        return len(depth) > 1 and max(depth) > 8
-    return False
+def _kinds(data: bytes) -> tuple[bool, bool]:
+    """Return whether a file has floats, and whether it has colour of more than 8 bits."""
+    big = 43 in data[2:4]
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        bits = tags.get(BITS, (1,))
+        return FLOATS in tags.get(FORMAT, ()), len(bits) > 1 and max(bits) > 8
+    except Exception:  # damaged tags may raise anything
+        return False, False
 
 
 def _warn(name: str, error: Exception) -> None:
