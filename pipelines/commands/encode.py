@@ -115,7 +115,7 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     from pipelines.film import Film
     from pipelines.watching import watched
     from taichi2dgs import runtime
-    from taichi2dgs.rendering.stack import psnr_lines
+    from taichi2dgs.rendering.stack import psnrs
     from taichi2dgs.storage import files
 
     for name, given in (("--shard", options.shard != WHOLE), ("--recursive", options.recursive)):
@@ -145,8 +145,8 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
         f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
     )
-    for line in psnr_lines(result.gaussians, image.image):
-        print(line)
+    for label, psnr in psnrs(result.gaussians, image.image).items():
+        print(f"PSNR {label}: {psnr:.2f} dB")
     return 0 if complete else 130
 
 

@@ -102,5 +102,5 @@ def lines(known: dict[str, Any]) -> dict[str, str]:
         )
     if "psnr" in known:
         said["PSNR"] = f"{known['psnr']:.2f} dB"
-        said |= {f"PSNR of {name}": f"{psnr:.2f} dB" for name, psnr in known["psnrs"].items()}
+        said |= {f"PSNR {label}": f"{psnr:.2f} dB" for label, psnr in known["psnrs"].items()}
     return said

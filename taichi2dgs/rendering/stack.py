@@ -47,18 +47,16 @@ def render_stack(
     return {one.name: one.values(part) for one, part in split(image, gaussians.maps)}
 
 
-def psnr_lines(gaussians: Gaussians, image: Tensor) -> list[str]:
-    """Return what there is to say of the PSNR beside that of all stored values together.
+def psnrs(gaussians: Gaussians, image: Tensor) -> dict[str, float]:
+    """Return what there is to say of the PSNR, in dB, beside that of all stored values together.
 
     Args:
         gaussians: of several maps, or of linear light; of others there is nothing to say.
         image: stored values that they were fitted to. [H, W, C]
+
+    Returns:
+        That of each of several maps, by "of NAME"; of linear light that in sRGB, too.
     """
-    return [f"PSNR of {label}: {value:.2f} dB" for label, value in psnrs(gaussians, image).items()]
-
-
-def psnrs(gaussians: Gaussians, image: Tensor) -> dict[str, float]:
-    """Return the PSNR in dB of each of several maps, and of linear light that in sRGB, too."""
     maps = gaussians.maps
     if len(maps) < 2 and not any(one.kind == "linear" for one in maps):
         return {}
@@ -66,8 +64,8 @@ def psnrs(gaussians: Gaussians, image: Tensor) -> dict[str, float]:
     found = {}
     for (one, ours), (_, theirs) in zip(split(rendered, maps), split(image, maps), strict=True):
         if len(maps) > 1:
-            found[one.name] = psnr(ours, theirs)
+            found[f"of {one.name}"] = psnr(ours, theirs)
         if one.kind == "linear":
-            label = f"{one.name} in sRGB".strip()
+            label = f"of {one.name} in sRGB" if one.name else "in sRGB"
             found[label] = psnr(one.shown(ours), one.shown(theirs))
     return found
