@@ -7,6 +7,7 @@ const KINDS = ["srgb", "linear", "pq", "data"];
 const DEPTHS = [8, 16, 32];
 const MOST = 4; // channels of a map
 const LONGEST = 60; // characters of a name
+const NARROW = 2 ** -100; // from low to high, at least
 const NAMED = /^(?:[^\p{C}\p{Z}/\\:*?"<>|]| )*$/u;
 
 /**
@@ -44,7 +45,7 @@ function readMap(body) {
   const inRange = channels >= 1 && channels <= MOST && kind < KINDS.length && DEPTHS.includes(bits)
     && [...name].length <= LONGEST && NAMED.test(name) && !/^[ .]|[ .]$/.test(name)
     && (free || low === 0) && (kind !== 0 || high === 1)
-    && Math.fround(high) - Math.fround(low) > 0 && high - low < Infinity;
+    && high - low >= NARROW && high - low < Infinity;
   if (!inRange) throw new FormatError("a map is out of range");
   return { name, channels, kind: KINDS[kind], bits, low, high };
 }

@@ -25,6 +25,7 @@ DEPTHS = (8, 16, 32)
 MOST = 4  # channels of a map
 LONGEST = 60  # characters of a name
 FORBIDDEN = frozenset('/\\:*?"<>|')  # in names of files, which maps become
+NARROW = 2.0**-100  # from low to high, at least: tiny floats are 0 to some devices
 OPAQUE = 1e-3  # colours are divided by no less opacity than this
 LENGTH, REST = struct.Struct("<B"), struct.Struct("<BBB2f")
 
@@ -71,7 +72,7 @@ class Map:
                 object.__setattr__(self, end, value)
         ranged = (0.0, 1.0) if self.kind == "srgb" else (0.0, self.high)
         is_free = self.kind in ("linear", "data")
-        if not (is_free or (self.low, self.high) == ranged) or not 0 < self.span < math.inf:
+        if not (is_free or (self.low, self.high) == ranged) or not NARROW <= self.span < math.inf:
             raise ValueError(
                 f"low={self.low:g}, high={self.high:g}; expected low < high, 0 and 1 for srgb, and "
                 "low 0 for pq"
