@@ -101,10 +101,10 @@ def bytes_alone(stack: Stack, psnr: float, options: argparse.Namespace) -> tuple
         k = max(LEAST, k // 2) if found[k][0] >= psnr else min(most, 2 * k)
     above = [point for point in found.values() if point[0] >= psnr]
     below = [point for point in found.values() if point[0] < psnr]
-    if not above or not below:
-        return float(min(above, key=lambda point: point[1])[1] if above else max(below)[1]), bool(
-            above
-        )
+    if not above:
+        return float(max(below)[1]), False
+    if not below:
+        return float(min(size for _, size in above)), True
     (high, large), (low, small) = min(above), max(below)
     share = (psnr - low) / (high - low)
     return math.exp(math.log(small) + share * (math.log(large) - math.log(small))), True
