@@ -19,9 +19,10 @@ from torch import Tensor
 from taichi2dgs.settings import MAX_CHANNELS
 from taichi2dgs.storage import decoding
 from taichi2dgs.storage.decoding import FORMATS, Decoded
-from taichi2dgs.storage.maps import MOST, Map, Stack, displayed
+from taichi2dgs.storage.maps import Stack, displayed
 from taichi2dgs.storage.paths import contents, named, one_line
 from taichi2dgs.storage.raw import MAX_PIXELS, RefusedError
+from taichi2dgs.storage.stored import OVER, has_alpha, scaled, stack_of
 from taichi2dgs.tensors import is_dense
 
 SAMPLES = ("astronaut",)
@@ -35,7 +36,6 @@ SAVING: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
 }
-OVER = 1e-3  # by which rounding, of float16 too, may take floats out of [0, 1]
 
 
 def has_ending(path: Path) -> bool:
@@ -99,53 +99,6 @@ def read_picture(path: Any, name: str = "", is_data: bool = False) -> Stack:
     return stack_of(found, file, name, is_data)
 
 
-def stack_of(found: Decoded, label: str, name: str = "", is_data: bool = False) -> Stack:
-    """Return decoded pixels as a stack of one map; see `read_picture`.
-
-    Args:
-        found: the pixels.
-        label: what an error calls the picture.
-    """
-    if found.pixels.dtype.kind == "f":
-        return _of_floats(found, label, name, is_data)
-    multiplied = is_data or found.is_multiplied
-    image = _as_image(found.pixels, label, multiplied)
-    bits = 16 if found.pixels.dtype == np.uint16 else 8
-    if (name, is_data, bits) == ("", False, 8) or image.shape[2] > MOST:
-        return Stack(image)
-    kind = "data" if is_data else "srgb"
-    return Stack(image, (Map(name, image.shape[2], kind, bits),))
-
-
-def _of_floats(found: Decoded, label: str, name: str, is_data: bool) -> Stack:
-    """Return floats with their range: light by a curve, as sRGB if nothing is beyond white."""
-    pixels = found.pixels if found.pixels.ndim == 3 else found.pixels[..., None]
-    if pixels.ndim != 3 or 0 in pixels.shape or pixels.shape[2] > MOST:
-        raise ValueError(f"{label}: pixels of shape {list(pixels.shape)}; expected one picture")
-    with np.errstate(over="ignore"):
-        image = torch.from_numpy(pixels.astype(np.float32, order="C"))
-    if not bool(torch.isfinite(image).all()):
-        raise ValueError(f"{label}: pixels that are not finite; expected numbers")
-    if is_data or not found.is_light:
-        low, high = float(image.min()), float(image.max())
-        low, high = (0.0, 1.0) if 0 <= low <= high <= 1 else (low, high if high > low else low + 1)
-        kind = "data"
-    else:
-        color = image
-        if has_alpha(image):
-            alpha = image[..., -1:].clamp_(0, 1)
-            if not found.is_multiplied:
-                image[..., :-1] *= alpha
-            color = torch.where(alpha > 0.5 / 255, image[..., :-1] / alpha, 0.0)
-        low, high = 0.0, max(1.0, float(color.max()))
-        kind = "srgb" if high == 1 else "pq"
-    try:
-        one = Map(name, image.shape[2], kind, 32, low, high)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
-    return Stack(one.stored(image), (one,))
-
-
 def as_image(image: Any) -> Tensor:
     """Return a picture of any common kind as an image.
 
@@ -184,7 +137,7 @@ def values(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
         try:
             space = image.info.get("icc_profile")
-            return _as_image(decoding.pixels_of(image, space, "image"), "image")
+            return scaled(decoding.pixels_of(image, space, "image"), "image")
         except RefusedError as error:
             raise ValueError(f"image has {error}") from error
         except Exception as error:  # PIL images may be decoded only now, and raise anything
@@ -196,9 +149,9 @@ def values(image: Any) -> Tensor:
     if isinstance(image, Tensor):
         _check_dense(image)
         if not image.is_floating_point():
-            return _as_image(image.cpu().numpy(), "image").to(image.device)
+            return scaled(image.cpu().numpy(), "image").to(image.device)
     elif image.dtype.kind != "f":
-        return _as_image(image, "image")
+        return scaled(image, "image")
     shape = list(image.shape)
     if isinstance(image, np.ndarray):
         with np.errstate(over="ignore"):  # infinity is refused below
@@ -270,26 +223,6 @@ def levels(image: Tensor, kind: str, bits: int = 8, has_opacity: bool = True) ->
         else:
             whole = (color + (1 - alpha)).clamp(max=1)
     return (whole * peak).round().numpy().astype(np.uint8 if bits == 8 else np.uint16)
-
-
-def has_alpha(image: Tensor) -> bool:
-    """Whether the last channel of an image is its opacity. [H, W, C]"""
-    return image.shape[2] in (2, 4)
-
-
-def _as_image(pixels: np.ndarray, name: str, is_multiplied: bool = False) -> Tensor:
-    """Bring decoded pixels to float32 [H, W, C] in [0, 1], multiplied by the opacity."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or 0 in pixels.shape or pixels.shape[2] > MAX_CHANNELS:
-        raise ValueError(f"{name}: pixels of shape {list(pixels.shape)}; expected one picture")
-    if pixels.dtype.kind not in "bu" or pixels.dtype.itemsize > 2:
-        raise ValueError(f"{name}: pixels of type {pixels.dtype}; expected 8 or 16 bits")
-    peak = 1 if pixels.dtype == np.bool_ else np.iinfo(pixels.dtype).max
-    image = torch.from_numpy(pixels.astype(np.float32, order="C")).div_(peak)
-    if has_alpha(image) and not is_multiplied:
-        image[..., :-1] *= image[..., -1:]
-    return image
 
 
 def _sample(name: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from taichi2dgs.storage import pictures
 from taichi2dgs.storage.decoding import Decoded
 from taichi2dgs.storage.maps import MOST, Map, Stack, checked, split, whole_maps
 from taichi2dgs.storage.paths import named
+from taichi2dgs.storage.stored import stack_of
 
 # Parts of the names of maps that are colours, and of those that are not, though of three channels.
 COLORS = ("color", "colour", "albedo", "diff", "emiss")
@@ -132,7 +133,7 @@ def _read(name: Any, picture: Any) -> tuple[str, Stack]:
     one = whole_maps(part.maps, channels)[0]
     if one.kind == "srgb" and _is_data(name, channels):
         if isinstance(picture, np.ndarray) and picture.dtype.kind != "f":
-            return label, pictures.stack_of(Decoded(picture), label, name, True)
+            return label, stack_of(Decoded(picture), label, name, True)
         one = replace(one, kind="data")
     return label, Stack(part.image, (replace(one, name=name),))
 
