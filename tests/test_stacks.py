@@ -100,7 +100,7 @@ def test_renders_are_the_numbers_that_maps_stand_for():
 def test_sixteen_channels_are_the_most(tmp_path):
     for number in range(6):
         files.write_image(tmp_path / f"c{number}.png", torch.rand(4, 5, 3))
-    with pytest.raises(ValueError, match=r"c0\.png 3, .*: 18 channels; expected at most 16"):
+    with pytest.raises(ValueError, match=r"has 18 channels \(c0 3, .*\); expected at most 16"):
         taichi2dgs.read_stack(tmp_path)
     (tmp_path / "c5.png").unlink()
     assert taichi2dgs.read_stack(tmp_path).image.shape == (4, 5, 15)

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map", metavar="NAME", help="of several maps, the one to write")
     parser.add_argument(
         "--bits", type=int, choices=(8, 16, 32),
-        help="of a channel; 32 are floats, of linear light (as the file says)",
+        help="of a channel (as many as the file says); 32 are floats, of colours linear light",
     )  # fmt: skip
     common.add_backend(parser)
 

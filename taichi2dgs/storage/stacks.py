@@ -61,10 +61,13 @@ def read_stack(source: Any, *, linear: bool = False) -> Stack:
     parts.sort(key=lambda part: (part[1].maps[0].kind == "data", -part[1].image.shape[2]))
     channels = sum(part.image.shape[2] for _, part in parts)
     if channels > MAX_CHANNELS:
-        counts = ", ".join(f"{label} {part.image.shape[2]}" for label, part in parts)
-        raise ValueError(f"{counts}: {channels} channels; expected at most {MAX_CHANNELS}")
+        counts = ", ".join(f"{one.name} {one.channels}" for _, part in parts for one in part.maps)
+        raise ValueError(
+            f"{shown(source)} has {channels} channels ({counts}); expected at most {MAX_CHANNELS}"
+        )
     maps = checked([one for _, part in parts for one in part.maps], channels)
-    stack = Stack(torch.cat([part.image for _, part in parts], dim=2), maps)
+    device = parts[0][1].image.device
+    stack = Stack(torch.cat([part.image.to(device) for _, part in parts], dim=2), maps)
     return stack.linear() if linear else stack
 
 
