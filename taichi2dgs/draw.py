@@ -18,6 +18,7 @@ from taichi2dgs.checks import number, shown
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.storage import pictures
 from taichi2dgs.storage.maps import displayed
+from taichi2dgs.storage.stacks import as_stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -186,7 +187,8 @@ def _prepared(gaussians: Gaussians, axes: Axes | None, image: Any, strength: flo
     axes = _checked(axes)
     height, width = gaussians.size
     if image is not None:
-        whole = pictures.as_image(image)[..., :4]
+        stack = as_stack(image)
+        whole = displayed(stack.image, stack.maps)
         if tuple(whole.shape[:2]) != gaussians.size:
             raise ValueError(
                 f"image has shape {list(whole.shape)}; expected {[*gaussians.size, 'C']}"

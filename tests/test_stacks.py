@@ -1,5 +1,6 @@
 """Several maps in one set of Gaussians: read, fitted, saved, rendered one by one."""
 
+import base64
 import dataclasses
 import json
 
@@ -12,8 +13,11 @@ from test_cli import taichi2dgs_command
 
 import pipelines
 import taichi2dgs
-from taichi2dgs import Map, metrics
+from taichi2dgs import Map, draw, metrics
+from taichi2dgs.fitting.options import Report
 from taichi2dgs.storage import files, maps, stacks
+from taichi2dgs.viewing import page
+from taichi2dgs.viewing.live import Live
 
 
 @pytest.fixture
@@ -193,12 +197,14 @@ def test_the_command_line_encodes_and_renders_stacks(material, tmp_path):
             "m.t2d: has no map 'x'; expected color, h",
         ),
         (["render", "m.t2d", "-o", "m.t2d/x"], "m.t2d/x: cannot be made"),
+        (["render", "n.t2d", "-o", "x.png"], "n.t2d: 6 channels without maps; expected 1 to 4"),
         (["render", "m.t2d", "-o", "a.jpg", "--map", "h", "--bits", "16"], "a.jpg: bits=16"),
     ],
 )
 def test_bad_commands_on_stacks_are_one_line(tmp_path, arguments, message):
     g = scatter(9, (8, 9), channels=4).replace(maps=(Map("color"), Map("h", 1, "data")))
     g.save(tmp_path / "m.t2d")
+    scatter(9, (8, 9), channels=6).save(tmp_path / "n.t2d")
     done = taichi2dgs_command(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"taichi2dgs: error: {message}"), done.stderr
@@ -218,6 +224,23 @@ def test_linear_light_from_the_command_line_has_its_psnr_in_both(material, tmp_p
         taichi2dgs.read_image(p) for p in (tmp_path / "b.png", material / "color.png")
     )
     assert metrics.psnr(image, original) > 20
+
+
+def test_the_first_map_is_what_is_looked_at(material):
+    stack = taichi2dgs.read_stack(material, linear=True)
+    g = dataclasses.replace(scatter(50, (48, 56), channels=7), maps=stack.maps)
+    first = maps.displayed(g.color.double(), g.maps)
+    np.testing.assert_allclose(draw._colors(g), first, atol=1e-6)
+    picture = f'src="data:image/png;base64,{base64.b64encode(page.picture(seen(g), "a")).decode()}"'
+    assert picture in g._repr_html_()
+    live = Live("a")
+    live.report(50, Report(10, 0.0, 20.0, lambda: g))
+    told = json.loads(live.state())["picture"]["maps"]
+    assert [one["kind"] for one in told] == ["linear", "data", "data"]
+
+
+def seen(g) -> torch.Tensor:
+    return maps.displayed(g.render().detach(), g.maps)
 
 
 def test_materials_have_their_maps():

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_viewer import MEAN, browser, drawn, expected, photo_like, show, tab  # noqa: F401
+from test_viewer import MEAN, browser, drawn, expected, photo_like, show, tab, until  # noqa: F401
 
 from taichi2dgs import Map
 from taichi2dgs.storage import maps, t2d
+from taichi2dgs.viewing import page
 
 MOST = 3  # of 255: where it is dark, sRGB's curve is steep; 1 was seen
 
@@ -41,10 +42,8 @@ def test_the_psnr_is_that_of_the_map_that_is_shown(tab, tmp_path):  # noqa: F811
     g = photo_like(4)
     g = dataclasses.replace(g, maps=(Map("color", 3), Map("height", 1, "data")))
     seen = g.render()[..., :3].clamp(0, 1)
-    from taichi2dgs.viewing import page
-
     original = page.picture(torch.as_tensor(seen), "a")
     show(tab, {"g.t2d": t2d.encode(g, "lossless"), "a.png": original}, tmp_path)
-    tab.wait_for_function("document.querySelector('#numbers').innerText.includes('dB')")
+    until(tab, "/dB/.test(document.querySelector('#numbers').innerText)")
     text = tab.inner_text("#numbers")
     assert "Infinity dB" in text or float(text.split("PSNR")[1].split()[0]) > 55

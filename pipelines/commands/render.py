@@ -37,9 +37,13 @@ def run(options: argparse.Namespace) -> int:
     """Render a file to a picture."""
     from taichi2dgs import runtime
     from taichi2dgs.storage import files, t2d
-    from taichi2dgs.storage.maps import split, whole_maps
+    from taichi2dgs.storage.maps import MOST, split, whole_maps
 
     gaussians = t2d.load(options.gaussians)
+    if gaussians.channels > MOST and not gaussians.maps:
+        raise ValueError(
+            f"{options.gaussians}: {gaussians.channels} channels without maps; expected 1 to {MOST}"
+        )
     maps = whole_maps(gaussians.maps, gaussians.channels)
     targets = _targets(options, [one.name for one in maps], [one.bits for one in maps])
     for path in targets.values():
