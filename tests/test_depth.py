@@ -9,12 +9,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from conftest import scatter
 from PIL import Image
 from test_color import ADOBE_PROFILE, CASES, cmyk_profile, expected
 from test_decoding import TURN, chunk, exif, png
 
 import taichi2dgs
-from taichi2dgs.storage import curves, exr, files, pictures, tiff
+from taichi2dgs.storage import curves, exr, files, pictures, t2d, tiff
 from taichi2dgs.storage import png as png_files
 from taichi2dgs.storage.maps import Map
 
@@ -85,6 +86,16 @@ def test_a_gradient_of_16_bits_comes_back_from_the_fit_without_bands(tmp_path):
     back = taichi2dgs.read_image(tmp_path / "b.png")
     assert (back - fitted.clamp(0, 1)).abs().max() * 65535 <= 0.51
     assert len(back.unique()) > 1000  # levels of 8 bits there: 12
+
+
+def test_colours_of_16_bits_are_rounded_more_finely_than_those_of_8():
+    g = scatter(400, (40, 50))
+    deep = g.replace(maps=(Map("", 3, "srgb", 16),))
+    for quality in ("high", "small"):
+        coarse, fine = (t2d.decode(t2d.encode(one, quality)) for one in (g, deep))
+        assert fine.steps[:3] == coarse.steps[:3]
+        assert fine.steps[3] == pytest.approx(coarse.steps[3] / 4)
+        assert coarse.bytes < fine.bytes < 1.25 * coarse.bytes
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])

@@ -121,7 +121,8 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     for name, given in (("--shard", options.shard != WHOLE), ("--recursive", options.recursive)):
         if given:
             raise ValueError(f"{name}: {options.image} is not a folder of pictures")
-    if options.output is None and files.is_stream(options.image):
+    is_stream = options.stack is None and files.is_stream(options.image)
+    if options.output is None and is_stream:
         raise ValueError(f"{options.image}: a pipe has no name; expected -o OUT.t2d too")
     out = options.output or Path(options.image.removeprefix("sample:")).stem + ".t2d"
     if Path(out).suffix != ".t2d":

@@ -154,7 +154,10 @@ def checked_precision(
             f"in {MAX_PIXELS} pixels"
         )
     factor = QUALITIES[quality]
-    return None if factor is None else Precision.of(factor, len(gaussians), gaussians.size)
+    if factor is None:
+        return None
+    is_deep = any(one.bits > 8 for one in gaussians.maps)
+    return Precision.of(factor, len(gaussians), gaussians.size, is_deep)
 
 
 def check_progressive(progressive: object, quality: str) -> None:
