@@ -43,7 +43,7 @@ def main() -> None:
         f"{len(folders)} materials, {side}x{side}, {k} Gaussians of all maps, {steps} iterations"
     )
     run = measure.describe(f"{about}, quality {options.quality}", [options.data])
-    rows = []
+    rows, table = [], ""
     for folder in tqdm(folders, "materials", unit="material"):
         rows.append({"material": folder.name, **compared(folder, options)})
         table = as_markdown(run, rows)

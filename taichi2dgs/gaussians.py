@@ -189,7 +189,7 @@ class Gaussians:
         path: str | os.PathLike[str],
         quality: Quality = "high",
         *,
-        image: Tensor | np.ndarray | None = None,
+        image: Any = None,
         refine: int = 0,
         progressive: bool = False,
     ) -> None:
@@ -199,7 +199,7 @@ class Gaussians:
             path: of the file; one that is there is replaced.
             quality: "lossless" keeps float32 parameters and their order, bit for bit. "high",
                 "medium" and "small" round them, and sort them along a Z-shaped curve.
-            image: that they were fitted to, for `refine`. [H, W, C]
+            image: that they were fitted to, as `taichi2dgs.fit` takes it, for `refine`.
             refine: steps of a fit that makes up for what rounding costs; the Gaussians themselves
                 stay as they are.
             progressive: whether the first quarter of the file is to be a coarse picture.

@@ -7,7 +7,7 @@ import math
 import pickle
 import warnings
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,11 +49,14 @@ def npz(gaussians: Gaussians) -> bytes:
     """Return a NumPy archive with everything that makes the Gaussians, exactly as it is."""
     g, s = gaussians, gaussians.settings
     tensors = {name: getattr(g, name).detach().cpu().numpy() for name in OURS[:4]}
+    more: dict[str, Any] = {}
+    if g.maps:
+        more[MAPS] = np.frombuffer(maps.packed(g.maps), np.uint8)
     stream = io.BytesIO()
     np.savez(
         stream, **tensors, size=np.array(g.size), top_k=np.array(s.top_k),
         cutoff=np.array(s.cutoff), eps=np.array(s.eps), blend=np.array(s.blend),
-        **({MAPS: np.frombuffer(maps.packed(g.maps), np.uint8)} if g.maps else {}),
+        **more,
     )  # fmt: skip
     return stream.getvalue()
 

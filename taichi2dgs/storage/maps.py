@@ -199,10 +199,11 @@ def displayed(image: Tensor, maps: Sequence[Map]) -> Tensor:
 def checked(maps: Any, channels: int) -> tuple[Map, ...]:
     """Return maps as a tuple, or raise ValueError unless they are those of so many channels."""
     try:
-        given = tuple(maps)
+        things = tuple(maps)
     except (TypeError, RuntimeError):
-        given = (None,)
-    if not all(isinstance(one, Map) for one in given):
+        things = (None,)
+    given = tuple(one for one in things if isinstance(one, Map))
+    if len(given) < len(things):
         raise ValueError(f"maps={shown(maps)}; expected a tuple of Map")
     if given and sum(one.channels for one in given) != channels:
         counts = " + ".join(str(one.channels) for one in given)
