@@ -16,6 +16,9 @@ bench = ["scikit-image>=0.22", "pytorch-msssim>=1", *plot]
 film = ["av>=11"]  # mp4; gif and webp need nothing
 test = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", *bench]
 view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it needs nothing
+tiff = ["tifffile>=2023.8.30", "imagecodecs>=2023.8.12"]  # 16 bits of colour, and floats
+exr = ["OpenEXR>=3.5"]
+heic = ["pillow-heif>=1"]
 docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
 
 setup(
@@ -68,9 +71,13 @@ setup(
         "view": view,
         "plot": plot,
         "film": film,
+        "tiff": tiff,
+        "exr": exr,
+        "heic": heic,
         "cudaless": ["nvidia-cuda-nvcc>=13", "nvidia-cuda-cuobjdump>=13",
                      "nvidia-cuda-nvdisasm>=13"],  # assemble kernels; see tests/cudaless
-        "dev": [*test, *view, "ruff==0.17.6", "pyright[nodejs]==1.1.414", "pre-commit>=3.5"],
+        "dev": [*test, *view, *tiff, *exr, *heic, "ruff==0.17.6", "pyright[nodejs]==1.1.414",
+                "pre-commit>=3.5"],
     },
     entry_points={"console_scripts": ["taichi2dgs=pipelines.cli:main"]},
 )  # fmt: skip

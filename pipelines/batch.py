@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from pipelines.defaults import AUTO, K
 from pipelines.encoding import SOLVED, Encoding, automatic_count
 from pipelines.starts.named import initialize_all
@@ -16,7 +14,8 @@ from taichi2dgs.fitting.batch import OnBatchReport, fit_batch, listed, naming
 from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.fitting.options import FitInterrupted, FitResult, Report
 from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.storage import pictures
+from taichi2dgs.storage.maps import Stack
+from taichi2dgs.storage.stacks import as_stack
 
 
 def encode_all(
@@ -44,10 +43,10 @@ def encode_all(
         FitInterrupted: Ctrl-C came; its `result` is the list of results so far, which of a search
             ends with the image that it came to.
     """
-    given: list[Tensor] = []
+    given: list[Stack] = []
     for n, image in enumerate(listed(images, "images")):
         with naming(n):
-            given.append(pictures.as_image(image))
+            given.append(as_stack(image, encoding.linear))
     if encoding.target_psnr is not None or encoding.target_bytes is not None:
         if k is not None:
             raise ValueError("k and a target are given; expected one of them")
@@ -69,23 +68,23 @@ def encode_all(
     )
 
 
-def _counts(encoding: Encoding, images: list[Tensor], k: Any) -> list[int]:
+def _counts(encoding: Encoding, images: list[Stack], k: Any) -> list[int]:
     """Return the number of Gaussians of each image."""
     if k is not None:
         return checked_counts(k, len(images))
     if encoding.k == AUTO:
-        return [automatic_count(image) for image in images]
+        return [automatic_count(image.image) for image in images]
     return checked_counts(encoding.k or K, len(images))
 
 
-def _solved(encoding: Encoding, image: Tensor, start: Gaussians) -> Gaussians:
+def _solved(encoding: Encoding, image: Stack, start: Gaussians) -> Gaussians:
     """Return a start with the colours that suit it best, where there is no fit."""
     settings = encoding.options.settings or start.settings
     return solve_colors(image, replace(start, settings=settings), SOLVED)
 
 
 def _one_by_one(
-    encoding: Encoding, images: list[Tensor], on_report: OnBatchReport | None
+    encoding: Encoding, images: list[Stack], on_report: OnBatchReport | None
 ) -> list[FitResult]:
     """Search for the number of Gaussians of each image."""
     found: list[FitResult] = []

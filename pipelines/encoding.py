@@ -23,7 +23,9 @@ from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Re
 from taichi2dgs.fitting.refine import encode_refined
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import QUALITIES
-from taichi2dgs.storage import pictures, t2d
+from taichi2dgs.storage import t2d
+from taichi2dgs.storage.maps import Stack
+from taichi2dgs.storage.stacks import as_stack
 
 OPTIONS = FitOptions()
 AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
@@ -59,6 +61,7 @@ class Encoding:
         seed: of the start.
         weights: folder of the networks' weights; the shipped ones if None.
         options: of the fit.
+        linear: whether colours are fitted as linear light, which Gaussians then hold.
 
     Raises:
         ValueError: an argument is out of range, or more than one of the first three is given.
@@ -84,6 +87,7 @@ class Encoding:
     seed: int = 0
     weights: str | Path | None = None
     options: FitOptions = OPTIONS
+    linear: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
@@ -108,6 +112,8 @@ class Encoding:
         if self.target_bytes is not None:
             object.__setattr__(self, "target_bytes", int(number(self.target_bytes)))
         checked_start(self.start)
+        if not isinstance(self.linear, bool):
+            raise ValueError(f"linear={shown(self.linear)}; expected True or False")
         if not isinstance(self.options, FitOptions):
             raise ValueError(f"options={shown(self.options)}; expected FitOptions")
         if not isinstance(self.quality, str) or self.quality not in QUALITIES:
@@ -122,8 +128,8 @@ class Encoding:
         """Encode one picture. With a target that is a search: mostly two fits, at most five.
 
         Args:
-            image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor.
-                [H, W, C]
+            image: what `taichi2dgs.encode` takes: a path, a PIL image, an array or tensor
+                [H, W, C], or a stack.
             on_report: called with the number of Gaussians and every report of every fit.
 
         Returns:
@@ -138,9 +144,9 @@ class Encoding:
         """
         if on_report is not None and not callable(on_report):
             raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
-        image = pictures.as_image(image)
+        image = as_stack(image, self.linear)
         if self.target_psnr is None and self.target_bytes is None:
-            k = automatic_count(image) if self._automatic else checked_count(self.k or K)
+            k = automatic_count(image.image) if self._automatic else checked_count(self.k or K)
             return self._fit(image, k, on_report)
         if self.target_psnr is not None:
             return self._search_psnr(image, self.target_psnr, on_report)
@@ -197,7 +203,7 @@ class Encoding:
             raise ValueError(f"{path}: {len(data)} bytes; expected {self.target_bytes} at most")
         t2d.write(path, data)
 
-    def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
+    def _fit(self, image: Stack, k: int, on_report: OnReport | None) -> FitResult:
         start = initialize(image, k, self.start, self.seed, weights=self.weights)
         if 0 in (self.steps, self.seconds):
             settings = self.options.settings or start.settings
@@ -211,7 +217,7 @@ class Encoding:
             on_report=None if on_report is None else lambda report: on_report(k, report),
         )
 
-    def _search_psnr(self, image: Tensor, target: float, on_report) -> FitResult:
+    def _search_psnr(self, image: Stack, target: float, on_report) -> FitResult:
         def off(result: FitResult) -> float:
             return result.history[-1].psnr - target
 
@@ -224,10 +230,10 @@ class Encoding:
                 found,
                 lambda k: self._fit(image, k, on_report),
                 off,
-                automatic_count(image, target),
+                automatic_count(image.image, target),
                 SLOPE,
                 (-PSNR_WITHIN, PSNR_WITHIN),
-                _most(image),
+                _most(image.image),
             )
         except KeyboardInterrupt as stop:
             there = found or _unfinished(stop)
@@ -236,7 +242,7 @@ class Encoding:
             raise FitInterrupted(nearest(there)) from None
         return nearest(found)
 
-    def _search_bytes(self, image: Tensor, target: int, on_report) -> FitResult:
+    def _search_bytes(self, image: Stack, target: int, on_report) -> FitResult:
         def size(result: FitResult) -> int:
             return len(t2d.encode(result.gaussians, self.quality, self.progressive))
 
@@ -255,7 +261,7 @@ class Encoding:
                 max(1, round(target / BYTES_EACH[self.quality])),
                 1.0,
                 (least - aim, most - aim),
-                _most(image),
+                _most(image.image),
             )
         except KeyboardInterrupt as stop:
             partial = _unfinished(stop)

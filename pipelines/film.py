@@ -13,6 +13,7 @@ from taichi2dgs.fitting.options import FitResult, Report
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.storage import pictures
 from taichi2dgs.storage.files import check_writable, writing
+from taichi2dgs.storage.maps import displayed
 
 FRAMES = 40
 SECOND_OF_FRAME, HOLD = 0.08, 1.5  # seconds that a frame is shown, and the last one
@@ -97,7 +98,7 @@ def _frame(gaussians: Gaussians) -> np.ndarray:
     """A render in 8 bits, on white, no larger than a film is. [H, W, 3]"""
     scale = min(1.0, LONGEST / max(gaussians.size))
     image = gaussians.render(scale=scale)
-    picture = pictures.encoded(image[..., :3] if image.shape[2] > 4 else image, "BMP")[0]
+    picture = pictures.encoded(displayed(image, gaussians.maps), "BMP")[0]
     return np.asarray(picture.convert("RGB"))
 
 

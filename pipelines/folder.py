@@ -22,6 +22,7 @@ from pipelines.encoding import Encoding
 from taichi2dgs import runtime
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.storage import files, pictures
+from taichi2dgs.storage.stacks import as_stack
 
 Outcome = tuple[Path, Any]  # a picture's file, and its FitResult, or the error in its place
 # Pixels, or Gaussians, that are fitted together on cores, and on a GPU: more would gain nothing.
@@ -144,13 +145,13 @@ def _pixels(path: Path) -> float:
 
 def _encoded_together(todo: dict[Path, Path], encoding: Encoding) -> Iterator[Outcome]:
     """Encode picture files in a fit of all that have as many channels; alone where that fails."""
-    images: dict[Path, Any] = {path: _tried(files.read_image, path) for path in todo}
+    images: dict[Path, Any] = {path: _tried(as_stack, path, encoding.linear) for path in todo}
     alike: dict[int, list[Path]] = {}
     for path, image in images.items():
         if isinstance(image, Exception):
             yield path, image
         else:
-            alike.setdefault(image.shape[2], []).append(path)
+            alike.setdefault(image.image.shape[2], []).append(path)
     for paths in alike.values():
         given = [images[path] for path in paths]
         # A file must not depend on which others were still to be made.
@@ -281,7 +282,7 @@ def agree(out: Path, encoding: Encoding) -> None:
 
 def encode_file(path: Path, target: Path, encoding: Encoding) -> FitResult:
     """Encode one picture file and save it; nothing is saved of it if Ctrl-C comes before."""
-    image = files.read_image(path)
+    image = as_stack(path, encoding.linear)
     result = encoding.run(image)
     encoding.save(target, result.gaussians, image)
     return result

@@ -7,10 +7,9 @@ import webbrowser
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch import Tensor
-
 from pipelines.encoding import Encoding, OnReport
 from taichi2dgs.fitting.options import Report
+from taichi2dgs.storage.maps import Stack, displayed
 from taichi2dgs.storage.paths import one_line
 from taichi2dgs.viewing import page
 from taichi2dgs.viewing.live import Live
@@ -37,13 +36,13 @@ def told(*watchers: OnReport) -> OnReport:
 
 @contextlib.contextmanager
 def shown_live(
-    name: str, image: Tensor, encoding: Encoding, port: int, browser: bool
+    name: str, image: Stack, encoding: Encoding, port: int, browser: bool
 ) -> Iterator[Live]:
     """Serve a page that follows the fit of a picture, and yield what it is to be told.
 
     Args:
         name: of the picture.
-        image: values in [0, 1]. [H, W, C]
+        image: the picture.
         encoding: how it is fitted.
         port: of the server, any free one if 0.
         browser: open a browser.
@@ -51,7 +50,8 @@ def shown_live(
     Raises:
         ValueError: the picture has more channels than a page shows, or the port is taken.
     """
-    original = {f"{page.stem(name)}.png": page.picture(image, name)}
+    seen = displayed(image.image, image.maps)
+    original = {f"{page.stem(name)}.png": page.picture(seen, name)}
     live = Live(page.stem(name), encoding.steps, encoding.seconds)
     with serving(original, port, live) as server:
         print(server.url, flush=True)

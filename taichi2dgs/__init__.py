@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from taichi2dgs.rendering import reference
     from taichi2dgs.rendering.passes import free
     from taichi2dgs.rendering.render import render
+    from taichi2dgs.rendering.stack import render_stack
     from taichi2dgs.runtime import current as backend
     from taichi2dgs.runtime import init
     from taichi2dgs.settings import RenderSettings
     from taichi2dgs.storage.files import write_image
+    from taichi2dgs.storage.maps import Map
     from taichi2dgs.storage.pictures import read_image
+    from taichi2dgs.storage.stacks import read_stack
     from taichi2dgs.storage.t2d import load
 
 __version__ = "0.1.0"
@@ -46,10 +49,13 @@ _HOMES = {
     "Gaussians": "taichi2dgs.gaussians.Gaussians",
     "init": "taichi2dgs.runtime.init",
     "load": "taichi2dgs.storage.t2d.load",
+    "Map": "taichi2dgs.storage.maps.Map",
     "psnr": "taichi2dgs.metrics.psnr",
     "read_image": "taichi2dgs.storage.pictures.read_image",
+    "read_stack": "taichi2dgs.storage.stacks.read_stack",
     "reference": "taichi2dgs.rendering.reference",
     "render": "taichi2dgs.rendering.render.render",
+    "render_stack": "taichi2dgs.rendering.stack.render_stack",
     "RenderSettings": "taichi2dgs.settings.RenderSettings",
     "Report": "taichi2dgs.fitting.options.Report",
     "set_memory_limit": "taichi2dgs.limits.set_memory_limit",
@@ -60,6 +66,7 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "Gaussians",
+    "Map",
     "RenderSettings",
     "Report",
     "backend",
@@ -73,8 +80,10 @@ __all__ = [
     "load",
     "psnr",
     "read_image",
+    "read_stack",
     "reference",
     "render",
+    "render_stack",
     "set_memory_limit",
     "write_image",
 ]

@@ -17,6 +17,8 @@ from torch import Tensor
 from taichi2dgs.checks import number, shown
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.storage import pictures
+from taichi2dgs.storage.maps import displayed
+from taichi2dgs.storage.stacks import as_stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,7 +187,8 @@ def _prepared(gaussians: Gaussians, axes: Axes | None, image: Any, strength: flo
     axes = _checked(axes)
     height, width = gaussians.size
     if image is not None:
-        whole = pictures.as_image(image)[..., :4]
+        stack = as_stack(image)
+        whole = displayed(stack.image, stack.maps)
         if tuple(whole.shape[:2]) != gaussians.size:
             raise ValueError(
                 f"image has shape {list(whole.shape)}; expected {[*gaussians.size, 'C']}"
@@ -226,8 +229,8 @@ def _ink(colors: np.ndarray, on_dark: bool) -> np.ndarray:
 
 def _colors(gaussians: Gaussians) -> np.ndarray:
     """Return colours that can be drawn: RGB in [0, 1], not multiplied by opacity. [N, 3]"""
-    color = gaussians.color.detach().cpu().double()
-    if gaussians.channels in (2, 4):
+    color = displayed(gaussians.color.detach().cpu().double(), gaussians.maps)
+    if color.shape[1] in (2, 4):
         color = color[:, :-1] / color[:, -1:].clamp(min=1e-3)
     shown_ones = color[:, :3] if color.shape[1] > 2 else color[:, :1].expand(-1, 3)
     return shown_ones.clamp(0, 1).numpy()

@@ -124,3 +124,20 @@ def _numbers(region: Any) -> list[float]:
             f"region={shown(region)}; expected (top, left, height, width) or a mask of its pixels"
         )
     return numbers
+
+
+def check_like(first: Any, other: Any, name: str) -> None:
+    """Raise ValueError unless some Gaussians can be one picture with the first."""
+    if not isinstance(other, type(first)):
+        raise ValueError(f"{name} is a {type(other).__name__}; expected Gaussians")
+    for field in ("channels", "size", "settings", "maps"):
+        if getattr(other, field) != getattr(first, field):
+            raise ValueError(
+                f"{name} has {field} {getattr(other, field)}; "
+                f"expected {getattr(first, field)}, as the first"
+            )
+    if (other.xy.dtype, other.xy.device) != (first.xy.dtype, first.xy.device):
+        raise ValueError(
+            f"{name} is {other.xy.dtype} on {other.xy.device}; "
+            f"expected {first.xy.dtype} on {first.xy.device}, as the first"
+        )

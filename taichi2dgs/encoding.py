@@ -23,13 +23,14 @@ def encode(
     seed: int = 0,
     on_report: Callable[[Report], object] | None = None,
     progress: bool = False,
+    linear: bool = False,
     init: str | None = None,
 ) -> Gaussians:
     """Turn a picture into Gaussians: a start, and a fit for as long as you like.
 
     Args:
-        image: a path or "sample:astronaut", a PIL image, or a NumPy array or torch tensor [H, W] or
-            [H, W, C] of 8 or 16 bit integers or floats in [0, 1].
+        image: a path or "sample:astronaut", a PIL image, a NumPy array or torch tensor [H, W] or
+            [H, W, C] of 8 or 16 bit integers or floats in [0, 1], or a stack of `read_stack`.
         k: number of Gaussians; "auto" lets the picture's detail choose, for about 38 dB. 50,000 if
             k and both targets are None.
         target_psnr: in place of k: find the number that ends within 0.5 dB of this; where none
@@ -42,6 +43,7 @@ def encode(
         seed: of the start.
         on_report: called with every `Report` of every fit.
         progress: show a bar while it works.
+        linear: fit colours as linear light, which the Gaussians then hold.
         init: an older name of `start`.
 
     Returns:
@@ -70,6 +72,7 @@ def encode(
         seconds=seconds,
         start=start if init is None else init,
         seed=seed,
+        linear=linear,
     )
     with FitBar(encoding, hidden=not progress) as bar:
 
@@ -92,6 +95,7 @@ def encode_batch(
     seconds: float | None = None,
     start: str = "prior",
     seed: int = 0,
+    linear: bool = False,
     on_report: Callable[[int, Report], object] | None = None,
 ) -> list[Gaussians]:
     """Turn many pictures into Gaussians at once, which is several times as fast for small ones.
@@ -103,7 +107,7 @@ def encode_batch(
         images: what `encode` takes, each, of as many channels each; or a tensor [B, H, W, C].
         k: number of Gaussians, one for all or one for each; see `encode`.
         target_psnr, target_bytes: for each picture, see `encode`; then they are encoded one by one.
-        quality, steps, start, seed: see `encode`; all pictures have the same seed.
+        quality, steps, start, seed, linear: see `encode`; all pictures have the same seed.
         seconds: of a fit, on average: a batch of B pictures takes B times as long.
         on_report: called with the number of the picture, from 0, and every `Report`.
 
@@ -133,6 +137,7 @@ def encode_batch(
         seconds=seconds,
         start=start,
         seed=seed,
+        linear=linear,
     )
     results = encode_all(encoding, images, k if several else None, on_report)
     return [result.gaussians for result in results]

@@ -14,6 +14,7 @@ from torch import Tensor
 from taichi2dgs import edit
 from taichi2dgs.checks import checked_size, shown
 from taichi2dgs.settings import DEFAULT, MAX_CHANNELS, Blend, Quality, RenderSettings
+from taichi2dgs.storage import maps as maps_of
 from taichi2dgs.tensors import check_dense, check_tensor, is_dense, kind_of
 
 GEOMETRY = 5  # columns of packed parameters before those of colour
@@ -31,6 +32,7 @@ class Gaussians:
             is the opacity, by which the others are multiplied. [N, C]
         size: (height, width) of the picture in pixels.
         settings: how they are meant to blend.
+        maps: what the channels are, see `taichi2dgs.storage.maps.Map`; none of a plain picture.
 
     All four tensors have the same float type (float32 or float64) and device.
     `len(g)` is N, and `g[mask]`, `g[:100]` or `g[indices]` are some of them, in that order.
@@ -52,6 +54,7 @@ class Gaussians:
     color: Tensor
     size: tuple[int, int]
     settings: RenderSettings = DEFAULT
+    maps: tuple[maps_of.Map, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", checked_size(self.size, "size"))
@@ -64,6 +67,7 @@ class Gaussians:
             raise ValueError(f"color has {channels} channels; expected 1 to {MAX_CHANNELS}")
         if not isinstance(self.settings, RenderSettings):
             raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings")
+        object.__setattr__(self, "maps", maps_of.checked(self.maps, channels))
 
     def __len__(self) -> int:
         return self.xy.shape[0]
@@ -135,7 +139,11 @@ class Gaussians:
 
     @classmethod
     def from_packed(
-        cls, params: Tensor, size: tuple[int, int], settings: RenderSettings = DEFAULT
+        cls,
+        params: Tensor,
+        size: tuple[int, int],
+        settings: RenderSettings = DEFAULT,
+        maps: Any = (),
     ) -> Gaussians:
         """Return the Gaussians of a packed tensor. [N, 5 + C]
 
@@ -147,7 +155,7 @@ class Gaussians:
             raise ValueError(f"params has shape {list(params.shape)}; expected [N, 5 + C]")
         parts = params.split([2, 2, 1, params.shape[1] - GEOMETRY], dim=1)
         xy, log_scale, theta, color = (part.contiguous() for part in parts)
-        return cls(xy, log_scale, theta[:, 0], color, size, settings)
+        return cls(xy, log_scale, theta[:, 0], color, size, settings, maps)
 
     def render(
         self,
@@ -181,7 +189,7 @@ class Gaussians:
         path: str | os.PathLike[str],
         quality: Quality = "high",
         *,
-        image: Tensor | np.ndarray | None = None,
+        image: Any = None,
         refine: int = 0,
         progressive: bool = False,
     ) -> None:
@@ -191,7 +199,7 @@ class Gaussians:
             path: of the file; one that is there is replaced.
             quality: "lossless" keeps float32 parameters and their order, bit for bit. "high",
                 "medium" and "small" round them, and sort them along a Z-shaped curve.
-            image: that they were fitted to, for `refine`. [H, W, C]
+            image: that they were fitted to, as `taichi2dgs.fit` takes it, for `refine`.
             refine: steps of a fit that makes up for what rounding costs; the Gaussians themselves
                 stay as they are.
             progressive: whether the first quarter of the file is to be a coarse picture.
@@ -254,18 +262,13 @@ class Gaussians:
         """Return these Gaussians and others as one picture; where they overlap, they blend.
 
         Raises:
-            ValueError: channels, size, settings, type or device differ.
+            ValueError: channels, size, settings, maps, type or device differ.
         """
         for index, other in enumerate(others):
-            self._check_like(other, f"others[{index}]")
-        parts = (self, *others)
-        return replace(
-            self,
-            **{
-                name: torch.cat([getattr(part, name) for part in parts])
-                for name, _ in self._tensors()
-            },
-        )
+            edit.check_like(self, other, f"others[{index}]")
+        parts, names = (self, *others), [name for name, _ in self._tensors()]
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return replace(self, **joined)
 
     def recolor(self, matrix) -> Gaussians:
         """Return the Gaussians with new colours, linear in the old ones.
@@ -280,23 +283,8 @@ class Gaussians:
         Raises:
             ValueError: the matrix is malformed.
         """
-        return replace(self, color=edit.recolored(self.color, matrix))
-
-    def _check_like(self, other: object, name: str) -> None:
-        """Raise ValueError unless another can be one picture with these."""
-        if not isinstance(other, Gaussians):
-            raise ValueError(f"{name} is a {type(other).__name__}; expected Gaussians")
-        for field in ("channels", "size", "settings"):
-            if getattr(other, field) != getattr(self, field):
-                raise ValueError(
-                    f"{name} has {field} {getattr(other, field)}; "
-                    f"expected {getattr(self, field)}, as the first"
-                )
-        if (other.xy.dtype, other.xy.device) != (self.xy.dtype, self.xy.device):
-            raise ValueError(
-                f"{name} is {other.xy.dtype} on {other.xy.device}; "
-                f"expected {self.xy.dtype} on {self.xy.device}, as the first"
-            )
+        color = edit.recolored(self.color, matrix)
+        return replace(self, color=color, maps=self.maps if color.shape == self.color.shape else ())
 
     def _map(self, change) -> Gaussians:
         return replace(self, **{name: change(tensor) for name, tensor in self._tensors()})

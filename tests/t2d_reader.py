@@ -14,9 +14,17 @@ def read_by_the_document(path):
     data = path.read_bytes()
     fields = struct.unpack_from("<8sHBBIIIBBdd", data)
     magic, version, preset, c, height, width, k, top_k, blend, cutoff, eps = fields
-    assert magic == b"\x8aT2D\r\n\x1a\n" and version in (2, 3)
+    assert magic == b"\x8aT2D\r\n\x1a\n" and version in (2, 3, 4)
     assert struct.unpack("<I", data[-4:])[0] == zlib.crc32(data[:-4])
-    at = 42
+    at, maps = 42, []
+    if version == 4:
+        version, count = data[42:44]
+        at = 44
+        for _ in range(count):
+            name = data[at + 1 : at + 1 + data[at]].decode()
+            at += 1 + data[at]
+            maps.append((name, *struct.unpack_from("<BBBff", data, at)))
+            at += 11
 
     def bits(counts):
         nonlocal at
@@ -84,7 +92,7 @@ def read_by_the_document(path):
     how = (top_k, cutoff, eps, ["normalized", "sum"][blend])
     if preset == 0:
         params = np.stack([stream().astype("<u4").view("<f4") for _ in range(5 + c)], 1)
-        return {"size": (height, width), "settings": how, "params": params}
+        return {"size": (height, width), "settings": how, "maps": maps, "params": params}
     *steps, usual, octaves, left, top = struct.unpack_from("<4f4i", data, at)
     at += 32
     weights = {}
@@ -93,7 +101,7 @@ def read_by_the_document(path):
         at += 2 * channel
     if version == 2:
         params = section(np.cumsum(stream()))
-        return {"size": (height, width), "settings": how, "params": params}
+        return {"size": (height, width), "settings": how, "maps": maps, "params": params}
     end, sections = struct.unpack_from("<QB", data, at)
     at += 9
     all_of_them, places, parts = k, {}, []
@@ -114,4 +122,4 @@ def read_by_the_document(path):
         places |= zip(mine, code.tolist(), strict=True)
         parts.append(section(code))
         assert at == stop
-    return {"size": (height, width), "settings": how, "params": np.concatenate(parts)}
+    return {"size": (height, width), "settings": how, "maps": maps, "params": np.concatenate(parts)}

@@ -20,6 +20,7 @@ from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.rendering.view import View
 from taichi2dgs.rendering.workspace import table_of
 from taichi2dgs.storage import files, pictures, t2d
+from taichi2dgs.storage.maps import Stack
 
 SIZES = ((33, 41), (64, 48), (16, 16), (1, 9), (40, 20))
 COUNTS = (150, 300, 37, 1, 90)
@@ -189,10 +190,20 @@ def test_pictures_are_told_apart_by_a_table():
     assert table.tolist() == [[0, 0, 0, 30, 20, 2], [40, 4, 20, 16, 16, 1], [47, 5, 36, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("linear", [False, True])
+def test_depth_and_light_are_kept_in_a_batch(photograph, linear):
+    deep = (photograph[:20, :30] * 65535).numpy().round().astype(np.uint16)
+    chosen = {"k": 40, "steps": 3, "start": "gradient", "linear": linear}
+    for made in taichi2dgs.encode_batch([deep, deep], **chosen):
+        alone = taichi2dgs.encode(deep, **chosen)
+        assert made.maps == alone.maps and made.maps[0].bits == 16
+        assert torch.equal(made.packed(), alone.packed())
+
+
 @pytest.mark.parametrize("start", ["random", "gradient"])
 def test_starts_of_many_pictures_are_those_of_each(photograph, start):
     several = [photograph[:20, :30], photograph[:9, :8], photograph[30:50, 50:80]]
-    found = initialize_all(several, [50, 7, 60], start, seed=4)
+    found = initialize_all([Stack(image) for image in several], [50, 7, 60], start, seed=4)
     for image, k, gaussians in zip(several, (50, 7, 60), found, strict=True):
         alone = pipelines.initialize(image, k, start, seed=4)
         assert torch.equal(gaussians.packed(), alone.packed()) and gaussians.size == alone.size

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from test_decoding import chunk, png
 
 import taichi2dgs
-from taichi2dgs.storage import color, pictures
+from taichi2dgs.storage import color, curves, pictures
 
 # Matrices from linear values of a space to linear sRGB, as published (Lindbloom; CSS Color 4).
 P3 = [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]]
@@ -70,10 +70,10 @@ def test_opacity_and_palettes_are_kept_while_colours_change(tmp_path):
 def of_srgb() -> list[bytes]:
     tone = np.array([2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045])
     para = struct.pack(">4sxxxxHxx", b"para", 3) + np.rint(tone * 65536).astype(">i4").tobytes()
-    table = color.profile(np.array(color.PRIMARIES[1]), color.from_srgb)
+    table = color.profile(np.array(color.PRIMARIES[1]), curves.from_srgb)
     start, length = struct.unpack_from(">II", table, table.index(b"gTRC", 132) + 4)
     parametric = table[:start] + para.ljust(length, b"\0") + table[start + length :]
-    rounded = color.profile(np.array(color.PRIMARIES[1]), lambda v: nearly(color.from_srgb(v)))
+    rounded = color.profile(np.array(color.PRIMARIES[1]), lambda v: nearly(curves.from_srgb(v)))
     made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return [table, parametric, rounded, made]
 
@@ -99,10 +99,10 @@ def test_profiles_of_srgb_change_no_bit(tmp_path, icc):
 
 def test_a_profile_more_than_a_level_from_srgb_is_applied(tmp_path):
     def tone(stored: np.ndarray) -> np.ndarray:
-        return nearly(color.from_srgb(stored), 0.032)  # 1.5 levels at most
+        return nearly(curves.from_srgb(stored), 0.032)  # 1.5 levels at most
 
     icc = color.profile(np.array(color.PRIMARIES[1]), tone)
-    wanted = 255 * color.to_srgb(tone(np.array(160 / 255)))
+    wanted = 255 * curves.to_srgb(tone(np.array(160 / 255)))
     for mode, filling in (("RGB", (160, 160, 160)), ("L", 160)):
         Image.new(mode, (4, 4), filling).save(tmp_path / "a.png", icc_profile=icc)
         found = 255 * float(taichi2dgs.read_image(tmp_path / "a.png")[0, 0, 0])
@@ -207,7 +207,7 @@ SRGB_GAMA, SRGB_CHRM = (
 )
 ADOBE_CHRM = chunk(b"cHRM", numbers(*ADOBE_XY))
 CICP = chunk(b"cICP", bytes([12, 13, 0, 1]))
-SRGB_LIGHT = color.from_srgb(np.array(PIXEL) / 255)
+SRGB_LIGHT = curves.from_srgb(np.array(PIXEL) / 255)
 
 
 @pytest.mark.parametrize(

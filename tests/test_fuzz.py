@@ -182,10 +182,12 @@ CALLS = {
          "options": FitOptions()}, ("image",),
     ),
     "encode_batch": (
-        taichi2dgs.encode_batch, {"images": [PICTURE, PICTURE], "seed": 0, **GRADIENT},
-        ("start", "image"),
+        taichi2dgs.encode_batch,
+        {"images": [PICTURE, PICTURE], "seed": 0, "linear": True, **GRADIENT}, ("start", "image"),
     ),
-    "encode": (taichi2dgs.encode, {"image": PICTURE, "seed": 0, **GRADIENT}, ("start",)),
+    "encode": (
+        taichi2dgs.encode, {"image": PICTURE, "seed": 0, "linear": True, **GRADIENT}, ("start",),
+    ),
     "encode to a PSNR": (
         taichi2dgs.encode, {"image": PICTURE, "target_psnr": 20.0, "start": "gradient", "steps": 0},
         (),
@@ -199,7 +201,7 @@ CALLS = {
         pipelines.Encoding,
         {"k": None, "target_psnr": None, "target_bytes": 300, "quality": "small", "refine": 1,
          "progressive": True, "steps": 1, "seconds": 0.01, "start": "gradient", "seed": 0,
-         "weights": None, "options": FitOptions()}, (),
+         "weights": None, "options": FitOptions(), "linear": True}, (),
     ),
     "Encoding.run": (ENCODING.run, {"image": PICTURE, "on_report": print}, ()),
     "Encoding.save": (
@@ -234,7 +236,16 @@ CALLS = {
     "psnr": (metrics.psnr, {"image": PICTURE, "reference": PICTURE}, ()),
     "neighbour_distances": (neighbour_distances, {"xy": torch.rand(5, 2), "count": 3}, ()),
     "read_image": (taichi2dgs.read_image, {"path": "missing.png"}, ()),
-    "write_image": (taichi2dgs.write_image, {"path": "a.png", "image": PICTURE}, ()),
+    "write_image": (taichi2dgs.write_image, {"path": "a.png", "image": PICTURE, "bits": 16}, ()),
+    "Map": (
+        taichi2dgs.Map,
+        {"name": "a", "channels": 3, "kind": "data", "bits": 8, "low": 0.0, "high": 2.0}, (),
+    ),
+    "read_stack": (taichi2dgs.read_stack, {"source": {"a": PICTURE}, "linear": True}, ("name",)),
+    "render_stack": (
+        taichi2dgs.render_stack,
+        {"gaussians": scatter(5, SIZE), "size": (4, 5), "crop": (0, 0, 2, 2)}, (),
+    ),
     "load": (taichi2dgs.load, {"path": "missing.t2d", "fraction": 0.5}, ("missing",)),
     "set_memory_limit": (taichi2dgs.set_memory_limit, {"limit": "1G"}, ()),
     "init": (taichi2dgs.init, {"backend": None}, ()),

@@ -1,7 +1,7 @@
 // Which Gaussians reach which cell of the picture: made once for a file, for zooms of 1 and more,
 // and once for each halving below, where pixels are larger and Gaussians are spread over them.
 
-import { GEOMETRY } from "./t2d.js";
+import { drawn } from "./maps.js";
 
 const MOST_ENTRIES = 2 ** 24; // of all lists; cells grow until they are fewer
 const LONGEST = 2 ** 18; // of one list: a device must not be busy with one pixel for seconds
@@ -11,14 +11,9 @@ const LEAST_CELL = 2; // pixels
 const FINE = 100_000; // Gaussians, up to which there is memory for smaller cells
 const TEXELS = { 1: 2, 2: 2, 3: 3, 4: 3 }; // of four floats, of each Gaussian
 
-/** Texels that the Gaussians of a file take; of more than four channels the first three. */
-export function texelsOf(channels) {
-  return TEXELS[drawn(channels)];
-}
-
-/** How many channels are drawn. */
-export function drawn(channels) {
-  return channels > 4 ? 3 : channels;
+/** Texels that the Gaussians of a file take, with those channels that are drawn. */
+export function texelsOf(file) {
+  return TEXELS[drawn(file)];
 }
 
 /**
@@ -26,12 +21,12 @@ export function drawn(channels) {
  * the offset of a point from the centre, its squared distance in standard deviations is
  * (ux dx + uy dy)^2 + (vx dx + vy dy)^2.
  *
- * @returns {Float32Array} rows of `texelsOf(channels)` times four numbers
+ * @returns {Float32Array} rows of `texelsOf(file)` times four numbers
  */
-export function records(columns) {
-  const [x, y, first, second, theta, ...colors] = columns;
-  const channels = drawn(columns.length - GEOMETRY);
-  const row = 4 * texelsOf(channels);
+export function records(file) {
+  const [x, y, first, second, theta, ...colors] = file.columns;
+  const channels = drawn(file);
+  const row = 4 * texelsOf(file);
   const out = new Float32Array(row * x.length);
   for (let i = 0, at = 0; i < x.length; i++, at += row) {
     const [co, si] = [Math.cos(theta[i]), Math.sin(theta[i])];

@@ -1,7 +1,8 @@
 // What can be drawn: Gaussians, or a picture. Both draw any part of any view of themselves.
 
 import { Program, byteTexture, columnBits, cover, listTexture, pictureTexture } from "./gpu.js";
-import { drawn, texelsOf } from "./lists.js";
+import { texelsOf } from "./lists.js";
+import { drawn, mapNotes } from "./maps.js";
 import { MARK, MARK_CORNERS } from "./overlays.js";
 import { COVER, PICTURE, splat } from "./shaders.js";
 
@@ -93,8 +94,7 @@ export class Model {
 
   /** Sentences on what is not drawn as the file says. */
   notes() {
-    const found = [];
-    if (this.channels > 4) found.push(`The first three of ${this.channels} channels are shown.`);
+    const found = mapNotes(this);
     const cut = [...this.lists.values()].reduce((sum, lists) => sum + (lists?.cut ?? 0), 0);
     if (cut) found.push("Where very many Gaussians overlap, the last of them are left out.");
     return found;
@@ -160,8 +160,7 @@ export class Model {
     if (!this.programs.has(kind)) {
       const { topK, blend } = this.settings;
       const fragment = splat(kind, {
-        texels: texelsOf(this.channels), channels: drawn(this.channels),
-        topK, blend,
+        texels: texelsOf(this), channels: drawn(this), topK, blend, map: this.maps?.[0],
       });
       this.programs.set(kind, new Program(this.gl, COVER, fragment));
     }
@@ -185,12 +184,12 @@ export class Model {
     const { gl } = this;
     const spacing = Math.sqrt((this.height * this.width) / Math.max(this.k, 1)) * view.zoom;
     if (!this.programs.has("marks")) {
-      const program = new Program(gl, MARK_CORNERS(texelsOf(this.channels)), MARK);
+      const program = new Program(gl, MARK_CORNERS(texelsOf(this)), MARK);
       this.programs.set("marks", program);
     }
     this.programs.get("marks").use({
       gaussians: this.gaussians, bits: this.bits, first: from, origin: view.origin,
-      pitch: 1 / view.zoom, frame: [frame.width, frame.height], channels: this.channels, lift,
+      pitch: 1 / view.zoom, frame: [frame.width, frame.height], channels: drawn(this), lift,
       dot_: kind === "centres" ? Math.min(Math.max(0.22 * spacing, 0.8), 2.2 * ratio) : 0,
       least: 0.5, line: Math.min(Math.max(0.2 * spacing, 0.45), 1.3 * ratio),
     });

@@ -1,10 +1,12 @@
 // What is known of a file in numbers, and how far its render is from the original.
 
+import { drawn, mapFacts } from "./maps.js";
+
 const PLAIN = new Intl.NumberFormat("en");
 
 /** Names and values, to be shown in that order. */
 export function factsOf(file) {
-  const { height, width, channels, k, bytes, preset, settings } = file;
+  const { height, width, channels, k, bytes, preset, settings, maps } = file;
   const facts = { Gaussians: PLAIN.format(k), Size: `${width} × ${height}` };
   if (bytes !== undefined) {
     facts.File = sizeOf(bytes);
@@ -14,6 +16,8 @@ export function factsOf(file) {
   }
   facts.Channels = { 1: "1, grey", 2: "2, grey and opacity", 3: "3, RGB", 4: "4, RGB and opacity" }[
     channels] ?? String(channels);
+  if (maps?.length) facts.Channels = String(channels);
+  Object.assign(facts, mapFacts(file));
   facts.Blend = settings.blend === "sum" ? "sum" : `nearest ${settings.topK}`;
   return facts;
 }
@@ -28,13 +32,13 @@ function sizeOf(bytes) {
 }
 
 /**
- * The PSNR of a render in 8 bits against a picture of its size, in dB, over all channels that the
- * file has; colours are compared as multiplied by opacity.
+ * The PSNR of a render in 8 bits against a picture of its size, in dB, over all channels that are
+ * drawn; colours are compared as multiplied by opacity.
  */
 export async function psnr(stage, model, picture, isStale) {
   const original = picture.pixels();
-  const color = model.channels < 3 ? [0] : [0, 1, 2];
-  const alpha = model.channels === 2 || model.channels === 4;
+  const color = drawn(model) < 3 ? [0] : [0, 1, 2];
+  const alpha = drawn(model) % 2 === 0;
   let [sum, count] = [0, 0];
   const add = (pixels, [x, y, width, height]) => {
     for (let row = 0; row < height; row++) {

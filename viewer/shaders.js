@@ -1,5 +1,7 @@
 // What runs on the GPU. Rows of every texture that is drawn into go down, as those of pictures do.
 
+import { toShown } from "./maps.js";
+
 export const HEAD = `#version 300 es
 precision highp float;
 precision highp int;
@@ -47,9 +49,9 @@ int entryAt(uint index) { return int(texelFetch(entries, spot(int(index)), 0).x)
 
 vec4 shown(vec4 color) {
   color = clamp(color, 0.0, 1.0);
-  return CHANNELS == 1 ? vec4(color.xxx, 1.0)
+  return toShown(CHANNELS == 1 ? vec4(color.xxx, 1.0)
     : CHANNELS == 2 ? vec4(color.xxx, color.y)
-    : CHANNELS == 3 ? vec4(color.xyz, 1.0) : color;
+    : CHANNELS == 3 ? vec4(color.xyz, 1.0) : color);
 }
 
 vec4 blended(vec4 color, float weight) {
@@ -169,7 +171,7 @@ vec4 render(vec2 at, uint first, uint end) {
  *
  * @param {"nearest"|"all"|"average"} kind
  */
-export function splat(kind, { texels, channels, topK, blend }) {
+export function splat(kind, { texels, channels, topK, blend, map }) {
   const body = { nearest: NEAREST, all: ALL, average: AVERAGE }[kind];
   const [declared, main] = LISTED.split("void main()");
   return `${HEAD}
@@ -177,6 +179,7 @@ export function splat(kind, { texels, channels, topK, blend }) {
 #define CHANNELS ${channels}
 #define K ${topK}
 #define NORMALIZED ${blend === "normalized"}
+${toShown(map)}
 ${declared}${body}
 void main()${main}`;
 }

@@ -2,12 +2,14 @@
 
 import { Body, FormatError } from "./body.js";
 import { CodedError } from "./lzma.js";
+import { readMaps } from "./maps.js";
 
 export const PRESETS = ["lossless", "high", "medium", "small"];
 export const BLENDS = ["normalized", "sum"];
 export const GEOMETRY = 5; // columns before those of colour: x, y, two log-scales, theta
 const MAGIC = [0x8a, 0x54, 0x32, 0x44, 0x0d, 0x0a, 0x1a, 0x0a];
 const HEADER = 42;
+const MAPPED = 4; // the version of files with maps, which then say another version of their body
 const GRID = 32;
 const CURVE = 9; // bytes of the last place and the number of sections
 const MAX_PIXELS = 2 ** 28;
@@ -22,13 +24,15 @@ const HALF_PLACE = 2 ** 24; // a place has 48 bits, which are taken apart in two
  * @param {Uint8Array} data the whole file
  * @param {number} fraction of the Gaussians of a progressive file: sections beyond are not read
  * @returns {{height: number, width: number, channels: number, k: number, preset: string,
+ *     maps: object[],
  *     settings: {topK: number, cutoff: number, eps: number, blend: string},
  *     columns: Float32Array[], bytes: number}} columns are x, y, two log-scales, theta and the
  *     colours, each of k numbers
  * @throws {FormatError}
  */
 export function read(data, fraction = 1) {
-  return parsed(data, checkedHeader(data), data.subarray(HEADER, -4), fraction);
+  const header = checkedHeader(data);
+  return parsed(data, header, data.subarray(header.start, -4), fraction);
 }
 
 /**
@@ -41,7 +45,7 @@ export function read(data, fraction = 1) {
 export function readStart(data) {
   if (data.length < HEADER + 4) return null;
   const header = readHeader(data);
-  const first = HEADER + GRID + header.channels * (header.channels - 1) + CURVE;
+  const first = header.start + GRID + header.channels * (header.channels - 1) + CURVE;
   if (!header.progressive || data.length < first) return null;
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   const count = data[first - 1];
@@ -50,7 +54,7 @@ export function readStart(data) {
     at += 4 + view.getUint32(at, true);
     if (at > data.length) break;
   }
-  return come ? parsed(data, header, data.subarray(HEADER), 2 ** (come - count)) : null;
+  return come ? parsed(data, header, data.subarray(header.start), 2 ** (come - count)) : null;
 }
 
 function parsed(data, header, bytes, fraction) {
@@ -89,21 +93,29 @@ function readHeader(data) {
     throw new FormatError("it does not begin as a .t2d file does");
   }
   const view = new DataView(data.buffer, data.byteOffset, data.length);
-  const version = view.getUint16(8, true);
-  if (version !== 2 && version !== 3) {
-    throw new FormatError(`version ${version}; this page reads versions 2 and 3`);
+  let version = view.getUint16(8, true);
+  if (version < 2 || version > MAPPED) {
+    throw new FormatError(`version ${version}; this page reads versions 2 to 4`);
   }
   const [preset, channels, topK, blend] = [data[10], data[11], data[24], data[25]];
   const [height, width, k] = [12, 16, 20].map((at) => view.getUint32(at, true));
   const [cutoff, eps] = [26, 34].map((at) => view.getFloat64(at, true));
-  const inRange = preset < PRESETS.length && channels >= 1 && channels <= 16
+  let [maps, start] = [[], HEADER];
+  if (version === MAPPED) {
+    const body = new Body(data.subarray(HEADER, -4), k);
+    version = body.view(1).getUint8(0);
+    maps = readMaps(body, channels);
+    start += body.at;
+  }
+  const inRange = (version === 2 || version === 3) && preset < PRESETS.length
+    && channels >= 1 && channels <= 16
     && height * width >= 1 && height * width <= MAX_PIXELS && height < 2 ** 31 && width < 2 ** 31
     && k <= Math.min(MAX_K, PER_BYTE * data.length) && (preset || version === 2)
     && topK >= 1 && topK <= 64 && blend < BLENDS.length
     && cutoff > 0 && cutoff <= 12 && eps > 0 && eps < Infinity;
   if (!inRange) throw new FormatError("its header is out of range");
   return {
-    height, width, channels, k, preset: PRESETS[preset], progressive: version === 3,
+    height, width, channels, k, preset: PRESETS[preset], progressive: version === 3, maps, start,
     settings: { topK, cutoff, eps, blend: BLENDS[blend] },
   };
 }

@@ -11,7 +11,7 @@ const commands = {
     file = coming ? readStart(new Uint8Array(data)) : read(new Uint8Array(data));
     if (!file) throw new FormatError("nothing of it can be shown yet");
     const { columns, ...facts } = file;
-    return { ...facts, records: records(columns), density: density(file) };
+    return { ...facts, records: records(file), density: density(file) };
   },
   /** Take the columns of a fit that goes on: a picture's facts, and numbers column after column. */
   take({ facts, data }) {
@@ -19,7 +19,7 @@ const commands = {
     const k = data.byteLength / 4 / rows;
     const columns = Array.from({ length: rows }, (_, i) => new Float32Array(data, 4 * k * i, k));
     file = { ...facts, k, columns };
-    return { ...facts, k, records: records(columns), density: density(file) };
+    return { ...facts, k, records: records(file), density: density(file) };
   },
   lists({ level, pruned }) {
     return makeLists(file, level, pruned);

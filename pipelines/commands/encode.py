@@ -14,10 +14,9 @@ from pipelines.commands import options as common
 from pipelines.defaults import WHOLE
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
-    from torch import Tensor
-
     from pipelines.encoding import Encoding, OnReport
     from taichi2dgs.fitting.options import FitResult
+    from taichi2dgs.storage.maps import Stack
     from taichi2dgs.viewing.live import Live
 
 SAMPLE = "sample:astronaut"
@@ -25,9 +24,11 @@ SAMPLE = "sample:astronaut"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    parser.add_argument("image", nargs="?", help=f"a picture, or a folder of them ({SAMPLE})")
     parser.add_argument(
-        "image", nargs="?", default=SAMPLE, help=f"a picture, or a folder of them ({SAMPLE})"
-    )
+        "--stack", nargs="+", metavar="MAP",
+        help="in its place: pictures of one size, or a folder of them, that share their Gaussians",
+    )  # fmt: skip
     common.add_encoding(parser)
     parser.add_argument(
         "-o",
@@ -58,8 +59,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Encode a picture, or a folder of them."""
+    """Encode a picture, a folder of them, or several that share their Gaussians."""
     encoding = common.encoding(options)
+    if options.stack is not None:
+        _check_stack(options)
+        return _encode_picture(options, encoding)
+    options.image = options.image or SAMPLE
     if Path(options.image).is_dir():
         return _encode_folder(options, encoding)
     return _encode_picture(options, encoding)
@@ -85,21 +90,44 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
     )
 
 
+def _check_stack(options: argparse.Namespace) -> None:
+    """Raise ValueError unless a stack and what else is said of it fit; give it a name."""
+    if options.image is not None:
+        raise ValueError(f"{options.image}: --stack is given, too; expected one of them")
+    is_folder = len(options.stack) == 1 and Path(options.stack[0]).is_dir()
+    if options.output is None and not is_folder:
+        raise ValueError("--stack: several pictures; expected -o OUT.t2d too")
+    options.image = str(Path(options.stack[0]).resolve()) if is_folder else options.output
+    options.stack = options.stack[0] if is_folder else options.stack
+
+
+def _read(options: argparse.Namespace, linear: bool) -> Stack:
+    """Return what is to be encoded, as it is fitted."""
+    from taichi2dgs.storage import pictures, stacks
+
+    if options.stack is not None:
+        return stacks.read_stack(options.stack, linear=linear)
+    picture = pictures.read_picture(options.image)
+    return picture.linear() if linear else picture
+
+
 def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     from pipelines.film import Film
     from pipelines.watching import watched
     from taichi2dgs import runtime
+    from taichi2dgs.rendering.stack import psnrs
     from taichi2dgs.storage import files
 
     for name, given in (("--shard", options.shard != WHOLE), ("--recursive", options.recursive)):
         if given:
             raise ValueError(f"{name}: {options.image} is not a folder of pictures")
-    if options.output is None and files.is_stream(options.image):
+    is_stream = options.stack is None and files.is_stream(options.image)
+    if options.output is None and is_stream:
         raise ValueError(f"{options.image}: a pipe has no name; expected -o OUT.t2d too")
     out = options.output or Path(options.image.removeprefix("sample:")).stem + ".t2d"
     if Path(out).suffix != ".t2d":
         raise ValueError(f"{out}: Gaussians are saved as .t2d")
-    image = files.read_image(options.image)
+    image = _read(options, encoding.linear)
     files.check_writable(out)
     film = None if options.film is None else Film(options.film)
     encoding = watched(encoding, every=1) if film else encoding
@@ -118,13 +146,15 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
         f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
     )
+    for label, psnr in psnrs(result.gaussians, image.image).items():
+        print(f"PSNR {label}: {psnr:.2f} dB")
     return 0 if complete else 130
 
 
 def _encode_live(
     options: argparse.Namespace,
     out: str,
-    image: Tensor,
+    image: Stack,
     encoding: Encoding,
     watchers: Sequence[OnReport],
 ) -> tuple[FitResult | None, bool]:
@@ -143,7 +173,7 @@ def _encode_live(
 
 def _fit_and_save(
     out: str,
-    image: Tensor,
+    image: Stack,
     encoding: Encoding,
     quiet: bool,
     watchers: Sequence[OnReport],

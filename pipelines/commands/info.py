@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
 from pipelines.commands import options as common
@@ -41,14 +42,15 @@ def facts(path: str, image: str | None = None, backend: str | None = None) -> di
 
     Args:
         path: of the file.
-        image: a picture to compare its render with, if any.
+        image: a picture to compare its render with, if any; of several maps, their folder.
         backend: that renders.
 
     Raises:
         ValueError: a file cannot be read, or the picture is of another size.
     """
     from taichi2dgs import metrics, runtime
-    from taichi2dgs.storage import pictures, t2d
+    from taichi2dgs.rendering.stack import psnrs
+    from taichi2dgs.storage import stacks, t2d
 
     contents = t2d.read(path)
     g = contents.gaussians
@@ -65,11 +67,13 @@ def facts(path: str, image: str | None = None, backend: str | None = None) -> di
         "quality": contents.quality,
         "progressive": contents.progressive,
         "steps": dict(zip(STEPS, contents.steps, strict=False)),
+        "maps": [asdict(one) for one in g.maps],
     }
     if image is not None:
-        picture = pictures.read_image(image)
+        picture = stacks.stored_as(image, g.maps)
         runtime.init(backend)
         known["psnr"] = metrics.psnr(g.render(), picture)
+        known["psnrs"] = psnrs(g, picture)
     return known
 
 
@@ -91,6 +95,12 @@ def lines(known: dict[str, Any]) -> dict[str, str]:
         said["blend"] = f"sum, of all within {known['cutoff']:g} standard deviations"
     for name, step in known["steps"].items():
         said[f"steps of {name}"] = f"{step:.4g} {STEPS[name]}, at the usual size"
+    for one in known["maps"]:
+        kind = one["kind"] if one["kind"] != "pq" else f"light up to {one['high']:.4g}, by PQ"
+        said[f"map {one['name']}".strip()] = (
+            f"{one['channels']} channels, {kind}, {one['bits']} bits"
+        )
     if "psnr" in known:
         said["PSNR"] = f"{known['psnr']:.2f} dB"
+        said |= {f"PSNR {label}": f"{psnr:.2f} dB" for label, psnr in known["psnrs"].items()}
     return said

@@ -63,6 +63,9 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the start (0)")
     parser.add_argument("--config", metavar="YAML", help="fit options: a file, or the shipped adam")
     parser.add_argument(
+        "--linear", action="store_true", help="fit colours as linear light, which the file holds"
+    )
+    parser.add_argument(
         "--between",
         type=float,
         metavar="SHARE",
@@ -91,6 +94,7 @@ def encoding(options: argparse.Namespace) -> Encoding:
         seed=options.seed,
         weights=options.weights,
         options=fit_options,
+        linear=options.linear,
     )
 
 

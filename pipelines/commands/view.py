@@ -82,12 +82,13 @@ def _encoded(options: argparse.Namespace) -> dict[str, bytes]:
     from pipelines.progress import FitBar
     from taichi2dgs import runtime
     from taichi2dgs.fitting.refine import encode_refined
-    from taichi2dgs.storage import files
+    from taichi2dgs.storage import stacks
+    from taichi2dgs.storage.maps import displayed
     from taichi2dgs.viewing import page
 
     encoding = common.encoding(options)
-    image = files.read_image(options.shown)
-    original = page.picture(image, options.shown)
+    image = stacks.as_stack(options.shown, encoding.linear)
+    original = page.picture(displayed(image.image, image.maps), options.shown)
     runtime.init(options.backend)
     with FitBar(encoding, common.hidden(options.quiet)) as bar:
         gaussians = encoding.run(image, bar.show).gaussians
@@ -103,12 +104,12 @@ def _show_live(options: argparse.Namespace) -> int:
     from taichi2dgs import runtime
     from taichi2dgs.fitting.options import FitInterrupted
     from taichi2dgs.fitting.refine import encode_refined
-    from taichi2dgs.storage import files
+    from taichi2dgs.storage import stacks
 
     if options.html is not None:
         raise ValueError("--live and --html are given; expected one of them")
     encoding = watched(common.encoding(options))
-    image = files.read_image(options.shown)
+    image = stacks.as_stack(options.shown, encoding.linear)
     runtime.init(options.backend)
     with shown_live(options.shown, image, encoding, options.port, not options.no_browser) as live:
         try:

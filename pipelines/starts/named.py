@@ -21,7 +21,8 @@ from taichi2dgs import limits
 from taichi2dgs.checks import shown
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import MAX_CHANNELS
-from taichi2dgs.storage.pictures import as_image
+from taichi2dgs.storage.maps import Stack
+from taichi2dgs.storage.stacks import as_stack
 from taichi2dgs.tensors import is_dense, kind_of
 
 # What a start takes at least, at its peak: measured with 3 million Gaussians of 3 and 16 channels,
@@ -59,8 +60,10 @@ def initialize(
     >>> initialize("sample:astronaut", 1000, "gradient")
     Gaussians(1,000; 512x512; 3 channels; cpu)
     """
-    batch = as_image(image).permute(2, 0, 1)[None]
-    return initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
+    stack = as_stack(image)
+    batch = stack.image.permute(2, 0, 1)[None]
+    made = initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
+    return made.replace(maps=stack.maps) if stack.maps else made
 
 
 def initialize_batch(
@@ -126,7 +129,7 @@ def initialize_batch(
 
 
 def initialize_all(
-    images: Sequence[Tensor],
+    images: Sequence[Stack],
     k: Sequence[int],
     start: str = START,
     seed: int = 0,
@@ -136,7 +139,7 @@ def initialize_all(
     """Place Gaussians on images of any sizes; the networks see those of one size in one pass.
 
     Args:
-        images: values in [0, 1]. [H, W, C] each
+        images: pictures of any sizes.
         k: number of Gaussians of each image.
         start, weights: see `initialize_batch`.
         seed: of the random numbers of each image.
@@ -144,15 +147,15 @@ def initialize_all(
             each image, in the seventh digit, so that now and then another pixel is drawn.
     """
     alike: dict[object, list[int]] = {}
-    for n, image in enumerate(images):
+    for n, image in enumerate(one.image for one in images):
         alike.setdefault((image.shape, image.device) if together else n, []).append(n)
     found: dict[int, Gaussians] = {}
     for numbers in alike.values():
-        batch = torch.stack([images[n] for n in numbers]).permute(0, 3, 1, 2)
+        batch = torch.stack([images[n].image for n in numbers]).permute(0, 3, 1, 2)
         counts, seeds = [k[n] for n in numbers], [seed] * len(numbers)
         starts = initialize_batch(batch, counts, start, seeds, weights=weights)
         found |= dict(zip(numbers, starts, strict=True))
-    return [found[n] for n in range(len(images))]
+    return [found[n].replace(maps=image.maps) for n, image in enumerate(images)]
 
 
 def checked_start(start: str, init: str | None = None) -> str:

@@ -7,7 +7,7 @@ import math
 import pickle
 import warnings
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor
 from taichi2dgs.checks import checked_size
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import MAX_CHANNELS, RenderSettings
-from taichi2dgs.storage import t2d
+from taichi2dgs.storage import maps, t2d
 from taichi2dgs.storage.paths import contents, one_line
+from taichi2dgs.storage.streams import Reader
 
 OURS = ("xy", "log_scale", "theta", "color", "size", "top_k", "cutoff", "eps", "blend")
+MAPS = "maps"  # where channels have names or other kinds, as a .t2d file has them
 VIEWERS = ("xyz", "scaling", "rotation", "color", "resolution")
 MOST_BYTES = t2d.MAX_K * (5 + MAX_CHANNELS) * 8  # of all arrays, uncompressed
 # GaussianImage sums all Gaussians, and leaves out weights below 1/255. Its pixels have their
@@ -47,10 +49,14 @@ def npz(gaussians: Gaussians) -> bytes:
     """Return a NumPy archive with everything that makes the Gaussians, exactly as it is."""
     g, s = gaussians, gaussians.settings
     tensors = {name: getattr(g, name).detach().cpu().numpy() for name in OURS[:4]}
+    more: dict[str, Any] = {}
+    if g.maps:
+        more[MAPS] = np.frombuffer(maps.packed(g.maps), np.uint8)
     stream = io.BytesIO()
     np.savez(
         stream, **tensors, size=np.array(g.size), top_k=np.array(s.top_k),
         cutoff=np.array(s.cutoff), eps=np.array(s.eps), blend=np.array(s.blend),
+        **more,
     )  # fmt: skip
     return stream.getvalue()
 
@@ -105,7 +111,9 @@ def _own(arrays: dict[str, np.ndarray]) -> Imported:
     settings = RenderSettings(*(arrays[name].item() for name in OURS[5:]))
     xy, log_scale, theta, color = (torch.from_numpy(arrays[name].copy()) for name in OURS[:4])
     size = arrays["size"].tolist()
-    return Imported(Gaussians(xy, log_scale, theta, color, size, settings), "taichi2dgs", 0)
+    data = arrays[MAPS].tobytes() if MAPS in arrays else b""
+    found = maps.unpacked(Reader(data, len(xy)), color.shape[1]) if data else ()
+    return Imported(Gaussians(xy, log_scale, theta, color, size, settings, found), "taichi2dgs", 0)
 
 
 def _of_viewer(arrays: dict[str, np.ndarray]) -> Imported:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.metrics import psnr_of_mse
+from taichi2dgs.storage.maps import displayed
 
 WIDER = 1.7  # times a Gaussian's deviations: of 1 to 2.4 the best on photographs, by a decibel
 OPACITY = 0.99
@@ -50,18 +51,22 @@ class Splats(NamedTuple):
 def splats_of(gaussians: Gaussians) -> Splats:
     """Return splats that look as Gaussians do, as nearly as sorted opacity can.
 
+    Of several maps they look as the first.
+
     Raises:
         ValueError: there are more than 4 channels, or no Gaussians.
     """
-    if gaussians.channels > 4 or not len(gaussians):
+    maps = gaussians.maps
+    if (gaussians.channels > 4 and not maps) or not len(gaussians):
         raise ValueError(
             f"gaussians has {len(gaussians)} of {gaussians.channels} channels; splats have colours "
             "of 1 to 4, and there is at least one"
         )
     g = gaussians.detach().to("cpu", torch.float32)
     order = g.log_scale.sum(1).argsort(descending=True, stable=True)
-    target = as_rgba(g.render().clamp(0, 1))
-    own = as_rgba(g.color.clamp(0, 1))[order, 3].numpy()
+    seen = displayed(g.render().clamp(0, 1), maps)
+    target = as_rgba(seen)
+    own = as_rgba(displayed(g.color.clamp(0, 1), maps))[order, 3].numpy()
     shape = Splats(
         g.xy[order].numpy(),
         np.maximum(WIDER * g.log_scale[order].exp().numpy(), LEAST),
@@ -71,7 +76,7 @@ def splats_of(gaussians: Gaussians) -> Splats:
         g.size,
         0.0,
     )
-    return _colored(shape, target.numpy(), 3 if g.channels % 2 else 4)
+    return _colored(shape, target.numpy(), 3 if seen.shape[2] % 2 else 4)
 
 
 def as_rgba(color: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from taichi2dgs.fitting.job import Job, OnReport
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
 from taichi2dgs.fitting.run import Run
 from taichi2dgs.gaussians import Gaussians, check_gaussians
-from taichi2dgs.storage import pictures
+from taichi2dgs.storage import stacks
 from taichi2dgs.tensors import is_dense, kind_of
 
 
@@ -110,8 +110,8 @@ def checked_job(
 
 
 def checked_image(image: Any, gaussians: Gaussians) -> Tensor:
-    """Return the image as a float32 tensor, or raise ValueError."""
-    target = pictures.as_image(image)
+    """Return the image as a float32 tensor of stored values, or raise ValueError."""
+    target = stacks.stored_as(image, gaussians.maps)
     shape = (*gaussians.size, gaussians.channels)
     if tuple(target.shape) != shape:
         raise ValueError(

@@ -52,7 +52,8 @@ class Job:
         """Return the Gaussians of an engine's parameters, in the order of those that came in."""
         fitted = torch.empty_like(self.gaussians.packed())
         fitted[self.order] = params.to(fitted)
-        return Gaussians.from_packed(fitted, self.gaussians.size, self.options.settings)
+        g = self.gaussians
+        return Gaussians.from_packed(fitted, g.size, self.options.settings, g.maps)
 
     def result(self) -> FitResult:
         """Return what came of it."""

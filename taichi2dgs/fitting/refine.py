@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +25,7 @@ STAGES = 2 * GROUPS  # fits; after each, more is rounded
 
 def refined(
     gaussians: Gaussians,
-    image: Tensor | np.ndarray,
+    image: Any,
     precision: Precision,
     steps: int,
     on_stage: Callable[[int], object] | None = None,
@@ -38,7 +38,7 @@ def refined(
 
     Args:
         gaussians: of the image.
-        image: values in [0, 1]. [H, W, C]
+        image: what `taichi2dgs.fit` takes.
         precision: to which they will be rounded.
         steps: of the fits, in all.
         on_stage: called after each of the `STAGES`, with how many are done.
@@ -71,7 +71,7 @@ def refined(
 def encode_refined(
     gaussians: Gaussians,
     quality: str,
-    image: Tensor | np.ndarray | None,
+    image: Any,
     refine: int,
     on_stage: Callable[[int], object] | None = None,
     progressive: bool = False,
@@ -104,4 +104,4 @@ def rounded(
     params = gaussians.packed().detach().clone()
     cells = quantise(params.cpu().float().numpy(), gaussians.size, precision)
     params[rows, :columns] = torch.from_numpy(cells.params()).to(params)[rows, :columns]
-    return Gaussians.from_packed(params, gaussians.size, gaussians.settings)
+    return Gaussians.from_packed(params, gaussians.size, gaussians.settings, gaussians.maps)

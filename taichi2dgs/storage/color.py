@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
+from taichi2dgs.storage.curves import PQ_PEAK, from_hlg, from_pq, from_srgb, to_srgb
+
 NODES = 4096  # points of a tone curve in a profile that we make
-REFERENCE_WHITE = 203.0  # cd/m^2 of a film's or HDR picture's white, which becomes 1 (BT.2408)
 D65, C, DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 PRIMARIES = {  # white, red, green, blue; numbers of ITU-T H.273
     1: (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
@@ -26,10 +27,13 @@ PRIMARIES = {  # white, red, green, blue; numbers of ITU-T H.273
     22: (*D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
 }
 UNSPECIFIED = 2
+HDR = (16, 18)  # curves: PQ and HLG
 ADAPTATION = np.array([  # Bradford's cone responses
     [0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296],
 ])  # fmt: skip
 D50 = np.array([0.9642, 1.0, 0.8249])
+
+RED_GREEN_BLUE = ((b"rTRC", b"gTRC", b"bTRC"), (b"rXYZ", b"gXYZ", b"bXYZ"))  # curves, matrix
 
 Tone = Callable[[np.ndarray], np.ndarray]  # stored values to light, both from 0 to 1
 
@@ -71,21 +75,83 @@ def grey_converted(pixels: np.ndarray, space: bytes) -> np.ndarray:
     """
     peak = np.iinfo(pixels.dtype).max
     stored = np.arange(peak + 1) / peak
-    shown = to_srgb(_tone_of(space)(stored).clip(0, 1))
+    tags = _tags(space)
+    tone = _tone(tags.get(b"kTRC") or tags.get(b"gTRC") or b"")  # of grey, or that of green
+    shown = to_srgb(tone(stored).clip(0, 1))
     if np.abs(shown - stored).max() <= 1 / 255:
         return pixels
     return np.rint(shown * peak).astype(pixels.dtype)[pixels]
 
 
-def _tone_of(space: bytes) -> Tone:
-    """Return the tone curve in an ICC profile of grey, or that of green."""
+def colors_converted(pixels: np.ndarray, space: bytes) -> np.ndarray:
+    """Return colours in sRGB, at their depth; see `converted`.
+
+    A profile that is a table, and not a matrix and curves, is applied at 8 bits.
+
+    Args:
+        pixels: unsigned integers of 8 or 16 bits. [H, W, 3]
+        space: an ICC profile.
+    """
+    if pixels.dtype == np.uint8:
+        return np.asarray(converted(Image.fromarray(pixels), space))
+    if _transform(space, "RGB") is None:
+        return pixels
+    tags = _tags(space)
+    if b"A2B0" in tags or not {name for names in RED_GREEN_BLUE for name in names} <= set(tags):
+        coarse = converted(Image.fromarray((pixels >> 8).astype(np.uint8)), space)
+        return np.asarray(coarse).astype(np.uint16) * 257
+    stored = np.arange(65536) / 65535
+    curves = [_tone(tags[name])(stored) for name in RED_GREEN_BLUE[0]]
+    primaries = [np.frombuffer(tags[name], ">i4", 3, 8) / 65536 for name in RED_GREEN_BLUE[1]]
+    out = np.empty_like(pixels)
+    for row, light in enumerate(_lines(pixels, curves, np.stack(primaries, axis=1))):
+        out[row] = np.rint(to_srgb(light.clip(0, 1)) * 65535)
+    return out
+
+
+def hdr_light(pixels: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
+    """Return the light of HDR colours, with sRGB's primaries and white at 1; see `of_codes`.
+
+    Args:
+        pixels: uint16. [H, W, 3]
+
+    Returns:
+        float32, 0 or more. [H, W, 3]
+    """
+    chromaticities, tone = _named(primaries, transfer)
+    out = np.empty(pixels.shape, np.float32)
+    curve = tone(np.arange(65536) / 65535)
+    for row, light in enumerate(_lines(pixels, [curve] * 3, _adapted(chromaticities))):
+        out[row] = light.clip(0)
+    return out
+
+
+def _lines(pixels: np.ndarray, curves: list[np.ndarray], primaries: np.ndarray) -> Iterator:
+    """Yield the light of row after row, with sRGB's primaries: floats of all would take much.
+
+    Args:
+        pixels: uint16. [H, W, 3]
+        curves: the light of every value, of red, green and blue. 3 x [65536]
+        primaries: see `_adapted`. [3, 3]
+    """
+    mixing = np.linalg.solve(_adapted(np.array(PRIMARIES[1])), primaries).T
+    for line in pixels:
+        yield np.stack([curve[line[:, c]] for c, curve in enumerate(curves)], axis=-1) @ mixing
+
+
+def _tags(space: bytes) -> dict[bytes, bytes]:
+    """Return what an ICC profile holds, by name."""
     if len(space) < 132 or space[36:40] != b"acsp":
         raise ValueError("it is no profile")
     tags = {}
     for at in range(132, 132 + 12 * min(struct.unpack_from(">I", space, 128)[0], 1000), 12):
         name, start, length = struct.unpack_from(">4sII", space, at)
         tags[name] = space[start : start + length]
-    found = tags.get(b"kTRC") or tags.get(b"gTRC") or b""
+    return tags
+
+
+def _tone(found: bytes) -> Tone:
+    """Return the tone curve of an ICC profile's tag."""
     if found[:4] == b"curv":
         count = struct.unpack_from(">I", found, 8)[0]
         table = np.frombuffer(found, ">u2", count, 12)
@@ -122,40 +188,23 @@ def of_codes(primaries: int, transfer: int) -> bytes | None:
     Raises:
         ValueError: the numbers are of no space that we know.
     """
+    chromaticities, tone = _named(primaries, transfer)
+    if primaries in (1, UNSPECIFIED) and tone is from_srgb:
+        return None
+    return profile(chromaticities, tone)
+
+
+def _named(primaries: int, transfer: int) -> tuple[np.ndarray, Tone]:
+    """Return the chromaticities and the curve of two numbers, or raise ValueError."""
     if primaries == UNSPECIFIED:
         primaries = 1
     tones = dict.fromkeys((1, UNSPECIFIED, 6, 13, 14, 15), from_srgb) | {
-        4: lambda v: v**2.2, 5: lambda v: v**2.8, 8: lambda v: v, 16: _from_pq, 18: _from_hlg,
+        4: lambda v: v**2.2, 5: lambda v: v**2.8, 8: lambda v: v,
+        16: lambda v: PQ_PEAK * from_pq(v), 18: from_hlg,
     }  # fmt: skip
     if primaries not in PRIMARIES or transfer not in tones:
         raise ValueError(f"primaries {primaries} and transfer {transfer} are not known")
-    if primaries == 1 and tones[transfer] is from_srgb:
-        return None
-    return profile(np.array(PRIMARIES[primaries]), tones[transfer])
-
-
-def from_srgb(stored: np.ndarray) -> np.ndarray:
-    """Return the light of sRGB's stored values."""
-    return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(light: np.ndarray) -> np.ndarray:
-    """Return the stored values of light in sRGB."""
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
-def _from_pq(stored: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084, whose 1 is 10,000 cd/m^2."""
-    root = stored ** (32 / 2523)
-    light = ((root - 0.8359375).clip(0) / (18.8515625 - 18.6875 * root)) ** (16384 / 2610)
-    return light * 10_000 / REFERENCE_WHITE
-
-
-def _from_hlg(stored: np.ndarray) -> np.ndarray:
-    """BT.2100's HLG on a screen of 1000 cd/m^2, for each channel alone."""
-    above = (np.exp((stored - 0.55991073) / 0.17883277) + 0.28466892) / 12
-    scene = np.where(stored <= 0.5, stored**2 / 3, above)
-    return scene**1.2 * 1000 / REFERENCE_WHITE
+    return np.array(PRIMARIES[primaries]), tones[transfer]
 
 
 def profile(chromaticities: np.ndarray, tone: Tone) -> bytes:
@@ -168,6 +217,16 @@ def profile(chromaticities: np.ndarray, tone: Tone) -> bytes:
     Raises:
         ValueError: there is no such space.
     """
+    adapted = _adapted(chromaticities)
+    light = tone(np.linspace(0, 1, NODES)).clip(0, 1)
+    curve = struct.pack(">4sxxxxI", b"curv", NODES) + np.rint(light * 65535).astype(">u2").tobytes()
+    tags = [(b"wtpt", _xyz(D50)), *zip(RED_GREEN_BLUE[0], [curve] * 3, strict=True)]
+    tags += zip(RED_GREEN_BLUE[1], map(_xyz, adapted.T), strict=True)
+    return _assembled(tags)
+
+
+def _adapted(chromaticities: np.ndarray) -> np.ndarray:
+    """Return red, green and blue of a space as XYZ under the white of ICC profiles. [3, 3]"""
     x, y = np.asarray(chromaticities, dtype=np.float64).reshape(4, 2).T
     if not (y > 0).all():
         raise ValueError("its chromaticities are impossible")
@@ -181,11 +240,7 @@ def profile(chromaticities: np.ndarray, tone: Tone) -> bytes:
     adapted = np.linalg.solve(ADAPTATION, cones[:, None] * ADAPTATION) @ columns
     if not (np.isfinite(adapted).all() and np.abs(adapted).max() < 100):
         raise ValueError("its chromaticities are impossible")
-    light = tone(np.linspace(0, 1, NODES)).clip(0, 1)
-    curve = struct.pack(">4sxxxxI", b"curv", NODES) + np.rint(light * 65535).astype(">u2").tobytes()
-    tags = [(b"wtpt", _xyz(D50)), *zip((b"rTRC", b"gTRC", b"bTRC"), [curve] * 3, strict=True)]
-    tags += zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(_xyz, adapted.T), strict=True)
-    return _assembled(tags)
+    return adapted
 
 
 def _xyz(values: np.ndarray) -> bytes:

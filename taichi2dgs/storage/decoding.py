@@ -6,35 +6,49 @@ import io
 import logging
 import struct
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from taichi2dgs.storage import color, jpeg, png
+from taichi2dgs.storage import color, exr, heic, jpeg, png, tiff
 from taichi2dgs.storage.paths import one_line
+from taichi2dgs.storage.raw import Raw, RefusedError, check_pixels
 
 FORMATS = {  # formats that are read, and their endings; none of them runs other programs
     "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"), "BMP": (".bmp",), "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"), "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif", ".hif"), "EXR": (".exr",),  # by packages of extras
 }  # fmt: skip
-MAX_PIXELS = 1 << 26  # 8192 x 8192, twice 8K; checked before anything is decoded
 ORIENTATION, DEPTH, PHOTOMETRIC = 0x0112, 258, 262  # tags of TIFF, the first of EXIF too
 MIN_IS_WHITE = 0
 
 log = logging.getLogger("taichi2dgs")
 
 
-class RefusedError(Exception):
-    """A picture that is whole, but not of a kind that is read."""
+class Decoded(NamedTuple):
+    """The pixels of a picture file.
+
+    Args:
+        pixels: unsigned integers, booleans or floats, upright, with the opacity in the last
+            channel if there is any. [H, W] or [H, W, C]
+        is_light: whether floats are linear light, and not plain numbers.
+        is_multiplied: whether colours are multiplied by the opacity.
+    """
+
+    pixels: np.ndarray
+    is_light: bool = False
+    is_multiplied: bool = False
 
 
-def decoded(data: bytes, name: str) -> np.ndarray:
-    """Return the pixels of a picture file; see `pixels_of`.
+def decoded(data: bytes, name: str, is_data: bool = False) -> Decoded:
+    """Return the pixels of a picture file, in sRGB where they are integers; see `pixels_of`.
 
     Args:
         data: the whole file.
         name: of the file, for warnings.
+        is_data: whether its numbers are no colours: its colour profile does not count.
 
     Raises:
         RefusedError: it is not of a kind that is read.
@@ -43,12 +57,30 @@ def decoded(data: bytes, name: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own, of large pictures and odd metadata
         if data.startswith(png.SIGNATURE):
-            return _of_png(png.Png(data), name)
+            return _of_png(png.Png(data), name, is_data)
+        raw = _of_packages(data, name)
+        if raw is not None:
+            pixels = _assembled(raw.pixels, raw.opacity, None if is_data else raw.space, name)
+            return Decoded(_turned(pixels, raw.orientation), raw.is_light, raw.is_multiplied)
         picture = _loaded(data)
         space = picture.info.get("icc_profile")
         if space is None and picture.format == "AVIF":
             space = _space(lambda: _of_nclx(data), name)
-        return pixels_of(picture, space, name)
+        return Decoded(pixels_of(picture, None if is_data else space, name))
+
+
+def _of_packages(data: bytes, name: str) -> Raw | None:
+    """Return what other packages than Pillow read, None if the file is for Pillow."""
+    if data.startswith(tiff.MARKS):
+        return tiff.read(data, name)
+    if data.startswith(exr.MARK):
+        return exr.read(data)
+    if not heic.is_heic(data):
+        return None
+    raw, codes = heic.read(data)
+    if raw.space is None and codes is not None:
+        raw = raw._replace(space=_space(lambda: color.of_codes(*codes), name))
+    return raw
 
 
 def pixels_of(picture: Image.Image, space: bytes | None, name: str) -> np.ndarray:
@@ -73,21 +105,20 @@ def pixels_of(picture: Image.Image, space: bytes | None, name: str) -> np.ndarra
     return _turned(_assembled(pixels, opacity, space, name), turn)
 
 
-def _of_png(parts: png.Png, name: str) -> np.ndarray:
+def _of_png(parts: png.Png, name: str, is_data: bool) -> Decoded:
     """Return the pixels of a PNG file, where Pillow alone would lose its transparency or depth."""
-    picture, space = _loaded(parts.plain), _space(parts.space, name)
-    if (parts.depth, parts.colors) == (16, png.GREY_ALPHA):
-        both = parts.pixels("RGBA", "RGBA", picture.size).view(">u2").astype(np.uint16)
-        pixels = _assembled(both[..., 0], both[..., 1], space, name)
-        return _turned(pixels, _orientation(picture))
-    clear = parts.transparent(picture)
-    if clear is not None:
-        opacity = np.where(clear, 0, 255).astype(np.uint8)
-        pixels = _assembled(picture.copy(), opacity, space, name)
-        return _turned(pixels, _orientation(picture))
+    picture, space = _loaded(parts.plain), None if is_data else _space(parts.space, name)
+    if parts.depth == 16 and parts.colors != png.GREY:
+        pixels, opacity = parts.deep(picture)
+        is_hdr = space is not None and pixels.ndim == 3 and parts.codes()[1] in color.HDR
+        if is_hdr:
+            pixels = color.hdr_light(pixels, *parts.codes())
+            opacity = None if opacity is None else opacity.astype(np.float32) / 65535
+        pixels = _assembled(pixels, opacity, None if is_hdr else space, name)
+        return Decoded(_turned(pixels, _orientation(picture)), is_light=is_hdr)
     if parts.colors == png.GREY and parts.depth in (2, 4) and "transparency" in picture.info:
         picture.info["transparency"] *= 255 // ((1 << parts.depth) - 1)
-    return pixels_of(picture, space, name)
+    return Decoded(pixels_of(picture, space, name))
 
 
 def _loaded(data: bytes) -> Image.Image:
@@ -107,10 +138,7 @@ def _opened(data: bytes) -> Image.Image:
     Image.init()
     known = [kind for kind in FORMATS if kind in Image.OPEN]
     picture = Image.open(io.BytesIO(data), formats=known)
-    if picture.width * picture.height > MAX_PIXELS:
-        raise RefusedError(
-            f"{picture.height}x{picture.width} pixels; expected {MAX_PIXELS} at most"
-        )
+    check_pixels(picture.height, picture.width)
     return picture
 
 
@@ -170,6 +198,8 @@ def _assembled(
         try:
             if isinstance(pixels, Image.Image) and mode != "L":
                 pixels = color.converted(pixels, space)
+            elif isinstance(pixels, np.ndarray) and pixels.ndim == 3:
+                pixels = color.colors_converted(pixels, space)
             else:
                 pixels = color.grey_converted(np.asarray(pixels), space)
         except Exception as error:  # a damaged profile may raise anything

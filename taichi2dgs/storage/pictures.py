@@ -18,21 +18,24 @@ from torch import Tensor
 
 from taichi2dgs.settings import MAX_CHANNELS
 from taichi2dgs.storage import decoding
-from taichi2dgs.storage.decoding import FORMATS, MAX_PIXELS
+from taichi2dgs.storage.decoding import FORMATS, Decoded
+from taichi2dgs.storage.maps import Stack, displayed
 from taichi2dgs.storage.paths import contents, named, one_line
+from taichi2dgs.storage.raw import MAX_PIXELS, RefusedError
+from taichi2dgs.storage.stored import OVER, has_alpha, scaled, stack_of
 from taichi2dgs.tensors import is_dense
 
 SAMPLES = ("astronaut",)
 READ = tuple(FORMATS)
-MAX_BYTES = 8 * MAX_PIXELS  # bytes of a file: 16 bits in four channels, uncompressed
+MAX_BYTES = 16 * MAX_PIXELS  # bytes of a file: 32 bits in four channels, uncompressed
 ENDINGS = {ending: kind for kind, names in FORMATS.items() for ending in names}
-WRITTEN = {e: kind for e, kind in ENDINGS.items() if kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP")}
+OUT = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "EXR")
+WRITTEN = {ending: kind for ending, kind in ENDINGS.items() if kind in OUT}
 TRANSPARENT = ("PNG", "WEBP", "TIFF")  # the others get a white ground
 SAVING: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
 }
-OVER = 1e-3  # by which rounding, of float16 too, may take floats out of [0, 1]
 
 
 def has_ending(path: Path) -> bool:
@@ -48,9 +51,10 @@ def is_picture(path: Path) -> bool:
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Read a picture file, or "sample:astronaut" from the package scikit-image.
 
-    Colours become sRGB, as an ICC profile or PNG's and AVIF's own chunks say. Grey of 16 bits keeps
-    them; colour of 16 bits is read as 8. Orientation by EXIF is applied, palettes and CMYK become
-    RGB, and of an animation the first picture is read.
+    Colours become sRGB, as an ICC profile or PNG's and AVIF's own chunks say, at the depth that
+    they have. Of linear light, which floats of colour are, what is brighter than white is cut;
+    `taichi2dgs.read_stack` keeps it. Orientation by EXIF is applied, palettes and CMYK become RGB,
+    and of an animation the first picture is read.
 
     Args:
         path: of a file, a pipe or a device; "-" is the standard input.
@@ -60,33 +64,49 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         the others are then multiplied. [H, W, C]
 
     Raises:
-        ValueError: the file cannot be read as one picture, or has more than 2^26 pixels; the
-            message names it.
+        ValueError: the file cannot be read as one picture, needs a package that is not there, or
+            has more than 2^26 pixels; the message names it.
 
     >>> read_image("sample:astronaut").shape
     torch.Size([512, 512, 3])
     """
-    name = named(path)
-    if name.startswith("sample:"):
-        return _as_image(_sample(name.removeprefix("sample:")), name)
-    data = contents(name, MAX_BYTES)
-    try:
-        pixels = decoding.decoded(data, name)
-    except decoding.RefusedError as error:
-        raise ValueError(f"{name}: {error}") from error
-    except Exception as error:  # decoders raise anything from OSError to SyntaxError
-        raise ValueError(f"{name}: not a readable picture ({one_line(error)})") from error
-    return _as_image(pixels, name)
+    stack = read_picture(path)
+    return displayed(stack.image, stack.maps)
+
+
+def read_picture(path: Any, name: str = "", is_data: bool = False) -> Stack:
+    """Read a picture file at its depth and in its range, as Gaussians are fitted to it.
+
+    Args:
+        path: see `read_image`.
+        name: of the map that it is.
+        is_data: whether its numbers are no colours: nothing is converted, or multiplied by opacity.
+
+    Raises:
+        ValueError: see `read_image`.
+    """
+    file = named(path)
+    if file.startswith("sample:"):
+        found = Decoded(_sample(file.removeprefix("sample:")))
+    else:
+        data = contents(file, MAX_BYTES)
+        try:
+            found = decoding.decoded(data, file, is_data)
+        except RefusedError as error:
+            raise ValueError(f"{file}: {error}") from error
+        except Exception as error:  # decoders raise anything from OSError to SyntaxError
+            raise ValueError(f"{file}: not a readable picture ({one_line(error)})") from error
+    return stack_of(found, file, name, is_data)
 
 
 def as_image(image: Any) -> Tensor:
     """Return a picture of any common kind as an image.
 
     Args:
-        image: a path or "sample:astronaut"; a PIL image; a NumPy array or torch tensor, [H, W] or
-            [H, W, C], of 8 or 16 bit unsigned integers, booleans, or floats in [0, 1], which
-            rounding may have left by 0.001. Floats of 2 or 4 channels are taken as multiplied by
-            their opacity, as images are.
+        image: a path or "sample:astronaut"; a stack, of which it is the stored values; a PIL image;
+            a NumPy array or torch tensor, [H, W] or [H, W, C], of 8 or 16 bit unsigned integers,
+            booleans, or floats in [0, 1], which rounding may have left by 0.001. Floats of 2 or 4
+            channels are taken as multiplied by their opacity, as images are.
 
     Returns:
         float32 in [0, 1]; a tensor stays on its device. [H, W, C]
@@ -94,6 +114,8 @@ def as_image(image: Any) -> Tensor:
     Raises:
         ValueError: it is none of these; the message says what came.
     """
+    if isinstance(image, Stack):
+        return image.image
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     whole = values(image)
@@ -115,8 +137,8 @@ def values(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
         try:
             space = image.info.get("icc_profile")
-            return _as_image(decoding.pixels_of(image, space, "image"), "image")
-        except decoding.RefusedError as error:
+            return scaled(decoding.pixels_of(image, space, "image"), "image")
+        except RefusedError as error:
             raise ValueError(f"image has {error}") from error
         except Exception as error:  # PIL images may be decoded only now, and raise anything
             raise ValueError(f"image cannot be decoded ({one_line(error)})") from error
@@ -127,9 +149,9 @@ def values(image: Any) -> Tensor:
     if isinstance(image, Tensor):
         _check_dense(image)
         if not image.is_floating_point():
-            return _as_image(image.cpu().numpy(), "image").to(image.device)
+            return scaled(image.cpu().numpy(), "image").to(image.device)
     elif image.dtype.kind != "f":
-        return _as_image(image, "image")
+        return scaled(image, "image")
     shape = list(image.shape)
     if isinstance(image, np.ndarray):
         with np.errstate(over="ignore"):  # infinity is refused below
@@ -167,44 +189,40 @@ def format_of(path: str | os.PathLike[str]) -> str:
     return WRITTEN[suffix.lower()]
 
 
-def encoded(image: Tensor, kind: str) -> tuple[Image.Image, dict[str, Any]]:
+def encoded(
+    image: Tensor, kind: str, has_opacity: bool = True
+) -> tuple[Image.Image, dict[str, Any]]:
     """Return an image, clamped and rounded to 8 bits, as what Pillow saves, and how it does.
 
     Args:
         image: values in [0, 1], 1 to 4 channels. [H, W, C]
         kind: a format. One without transparency shows the image on white.
+        has_opacity: whether the last of 2 or 4 channels is the opacity.
     """
+    pixels = levels(image, kind, 8, has_opacity)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), SAVING.get(kind, {})
+
+
+def levels(image: Tensor, kind: str, bits: int = 8, has_opacity: bool = True) -> np.ndarray:
+    """Return an image as the unsigned integers of a file, clamped and rounded.
+
+    Args:
+        image: values in [0, 1], 1 to 4 channels. [H, W, C]
+        kind: a format; see `encoded`.
+        bits: 8 or 16.
+        has_opacity: whether the last of 2 or 4 channels is the opacity.
+    """
+    peak = (1 << bits) - 1
     whole = image.detach().cpu().float().clamp(0, 1)
-    if has_alpha(whole):
+    if has_opacity and has_alpha(whole):
         color, alpha = whole[..., :-1], whole[..., -1:]
         if kind in TRANSPARENT:
-            seen = (alpha * 255).round() > 0
+            seen = (alpha * peak).round() > 0
             color = torch.where(seen, color / alpha.clamp(min=1e-3), 0.0).clamp(max=1)
             whole = torch.cat([color, alpha], dim=2)
         else:
             whole = (color + (1 - alpha)).clamp(max=1)
-    pixels = (whole * 255).round().to(torch.uint8).numpy()
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), SAVING.get(kind, {})
-
-
-def has_alpha(image: Tensor) -> bool:
-    """Whether the last channel of an image is its opacity. [H, W, C]"""
-    return image.shape[2] in (2, 4)
-
-
-def _as_image(pixels: np.ndarray, name: str) -> Tensor:
-    """Bring decoded pixels to float32 [H, W, C] in [0, 1], multiplied by the opacity."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or 0 in pixels.shape or pixels.shape[2] > MAX_CHANNELS:
-        raise ValueError(f"{name}: pixels of shape {list(pixels.shape)}; expected one picture")
-    if pixels.dtype.kind not in "bu" or pixels.dtype.itemsize > 2:
-        raise ValueError(f"{name}: pixels of type {pixels.dtype}; expected 8 or 16 bits")
-    peak = 1 if pixels.dtype == np.bool_ else np.iinfo(pixels.dtype).max
-    image = torch.from_numpy(pixels.astype(np.float32, order="C")).div_(peak)
-    if has_alpha(image):
-        image[..., :-1] *= image[..., -1:]
-    return image
+    return (whole * peak).round().numpy().astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def _sample(name: str) -> np.ndarray:

@@ -15,18 +15,19 @@ import torch
 from taichi2dgs.checks import number, shown
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.settings import BLENDS, MAX_CHANNELS, QUALITIES, RenderSettings
-from taichi2dgs.storage import body, quantise, streams
+from taichi2dgs.storage import body, maps, quantise, streams
 from taichi2dgs.storage.paths import contents, named, one_line, writing
 from taichi2dgs.storage.quantise import Precision
 from taichi2dgs.storage.streams import Reader
 
 MAGIC = b"\x8aT2D\r\n\x1a\n"
-PLAIN, PROGRESSIVE = 2, 3  # versions
+PLAIN, PROGRESSIVE, MAPPED = 2, 3, 4  # versions; the last has maps, and then one of the others
 MAX_K = 1 << 24
 MAX_PIXELS = 1 << 28
 MAX_BYTES = 1 << 31  # bytes of a file; the longest that is written has three quarters of them
 PER_BYTE = 64  # Gaussians per byte of a file, at most: bounds what a small file makes a reader hold
 HEADER = struct.Struct("<8sHBBIIIBBdd")
+LAYOUT = struct.Struct("<B")  # of a file with maps: the version of its body
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def encode(gaussians: Gaussians, quality: str = "high", progressive: bool = Fals
             f"gaussians has numbers beyond float32 at Gaussian {bad}; a file holds none"
         )
     height, width = gaussians.size
+    layout = PROGRESSIVE if progressive else PLAIN
     header = HEADER.pack(
         MAGIC,
-        PROGRESSIVE if progressive else PLAIN,
+        MAPPED if gaussians.maps else layout,
         list(QUALITIES).index(quality),
         gaussians.channels,
         height,
@@ -120,6 +122,8 @@ def encode(gaussians: Gaussians, quality: str = "high", progressive: bool = Fals
         s.cutoff,
         s.eps,
     )
+    if gaussians.maps:
+        header += LAYOUT.pack(layout) + maps.packed(gaussians.maps)
     if not len(params):
         content = b""
     elif precision is None:
@@ -150,7 +154,10 @@ def checked_precision(
             f"in {MAX_PIXELS} pixels"
         )
     factor = QUALITIES[quality]
-    return None if factor is None else Precision.of(factor, len(gaussians), gaussians.size)
+    if factor is None:
+        return None
+    is_deep = any(one.bits > 8 for one in gaussians.maps)
+    return Precision.of(factor, len(gaussians), gaussians.size, is_deep)
 
 
 def check_progressive(progressive: object, quality: str) -> None:
@@ -167,33 +174,44 @@ def decode(data: bytes, fraction: float = 1.0) -> Contents:
     if len(data) < HEADER.size + 4 or not data.startswith(MAGIC):
         raise ValueError("it does not begin as a .t2d file does")
     _, version, preset, channels, height, width, k, *blending = HEADER.unpack_from(data)
-    if version not in (PLAIN, PROGRESSIVE):
-        raise ValueError(f"version {version}; this library reads versions 2 and 3")
+    if version not in (PLAIN, PROGRESSIVE, MAPPED):
+        raise ValueError(f"version {version}; this library reads versions 2 to 4")
     if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ValueError("damaged or cut off: its checksum is wrong")
     top_k, blend, cutoff, eps = blending
+    reader, steps, found = Reader(data[HEADER.size : -4], k), [], ()
+    if version == MAPPED:
+        (version,) = reader.unpack(LAYOUT)
+        found = maps.unpacked(reader, channels)
     if not (
         preset < len(QUALITIES)
         and 1 <= channels <= MAX_CHANNELS
         and blend < len(BLENDS)
         and 1 <= height * width <= MAX_PIXELS
         and k <= min(MAX_K, PER_BYTE * len(data))
+        and version in (PLAIN, PROGRESSIVE)
         and (preset or version == PLAIN)
     ):
         raise ValueError("its header is out of range")
     settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend])
-    reader, steps = Reader(data[HEADER.size : -4], k), []
     if not k:
         params = np.zeros((0, 5 + channels), np.float32)
     elif preset == 0:
         columns = [reader.stream().astype(np.uint32).view(np.float32) for _ in range(5 + channels)]
         params = np.stack(columns, axis=1)
     else:
-        cells = body.decoded(reader, channels, version == PROGRESSIVE, fraction)
-        params = cells.params()
-        if len(params) < k:  # each stands for those that are left out, too
-            params[:, 2:4] += np.float32(math.log(k / len(params)) / 2)
-        steps = cells.grid.steps.tolist()
-    gaussians = Gaussians.from_packed(torch.from_numpy(params), (height, width), settings)
+        params, steps = _lossy(reader, channels, version == PROGRESSIVE, fraction)
+    gaussians = Gaussians.from_packed(torch.from_numpy(params), (height, width), settings, found)
     progressive = version == PROGRESSIVE
     return Contents(gaussians, list(QUALITIES)[preset], len(data), steps, progressive)
+
+
+def _lossy(
+    reader: Reader, channels: int, progressive: bool, fraction: float
+) -> tuple[np.ndarray, list[float]]:
+    """Return the parameters of a body that is not lossless, and its steps. [N, 5 + C]"""
+    cells = body.decoded(reader, channels, progressive, fraction)
+    params = cells.params()
+    if len(params) < reader.k:  # each stands for those that are left out, too
+        params[:, 2:4] += np.float32(math.log(reader.k / len(params)) / 2)
+    return params, cells.grid.steps.tolist()

@@ -78,6 +78,7 @@ class Live:
             height, width = g.size
             self.known["picture"] = {
                 "height": height, "width": width, "channels": g.channels, "settings": settings,
+                "maps": [asdict(one) for one in g.maps],
             }  # fmt: skip
             self.columns, self.wanted = columns, False
             self.known["number"] += 1

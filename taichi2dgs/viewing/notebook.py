@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taichi2dgs.checks import whole
-from taichi2dgs.storage import pictures, t2d
+from taichi2dgs.storage import t2d
+from taichi2dgs.storage.maps import displayed
+from taichi2dgs.storage.stacks import as_stack
 from taichi2dgs.viewing import page
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class Page:
         shown = {"gaussians.t2d": t2d.encode(gaussians, "high")}
         if other is not None:
             is_like = isinstance(other, type(gaussians))
-            image = None if is_like else pictures.as_image(other)
+            stack = None if is_like else as_stack(other)
+            image = None if stack is None else displayed(stack.image, stack.maps)
             size = other.size if image is None else tuple(image.shape[:2])
             if size != gaussians.size:
                 raise ValueError(f"other has size {size}; expected {gaussians.size}")
@@ -60,7 +63,7 @@ def of_gaussians(gaussians: Gaussians) -> str:
     """Return a picture of Gaussians and one line of numbers, as HTML."""
     height, width = gaussians.size
     image = gaussians.render(scale=min(1.0, LONGEST / max(height, width))).detach()
-    data = base64.b64encode(page.picture(image[..., : 4 if image.shape[2] <= 4 else 3], "render"))
+    data = base64.b64encode(page.picture(displayed(image, gaussians.maps), "render"))
     s = gaussians.settings
     blend = "sum" if s.blend == "sum" else f"nearest {s.top_k}"
     line = f"{len(gaussians):,} Gaussians, {height}x{width}, {gaussians.channels} channels, {blend}"
