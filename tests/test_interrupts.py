@@ -144,9 +144,14 @@ def test_ctrl_c_ends_a_folder_with_what_is_finished(tmp_path, photograph):
     for name in "abc":
         files.write_image(tmp_path / "in" / f"{name}.png", photograph[:24, :30])
     process = started(
-        "-m", "pipelines.cli", "encode", "in", "-o", "out", "-k", 20, "--seconds", 2,
-        "--start", "random", cwd=tmp_path,
-    )  # fmt: skip
+        "-c",
+        """
+from pipelines import cli, folder
+folder.LOST = 2  # so that there is one picture at a time
+raise SystemExit(cli.main("encode in -o out -k 20 --seconds 2 --start random".split()))
+""",
+        cwd=tmp_path,
+    )
     while not (tmp_path / "out" / "a.t2d").exists():
         assert process.poll() is None
         time.sleep(0.05)
