@@ -19,6 +19,7 @@ MAY_IMPORT = {
 OURS = set(MAY_IMPORT)
 # A picture to Gaussians in one call needs the starts, and `python -m taichi2dgs` the commands.
 DOORS = {
+    ("taichi2dgs.encoding", "pipelines.batch"),
     ("taichi2dgs.encoding", "pipelines.encoding"),
     ("taichi2dgs.encoding", "pipelines.progress"),
     ("taichi2dgs.__main__", "pipelines.cli"),

@@ -103,7 +103,7 @@ def test_moments_are_five_in_the_first_half_and_move_ever_fewer():
 def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        Engine, "respawn", lambda self, share: asked.append((self.done, round(share, 2)))
+        Engine, "respawn", lambda self, shares: asked.append((self.done, round(shares[0], 2)))
     )
     image = photograph[:16, :24].contiguous()  # steps are short on any device
     start = pipelines.initialize(image, 40, "gradient")
