@@ -110,10 +110,7 @@ class Engine:
         """Launch a step that may see one of the `between.PHASES` in place of the pixels."""
         rates = self.schedule.rates(number, rate)
         self.phase = phase
-        x, y = (0.0, 0.0) if phase is None else between.offset_of(phase)
         with runtime.launching(self.work.owner):
-            if phase is not None:
-                self.work.move(self.packed, x, y)
             self.work.step(
                 selects=selects,
                 keeps=self.options.reselect > 1,
@@ -126,9 +123,8 @@ class Engine:
                 losses=self.losses,
                 rates=rates,
                 number=number,
+                shift=(0.0, 0.0) if phase is None else between.offset_of(phase),
             )
-            if phase is not None:
-                self.work.move(self.packed, -x, -y)
 
     def _seen(self):
         """Return what the last launch compared with."""

@@ -57,7 +57,10 @@ LARGEST = 1.0e6  # pixels: supports beyond it are not narrowed down, as numbers 
 
 
 class Grid(NamedTuple):
-    """Which pixels are rendered, and how many tiles they are: a kernel's arguments, together."""
+    """Which pixels are rendered, and how many tiles they are: a kernel's arguments, together.
+
+    Only a step sees Gaussians away from where they are, see `binning.view_type`.
+    """
 
     pitch_x: Any
     pitch_y: Any
@@ -68,6 +71,8 @@ class Grid(NamedTuple):
     height: Any
     tiles_x: Any
     tiles_y: Any
+    shift_x: Any = 0.0
+    shift_y: Any = 0.0
 
 
 def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
@@ -136,7 +141,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                 grid: ti.template()):  # fmt: skip
         """Write record and tiles of a Gaussian, and count its entries."""
         shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
-        record, half_x, half_y = bins.record_of(shaped, grid.cutoff)
+        record, half_x, half_y = bins.record_of(shaped, grid)
         kept = record_row(0)
         for j in ti.static(range(COLOR)):
             kept[j] = record[j]
