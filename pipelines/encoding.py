@@ -10,34 +10,34 @@ from typing import Any
 
 from torch import Tensor
 
-from nets.detail import gradient_magnitude
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
-from pipelines.search import search
+from pipelines.search import (
+    AUTO_PSNR,
+    TRIES,
+    Aim,
+    BytesAim,
+    OnReport,
+    PsnrAim,
+    Search,
+    automatic_count,
+    most,
+)
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
 from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.colors import solve_colors
-from taichi2dgs.fitting.fit import fit
-from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
+from taichi2dgs.fitting.fit import fit, fit_counted
+from taichi2dgs.fitting.options import FitOptions, FitResult
 from taichi2dgs.fitting.refine import encode_refined
+from taichi2dgs.fitting.run import Count
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import QUALITIES
 from taichi2dgs.storage import pictures, t2d
 
 OPTIONS = FitOptions()
-AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
-# Of 12 training photographs, fitted for 60 steps: Gaussians per pixel that reach AUTO_PSNR are
-# DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
-# SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
-DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
-LARGEST_POWER = 100.0  # e to this power is more than any picture asks for, and still a float
 SOLVED = 2  # steps of `solve_colors` where there is no fit; a fit's own first steps do more
-PSNR_WITHIN = 0.5  # dB that a result may be off its target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
-FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
-
-OnReport = Callable[[int, Report], object]
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,15 @@ class Encoding:
         if on_report is not None and not callable(on_report):
             raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
         image = pictures.as_image(image)
-        if self.target_psnr is None and self.target_bytes is None:
-            k = automatic_count(image) if self._automatic else checked_count(self.k or K)
-            return self._fit(image, k, on_report)
+        if self.target_bytes is not None:
+            return self._search_bytes(image, self.target_bytes, on_report)
         if self.target_psnr is not None:
-            return self._search_psnr(image, self.target_psnr, on_report)
-        return self._search_bytes(image, self.target_bytes or 0, on_report)
+            k = automatic_count(image, self.target_psnr)
+            return self._search(image, PsnrAim(self.target_psnr), k, on_report)
+        if self._automatic:
+            k = automatic_count(image)
+            return self._search(image, PsnrAim(AUTO_PSNR), k, on_report, tries=1)
+        return self._fit(image, checked_count(self.k or K), on_report)
 
     @property
     def _automatic(self) -> bool:
@@ -197,98 +200,53 @@ class Encoding:
             raise ValueError(f"{path}: {len(data)} bytes; expected {self.target_bytes} at most")
         t2d.write(path, data)
 
-    def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
+    def _start(self, image: Tensor, k: int) -> Gaussians:
+        """Return what a fit begins with; without a fit, in the colours that suit it best."""
         start = initialize(image, k, self.start, self.seed, weights=self.weights)
         if 0 in (self.steps, self.seconds):
             settings = self.options.settings or start.settings
             start = solve_colors(image, replace(start, settings=settings), SOLVED)
+        return start
+
+    def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
         return fit(
             image,
-            start,
+            self._start(image, k),
             steps=self.steps,
             seconds=self.seconds,
             options=self.options,
             on_report=None if on_report is None else lambda report: on_report(k, report),
         )
 
-    def _search_psnr(self, image: Tensor, target: float, on_report) -> FitResult:
-        def off(result: FitResult) -> float:
-            return result.history[-1].psnr - target
+    def _search(
+        self, image: Tensor, aim: Aim, k: int, on_report: OnReport | None, tries: int = TRIES
+    ) -> FitResult:
+        """Search from k Gaussians on."""
 
-        def nearest(results: list[FitResult]) -> FitResult:
-            return min(results, key=lambda result: abs(off(result)))
-
-        found: list[FitResult] = []
-        try:
-            search(
-                found,
-                lambda k: self._fit(image, k, on_report),
-                off,
-                automatic_count(image, target),
-                SLOPE,
-                (-PSNR_WITHIN, PSNR_WITHIN),
-                _most(image),
+        def go_on(start: Gaussians, share: float, count: Count, report: Any) -> FitResult:
+            return fit_counted(
+                image,
+                start,
+                count,
+                steps=None if self.steps is None else math.ceil(self.steps * share),
+                seconds=None if self.seconds is None else self.seconds * share,
+                options=self.options,
+                on_report=report,
             )
-        except KeyboardInterrupt as stop:
-            there = found or _unfinished(stop)
-            if not there:
-                raise
-            raise FitInterrupted(nearest(there)) from None
-        return nearest(found)
 
-    def _search_bytes(self, image: Tensor, target: int, on_report) -> FitResult:
-        def size(result: FitResult) -> int:
-            return len(t2d.encode(result.gaussians, self.quality, self.progressive))
+        return Search(
+            aim, lambda k: self._start(image, k), go_on, most(image), on_report, tries
+        ).run(k)
 
-        def within(results: list[FitResult]) -> list[FitResult]:
-            """The largest that is small enough, if there is one."""
-            enough = [result for result in results if size(result) <= target]
-            return [max(enough, key=size)] if enough else []
+    def _search_bytes(self, image: Tensor, target: int, on_report: OnReport | None) -> FitResult:
+        def size(gaussians: Gaussians) -> int:
+            return len(t2d.encode(gaussians, self.quality, self.progressive))
 
-        found: list[FitResult] = []
-        least, aim, most = (math.log(share * target) for share in FILLED)
-        try:
-            search(
-                found,
-                lambda k: self._fit(image, k, on_report),
-                lambda result: math.log(size(result)) - aim,
-                max(1, round(target / BYTES_EACH[self.quality])),
-                1.0,
-                (least - aim, most - aim),
-                _most(image),
-            )
-        except KeyboardInterrupt as stop:
-            partial = _unfinished(stop)
-            there = within(found) or within(partial) or found or partial
-            if not there:
-                raise
-            raise FitInterrupted(min(there, key=size)) from None
-        if not within(found):
+        k = round(target / BYTES_EACH[self.quality])
+        result = self._search(image, BytesAim(target, size), k, on_report)
+        if (fewest := size(result.gaussians)) > target:
             raise ValueError(
-                f"target_bytes={target}: {min(map(size, found))} bytes are the fewest found; "
+                f"target_bytes={target}: {fewest} bytes are the fewest found; "
                 "expected a larger number"
             )
-        return within(found)[0]
-
-
-def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
-    """Return how many Gaussians should reach a PSNR, from the picture's mean gradient magnitude.
-
-    Args:
-        image: values in [0, 1]. [H, W, C]
-        psnr: in dB.
-    """
-    detail = float(gradient_magnitude(image.permute(2, 0, 1)[None].float()).mean())
-    more = math.exp(min((psnr - AUTO_PSNR) / SLOPE, LARGEST_POWER))
-    per_pixel = DENSITY * detail**POWER * more
-    return max(1, min(_most(image), round(per_pixel * image.shape[0] * image.shape[1])))
-
-
-def _most(image: Tensor) -> int:
-    """One Gaussian per pixel, or what a file holds."""
-    return min(image.shape[0] * image.shape[1], t2d.MAX_K)
-
-
-def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
-    """The result of an interrupted fit, if Ctrl-C came in one."""
-    return [stop.result] if isinstance(stop, FitInterrupted) else []
+        return result

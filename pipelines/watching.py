@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from pipelines.encoding import Encoding, OnReport
+from pipelines.encoding import Encoding
+from pipelines.search import OnReport
 from taichi2dgs.fitting.options import Report
 from taichi2dgs.storage.paths import one_line
 from taichi2dgs.viewing import page

@@ -16,7 +16,8 @@ from pipelines.defaults import WHOLE
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
     from torch import Tensor
 
-    from pipelines.encoding import Encoding, OnReport
+    from pipelines.encoding import Encoding
+    from pipelines.search import OnReport
     from taichi2dgs.fitting.options import FitResult
     from taichi2dgs.viewing.live import Live
 

@@ -13,6 +13,7 @@ from taichi2dgs.fitting import between, respawn
 from taichi2dgs.fitting.options import FitOptions
 from taichi2dgs.fitting.schedule import Schedule
 from taichi2dgs.metrics import psnr_of_mse
+from taichi2dgs.order import morton_order
 from taichi2dgs.rendering.passes import kind
 from taichi2dgs.rendering.view import View
 
@@ -23,6 +24,9 @@ _made: set[tuple] = set()  # kinds of fits that this process has compiled, or lo
 
 class Engine:
     """Taichi-owned state of one fit: parameters, moments, target, and `done`, the steps made.
+
+    `places` has where each Gaussian belongs in the order of the fit's result: the caller's order,
+    behind which those follow that were added. [N]
 
     Args:
         target: [H, W, C]
@@ -43,27 +47,17 @@ class Engine:
         self.options, self.schedule, self.done = options, Schedule(options), 0
         self.phase: int | None = None  # that the last launch saw in place of the pixels
         self.stale = True  # whether the next step selects anew, whatever its number
-        n, columns = params.shape
-        height, width, channels = target.shape
-        what = f"gaussians of {n} for {height}x{width}"
-        limits.check_fit(what, height, width, channels, n, runtime.is_gpu())
-        self.values = target.numel()
-        settings = options.settings
-        view = View.of((height, width), None, None)
+        self.shape, self.values = tuple(target.shape), target.numel()
+        settings, channels = options.settings, target.shape[2]
+        limits.check_fit(*self._needs(len(params)))
         with runtime.launching():
             key = (runtime.owner(), channels, settings.top_k, settings.blend, options.respawn > 0)
             is_new = key not in _made
             if is_new:
                 runtime.log.info("compiling the fit of %d channels, or loading it", channels)
                 _made.add(key)
-            self.work = kind()(n, channels, view, settings)
-            self.packed = self.work.rows(params.float().cpu().contiguous().numpy())
-            self.exp_avg, self.exp_avg_sq = (
-                self.work.rows(np.zeros((n, columns), np.float32)) for _ in range(2)
-            )
-            self.frozen = runtime.zeros("i32", (n,))
-            if frozen is not None:
-                self.frozen.from_numpy(frozen.cpu().numpy().astype(np.int32))
+            fixed = torch.zeros(len(params)) if frozen is None else frozen
+            self._hold(_begun(params), fixed, torch.arange(len(params)))
             self.progress = runtime.zeros("i32", (2,))
             self.losses = runtime.zeros("f32", (self.work.units,))
             self.target = self.work.target(target)
@@ -80,11 +74,34 @@ class Engine:
                 self.removal()  # compiles
             self.score()
 
+    def _needs(self, n: int) -> tuple:
+        """Return what n Gaussians need, as `limits.check_fit` takes it."""
+        height, width, _ = self.shape
+        return f"gaussians of {n} for {height}x{width}", *self.shape, n, runtime.is_gpu()
+
+    def _hold(self, state: Tensor, frozen: Tensor, places: Tensor) -> None:
+        """Put Gaussians on the device, in place of those that were there.
+
+        Args:
+            state: packed parameters, and both averages. [3, N, 5 + C]
+            frozen: which of them stay as they are. [N]
+            places: see above. [N]
+        """
+        height, width, channels = self.shape
+        view = View.of((height, width), None, None)
+        work = kind()(len(places), channels, view, self.options.settings)
+        rows = [work.rows(values.float().cpu().contiguous().numpy()) for values in state]
+        fixed = runtime.zeros("i32", (len(places),))
+        fixed.from_numpy(frozen.cpu().numpy().astype(np.int32))
+        # Ctrl-C does not come between these: Python looks for it where functions are called.
+        self.work, self.frozen, self.places = work, fixed, places
+        self.packed, self.exp_avg, self.exp_avg_sq = rows
+
     @property
     def spacing(self) -> float:
         """Side of the square that each Gaussian has to itself, in pixels."""
-        height, width, _ = self.image.shape
-        return math.sqrt(height * width / self.packed.shape[0])
+        height, width, _ = self.shape
+        return math.sqrt(height * width / len(self.places))
 
     @property
     def params(self) -> Tensor:
@@ -150,9 +167,7 @@ class Engine:
         Adam's averages begin anew for those that moved.
         """
         costs, residual = self.removal()
-        scale = respawn.BETWEEN_SCALE if self.options.between else respawn.SCALE
-        blend = self.options.settings.blend
-        rows, values = respawn.moves(costs, self.image, residual, share, blend, scale)
+        rows, values = respawn.moves(costs, self.image, residual, share, *self._setting_down())
         if not len(rows):
             return 0  # a kernel takes no empty array
         with runtime.launching(self.work.owner):
@@ -164,6 +179,35 @@ class Engine:
                 values=values.contiguous(),
             )
         return len(rows)
+
+    def _setting_down(self) -> tuple[str, float]:
+        """Return the blend, and a deviation of Gaussians that are set down, in pixels."""
+        scale = respawn.BETWEEN_SCALE if self.options.between else respawn.SCALE
+        return self.options.settings.blend, scale
+
+    def resize(self, k: int) -> None:
+        """Go on with k Gaussians: see `respawn.resized`.
+
+        Adam's averages go on for those that stay.
+
+        Raises:
+            ValueError: so many need more memory than the limit.
+        """
+        limits.check_fit(*self._needs(k))
+        costs, residual = self.removal()
+        kept, added = respawn.resized(costs, self.image, residual, k, *self._setting_down())
+        kept, added = kept.cpu(), added.cpu()
+        with runtime.launching(self.work.owner):
+            held = (self.packed, self.exp_avg, self.exp_avg_sq)
+            state = torch.stack([torch.from_numpy(one.to_numpy()) for one in held])
+            state = torch.cat([state[:, kept], _begun(added)], 1)
+            frozen = torch.from_numpy(self.frozen.to_numpy())[kept]
+            frozen = torch.cat([frozen, frozen.new_zeros(len(added))])
+            last = int(self.places.max()) + 1
+            places = torch.cat([self.places[kept], torch.arange(last, last + len(added))])
+            order = morton_order(state[0, :, :2], self.shape[:2])
+            self.work.reserve(1)  # the lists are freed before their heirs are made
+            self._hold(state[:, order], frozen[order], places[order])
 
     def poll(self) -> bool:
         """Wait for the device, see how far it got, and make room where it lacked some.
@@ -208,3 +252,8 @@ class Engine:
         with runtime.launching(self.work.owner):
             total = self.work.error(self._seen(), self.losses)
         return psnr_of_mse(total / self.values)
+
+
+def _begun(params: Tensor) -> Tensor:
+    """Return packed parameters with averages of no step yet. [N, 5 + C] -> [3, N, 5 + C]"""
+    return torch.stack([params, torch.zeros_like(params), torch.zeros_like(params)])

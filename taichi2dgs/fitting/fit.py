@@ -13,7 +13,7 @@ from taichi2dgs.checks import number, shown
 from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
-from taichi2dgs.fitting.run import OnReport, Run
+from taichi2dgs.fitting.run import Count, OnReport, Run
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.order import morton_order
 from taichi2dgs.storage import pictures
@@ -67,19 +67,65 @@ def fit(
     >>> result.psnr > result.history[0].psnr
     True
     """
+    budget = Budget(steps, seconds)
+    return _fitted(image, gaussians, budget, options, frozen, target_psnr, on_report)
+
+
+def fit_counted(
+    image: Any,
+    gaussians: Gaussians,
+    count: Count,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    on_report: OnReport | None = None,
+    options: FitOptions | None = None,
+) -> FitResult:
+    """Fit Gaussians whose number changes on the way.
+
+    Those that leave are the ones that cost the picture least to leave out, and those that come are
+    set down at its worst pixels, as respawning does.
+
+    Args:
+        count: is asked before the first step and at every moment of respawning, with the share of
+            the budget that is used and a report; says how many Gaussians there are from then on.
+        image, gaussians, steps, seconds, on_report, options: as `fit` takes them.
+
+    Returns:
+        The Gaussians that were there from the beginning, in their order, and then those that came;
+        and the reports.
+
+    Raises:
+        ValueError, FitInterrupted, FloatingPointError, MemoryError: as `fit` does.
+    """
+    budget = Budget(steps, seconds)
+    return _fitted(image, gaussians, budget, options, on_report=on_report, count=count)
+
+
+def _fitted(
+    image: Any,
+    gaussians: Gaussians,
+    budget: Budget,
+    options: FitOptions | None,
+    frozen: Tensor | None = None,
+    target_psnr: float | None = None,
+    on_report: OnReport | None = None,
+    count: Count | None = None,
+) -> FitResult:
+    """Do what `fit` and `fit_counted` say."""
     options = _checked_options(options, gaussians, target_psnr, on_report)
     target = checked_image(image, gaussians)
-    budget = Budget(steps, seconds)
     order = morton_order(gaussians.xy, gaussians.size)
     fixed = None if frozen is None else _checked_frozen(frozen, gaussians)[order]
-    engine = Engine(target, gaussians.packed().detach()[order], options, fixed)
+    packed = gaussians.packed().detach()
+    engine = Engine(target, packed[order], options, fixed)
+    engine.places = order.cpu()
 
     def read() -> Gaussians:
-        fitted = torch.empty_like(gaussians.packed())
-        fitted[order] = engine.params.to(fitted)
+        fitted = engine.params[engine.places.argsort()].to(packed)
         return Gaussians.from_packed(fitted, gaussians.size, options.settings)
 
-    run = Run(engine, budget, read, target_psnr, on_report)
+    run = Run(engine, budget, read, target_psnr, on_report, count)
     interrupted = run.until_done()
     result = FitResult(read(), run.history)
     if interrupted:

@@ -15,6 +15,7 @@ from taichi2dgs.gaussians import Gaussians
 BATCH_SECONDS = 0.02  # launches between two polls of the device take no longer
 REPORTS = 20  # reports of a fit whose options say nothing else
 OnReport = Callable[[Report], object]
+Count = Callable[[float, Report], int]  # share of the budget that is used -> number of Gaussians
 
 
 class Run:
@@ -29,6 +30,8 @@ class Run:
         read: reads the Gaussians from the engine.
         target_psnr: in dB; the report that reaches it ends the fit, too.
         on_report: called with every report.
+        count: says how many Gaussians there are to be, before the first step and at each moment of
+            respawning; None for as many as there are.
     """
 
     def __init__(
@@ -38,9 +41,10 @@ class Run:
         read: Callable[[], Gaussians],
         target_psnr: float | None = None,
         on_report: OnReport | None = None,
+        count: Count | None = None,
     ) -> None:
         self.engine, self.budget, self.read = engine, budget, read
-        self.target_psnr, self.on_report = target_psnr, on_report
+        self.target_psnr, self.on_report, self.count = target_psnr, on_report, count
         self.ahead = 1 if target_psnr is None else 0  # launches beyond the step of a report
         self.history: list[Report] = []
         every = engine.options.report_every
@@ -48,7 +52,10 @@ class Run:
         self.by_clock = budget.seconds is not None and every is None
         self.clock = Clock()
         self.second_of_step = 0.0
+        self.moved = False  # whether Gaussians have moved, come or gone since the last step
         self.moments = moments(engine.options.respawn, engine.spacing)  # that are left to come
+        if count is not None:
+            self.moments.insert(0, (0.0, 0.0))  # nothing has been fitted that could respawn
 
     def until_done(self) -> bool:
         """Run to the end of the budget or the target; return whether Ctrl-C came first."""
@@ -62,6 +69,8 @@ class Run:
             return False
         except KeyboardInterrupt:
             self.engine.recover()
+            if self.moved and self.history[-1].step == self.engine.done:
+                self.history.pop()  # what it measured is no longer there
             self._report(self.engine.done)
             return True
 
@@ -73,14 +82,29 @@ class Run:
         return self.budget.is_over(self.engine.done, elapsed)
 
     def _respawn(self) -> None:
-        """Move Gaussians if that is due."""
+        """Move Gaussians if that is due, and first let some come or go."""
         used = self.budget.used(self.engine.done, self.clock.elapsed())
         due = [share for at, share in self.moments if at <= used]
         self.moments = self.moments[len(due) :]
-        if due:
-            if self.every is not None and self.engine.done % self.every == 0:
-                self._report(self.engine.done)  # before anything moves
-            self.engine.respawn(due[0])  # the largest of those that fall together
+        if not due:
+            return
+        on_time = self.every is not None and self.engine.done % self.every == 0
+        if on_time or self.count is not None:
+            self._report(self.engine.done)  # before anything moves
+        self.moved = True
+        if self.count is not None:
+            self._resize(self.count, used)
+        if share := max(due):
+            self.engine.respawn(share)
+
+    def _resize(self, count: Count, used: float) -> None:
+        """Go on with as many Gaussians as there are to be from now on."""
+        with self.clock.stopped():
+            k = count(used, replace(self.history[-1], read=self.read))
+        if k != len(self.engine.places):
+            self.engine.resize(k)
+            after = moments(self.engine.options.respawn, self.engine.spacing)
+            self.moments = [moment for moment in after if moment[0] > used]
 
     def _batch(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
@@ -90,6 +114,7 @@ class Run:
             at = began + index * self.second_of_step
             used = self.budget.used(first + index, at)
             fractions.append(0.5 * (1 + math.cos(math.pi * used)))
+        self.moved = False
         engine.steps(first + 1, fractions)
         had_room = engine.poll()
         if engine.done > first:
