@@ -45,8 +45,8 @@ class Encoding:
     """How pictures are encoded: `taichi2dgs.encode` in parts, which keeps the PSNR and the reports.
 
     Args:
-        k: number of Gaussians; "auto" takes as many as the picture's detail asks for, about what
-            makes 38 dB; None is 50,000 where there is no target.
+        k: number of Gaussians; "auto" begins with as many as the picture's detail asks for, and
+            aims at 38 dB in the course of the fit; None is 50,000 where there is no target.
         target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
         target_bytes: find the largest number whose file takes no more than this.
         quality: of the file; see `Gaussians.save`.
@@ -119,7 +119,12 @@ class Encoding:
         t2d.check_progressive(self.progressive, self.quality)
 
     def run(self, image: Any, on_report: OnReport | None = None) -> FitResult:
-        """Encode one picture. With a target that is a search: mostly two fits, at most five.
+        """Encode one picture.
+
+        With "auto" or a target, the number of Gaussians changes in the course of the fit. Where
+        that ends too far from its target, it goes on for 0.3 of the budget with another number,
+        mostly once, at most four times. A fit of fewer than 20 steps foretells nothing: then each
+        number that is tried has a whole fit of its own.
 
         Args:
             image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor.
@@ -127,7 +132,8 @@ class Encoding:
             on_report: called with the number of Gaussians and every report of every fit.
 
         Returns:
-            The fit that counts; where no number reaches target_psnr, the nearest one.
+            The fit that counts, with its reports since it began; where no number reaches
+            target_psnr, the nearest one.
 
         Raises:
             ValueError: an argument does not fit, a file cannot be read, or no Gaussian fits in

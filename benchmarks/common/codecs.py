@@ -66,7 +66,7 @@ def _jpeg2000(imagecodecs: Any) -> Codec:
     """OpenJPEG's, by the PSNR that it is to keep, in dB."""
     return Codec(
         "JPEG 2000",
-        (22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 43),
+        (22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 43, 46),
         lambda pixels, level: imagecodecs.jpeg2k_encode(
             pixels, level=level, codecformat="j2k", mct=True
         ),
