@@ -35,7 +35,7 @@ SHORT = 20  # steps: fewer foretell nothing, and each number is fitted from its 
 
 # A fit of n steps ends above what it has after a share of them by so many dB: at each share, so
 # many, more for each dB of its PSNR above AUTO_PSNR, and more for e times as many steps as 200.
-# benchmarks/calibrate_count.py measures them.
+# benchmarks/calibrate_gain.py measures them.
 GAIN = {
     0.1: (6.0, 0.3, 0.5),
     0.2: (4.5, 0.25, 0.4),
