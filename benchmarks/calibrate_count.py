@@ -1,4 +1,4 @@
-"""Measure the constants by which `k="auto"` chooses a number: those of pipelines/search.py.
+"""Measure the constants by which `k="auto"` chooses a number: those of pipelines/aims.py.
 
     python benchmarks/calibrate_count.py --data FOLDER
 
@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 import taichi2dgs
 from nets.detail import gradient_magnitude
+from pipelines.aims import AUTO_PSNR
 from pipelines.encoding import Encoding
-from pipelines.search import AUTO_PSNR
 from taichi2dgs.storage import files
 
 DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, least first

@@ -1,11 +1,10 @@
-"""Measure what a fit is still to gain, by which searches steer: GAIN of pipelines/search.py.
+"""Measure what a fit is still to gain, by which searches steer: GAIN of pipelines/aims.py.
 
     python benchmarks/calibrate_gain.py --data FOLDER
 
 Pictures are fitted from too few Gaussians to many, for few steps and many. A fit gains, after a
-share of its steps, so many dB until its end: that is related to its PSNR then and to the logarithm
-of its steps by least squares. FOLDER holds photographs that no table measures; a few of them are
-taken, evenly spread.
+share of its steps, so many dB until its end: that is related to `pipelines.aims.signs` by least
+squares. FOLDER holds photographs that no table measures; a few of them are taken, evenly spread.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from tqdm import tqdm
 
 import pipelines
 import taichi2dgs
-from pipelines.search import AUTO_PSNR, GAIN_STEPS
+from pipelines.aims import GAIN, signs
 from taichi2dgs import FitOptions
 from taichi2dgs.fitting.respawn import MOMENTS, UNTIL
 from taichi2dgs.storage import files
 
 PIXELS_EACH = (100, 40, 16, 8, 4)  # of a Gaussian
+PSNRS = (25.0, 55.0)  # dB, between which fits end that count
 
 
 @measure.script
@@ -39,8 +39,8 @@ def main() -> None:
     print(report(np.array(rows)))
 
 
-def measured(path: Path, options: argparse.Namespace) -> list[tuple[float, ...]]:
-    """Return share of the steps, PSNR then, steps, and PSNR at the end, of all fits of a picture.
+def measured(path: Path, options: argparse.Namespace) -> list[list[float]]:
+    """Return share of the steps, what is still to gain and its signs, of all fits of a picture.
 
     A report is made at every moment of respawning, before anything moves.
     """
@@ -51,27 +51,26 @@ def measured(path: Path, options: argparse.Namespace) -> list[tuple[float, ...]]
         for steps in options.steps:
             every = FitOptions(report_every=max(1, round(steps * UNTIL / MOMENTS)))
             history = taichi2dgs.fit(image, start, steps=steps, options=every).history
-            for n in range(1, MOMENTS + 1):
-                share = n * UNTIL / MOMENTS
-                seen = min(history, key=lambda one, at=share * steps: abs(one.step - at))
-                rows.append((share, seen.psnr, steps, history[-1].psnr))
+            seen = {round(report.step / steps, 2): report.psnr for report in history}
+            last = history[-1].psnr
+            for share in GAIN:
+                if PSNRS[0] < last < PSNRS[1]:
+                    now, before = seen[share], seen[round(share - UNTIL / MOMENTS, 2)]
+                    rows.append([share, last - now, *signs(now, now - before, steps, each)])
     return rows
 
 
 def report(rows: np.ndarray) -> str:
-    """Return the constants of each share, and how far off they are. [N, 4]"""
-    lines = [
-        ["share", "gain at 200 steps and 38 dB", "for a dB more", "for e times the steps", "off"]
-    ]
-    found = {}
-    for share in np.unique(rows[:, 0]):
-        _, psnr, steps, last = rows[rows[:, 0] == share].T
-        terms = np.stack([np.ones_like(psnr), psnr - AUTO_PSNR, np.log(steps / GAIN_STEPS)], 1)
-        solved = np.linalg.lstsq(terms, last - psnr, rcond=None)[0]
-        off = math.sqrt(np.square(last - psnr - terms @ solved).mean())
-        found[round(float(share), 3)] = tuple(round(float(number), 3) for number in solved)
-        lines.append([f"{share:g}", *(f"{number:.3f}" for number in solved), f"{off:.2f}"])
-    return f"{table.pipes(lines)}\n\nGAIN = {found}"
+    """Return the constants of each share, and how far off they are. [N, 2 + signs]"""
+    lines, found = [["share", "mean gain", "off"]], []
+    for share in GAIN:
+        _, gained, *terms = rows[rows[:, 0] == share].T
+        of_fits = np.stack(terms, 1)
+        solved = np.linalg.lstsq(of_fits, gained, rcond=None)[0]
+        off = math.sqrt(np.square(gained - of_fits @ solved).mean())
+        found.append(f"    {share}: ({', '.join(f'{number:.3f}' for number in solved)}),")
+        lines.append([f"{share:g}", f"{gained.mean():.2f}", f"{off:.2f}"])
+    return table.pipes(lines) + "\n\nGAIN = {\n" + "\n".join(found) + "\n}"
 
 
 def parse() -> argparse.Namespace:

@@ -21,8 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import taichi2dgs
+from pipelines.aims import AUTO_PSNR, PSNR_WITHIN
 from pipelines.encoding import Encoding
-from pipelines.search import AUTO_PSNR, PSNR_WITHIN
 from taichi2dgs.storage import files, t2d
 
 LEAST = 0.955  # of the bytes that a file may have: what is good enough

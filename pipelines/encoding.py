@@ -10,18 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from pipelines.aims import AUTO_PSNR, PROBE, Aim, BytesAim, PsnrAim, automatic_count, most
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
-from pipelines.search import (
-    AUTO_PSNR,
-    TRIES,
-    Aim,
-    BytesAim,
-    OnReport,
-    PsnrAim,
-    Search,
-    automatic_count,
-    most,
-)
+from pipelines.search import SHORT, TRIES, OnReport, Search
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
 from taichi2dgs.checks import number, shown, whole
@@ -36,6 +27,7 @@ from taichi2dgs.settings import QUALITIES
 from taichi2dgs.storage import pictures, t2d
 
 OPTIONS = FitOptions()
+LEARNING_RATES = ("xy", "log_scale", "theta", "color")
 SOLVED = 2  # steps of `solve_colors` where there is no fit; a fit's own first steps do more
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
 
@@ -149,10 +141,12 @@ class Encoding:
             return self._search_bytes(image, self.target_bytes, on_report)
         if self.target_psnr is not None:
             k = automatic_count(image, self.target_psnr)
-            return self._search(image, PsnrAim(self.target_psnr), k, on_report)
+            aim = PsnrAim(self.target_psnr, image)
+            return self._search(image, aim, k, on_report, self._probed(1.0))
         if self._automatic:
             k = automatic_count(image)
-            return self._search(image, PsnrAim(AUTO_PSNR), k, on_report, tries=1)
+            aim = PsnrAim(AUTO_PSNR, image)
+            return self._search(image, aim, k, on_report, self._probed(1 - PROBE), tries=1)
         return self._fit(image, checked_count(self.k or K), on_report)
 
     @property
@@ -225,24 +219,38 @@ class Encoding:
         )
 
     def _search(
-        self, image: Tensor, aim: Aim, k: int, on_report: OnReport | None, tries: int = TRIES
+        self,
+        image: Tensor,
+        aim: Aim,
+        k: int,
+        on_report: OnReport | None,
+        shares: tuple[float, float] = (0.0, 1.0),
+        tries: int = TRIES,
     ) -> FitResult:
-        """Search from k Gaussians on."""
+        """Search from k Gaussians on; for `shares` see `Search`."""
 
-        def go_on(start: Gaussians, share: float, count: Count, report: Any) -> FitResult:
+        def go_on(
+            start: Gaussians, share: float, rate: float, count: Count, report: Any
+        ) -> FitResult:
+            rates = {name: rate * getattr(self.options, name) for name in LEARNING_RATES}
             return fit_counted(
                 image,
                 start,
                 count,
                 steps=None if self.steps is None else math.ceil(self.steps * share),
                 seconds=None if self.seconds is None else self.seconds * share,
-                options=self.options,
+                options=replace(self.options, **rates),
                 on_report=report,
             )
 
         return Search(
-            aim, lambda k: self._start(image, k), go_on, most(image), on_report, tries
+            aim, lambda k: self._start(image, k), go_on, most(image), shares, on_report, tries
         ).run(k)
+
+    def _probed(self, share: float) -> tuple[float, float]:
+        """Return shares of the budget for a probe, where that has room, and for the fit."""
+        long = self.steps is None or self.steps >= SHORT
+        return (PROBE, share) if long and self.seconds != 0 else (0.0, 1.0)
 
     def _search_bytes(self, image: Tensor, target: int, on_report: OnReport | None) -> FitResult:
         def size(gaussians: Gaussians) -> int:
