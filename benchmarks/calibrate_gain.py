@@ -1,10 +1,12 @@
-"""Measure what a fit is still to gain, by which searches steer: GAIN of pipelines/aims.py.
+"""Measure the constants by which searches are steered: those of pipelines/aims.py.
 
     python benchmarks/calibrate_gain.py --data FOLDER
 
-Pictures are fitted from too few Gaussians to many, for few steps and many. A fit gains, after a
-share of its steps, so many dB until its end: that is related to `pipelines.aims.signs` by least
-squares. FOLDER holds photographs that no table measures; a few of them are taken, evenly spread.
+Pictures are fitted from too few Gaussians to many, for few steps and many. What a fit gains after a
+share of its steps is related to `pipelines.aims.signs` by least squares; what it gains over a fit
+of PROBE of its steps, to `probe_signs`; and what it gains by more Gaussians, to
+their density. FOLDER holds photographs that no table measures; a few of them are taken, evenly
+spread.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from tqdm import tqdm
 
 import pipelines
 import taichi2dgs
-from pipelines.aims import GAIN, signs
+from pipelines.aims import GAIN, PROBE, probe_signs, signs
 from taichi2dgs import FitOptions
 from taichi2dgs.fitting.respawn import MOMENTS, UNTIL
 from taichi2dgs.storage import files
@@ -35,42 +37,57 @@ def main() -> None:
     every = measure.find_pictures(options.data, None)
     paths = every[:: max(1, len(every) // options.images)][: options.images]
     taichi2dgs.init(options.backend)
-    rows = [row for path in tqdm(paths, unit="picture") for row in measured(path, options)]
-    print(report(np.array(rows)))
+    rows: dict[str, list[list[float]]] = {}
+    for path in tqdm(paths, unit="picture"):
+        for steps in options.steps:
+            measured(path, steps, options.crop, rows)
+    print(report({name: np.array(own) for name, own in rows.items()}))
 
 
-def measured(path: Path, options: argparse.Namespace) -> list[list[float]]:
-    """Return share of the steps, what is still to gain and its signs, of all fits of a picture.
+def measured(path: Path, steps: int, crop: int, rows: dict[str, list[list[float]]]) -> None:
+    """Fit a picture from few Gaussians to many, and add what was found to the rows by name.
 
-    A report is made at every moment of respawning, before anything moves.
+    Each begins with what was gained, and has then what that is related to. A report is made at
+    every moment of respawning, before anything moves.
     """
-    image = measure.centre_crop(files.read_image(path), options.crop)
-    rows = []
+    image = measure.centre_crop(files.read_image(path), crop)
+    every = FitOptions(report_every=max(1, round(steps * UNTIL / MOMENTS)))
+    ends: list[float] = []
     for each in PIXELS_EACH:
         start = pipelines.initialize(image, max(1, image[..., 0].numel() // each))
-        for steps in options.steps:
-            every = FitOptions(report_every=max(1, round(steps * UNTIL / MOMENTS)))
-            history = taichi2dgs.fit(image, start, steps=steps, options=every).history
-            seen = {round(report.step / steps, 2): report.psnr for report in history}
-            last = history[-1].psnr
+        history = taichi2dgs.fit(image, start, steps=steps, options=every).history
+        seen = {round(report.step / steps, 2): report.psnr for report in history}
+        ends.append(history[-1].psnr)
+        if len(ends) > 1:
+            factor = PIXELS_EACH[len(ends) - 2] / each  # times as many Gaussians
+            slope = (ends[-1] - ends[-2]) / math.log(factor)
+            rows.setdefault("steep", []).append(
+                [math.log(max(slope, 0.1)), 1.0, math.log(math.sqrt(factor) / each / factor)]
+            )
+        if PSNRS[0] < ends[-1] < PSNRS[1]:
             for share in GAIN:
-                if PSNRS[0] < last < PSNRS[1]:
-                    now, before = seen[share], seen[round(share - UNTIL / MOMENTS, 2)]
-                    rows.append([share, last - now, *signs(now, now - before, steps, each)])
-    return rows
+                now, before = seen[share], seen[round(share - UNTIL / MOMENTS, 2)]
+                terms = signs(now, now - before, steps, each)
+                rows.setdefault(f"{share}", []).append([ends[-1] - now, *terms])
+            probe = taichi2dgs.fit(image, start, steps=math.ceil(PROBE * steps)).psnr
+            rows.setdefault("probe", []).append([ends[-1] - probe, *probe_signs(steps, each)])
 
 
-def report(rows: np.ndarray) -> str:
-    """Return the constants of each share, and how far off they are. [N, 2 + signs]"""
-    lines, found = [["share", "mean gain", "off"]], []
-    for share in GAIN:
-        _, gained, *terms = rows[rows[:, 0] == share].T
-        of_fits = np.stack(terms, 1)
-        solved = np.linalg.lstsq(of_fits, gained, rcond=None)[0]
-        off = math.sqrt(np.square(gained - of_fits @ solved).mean())
-        found.append(f"    {share}: ({', '.join(f'{number:.3f}' for number in solved)}),")
-        lines.append([f"{share:g}", f"{gained.mean():.2f}", f"{off:.2f}"])
-    return table.pipes(lines) + "\n\nGAIN = {\n" + "\n".join(found) + "\n}"
+def report(rows: dict[str, np.ndarray]) -> str:
+    """Return the constants, and how far off they are."""
+    lines, found = [["", "mean gain", "off"]], {}
+    for name, own in rows.items():
+        gained, terms = own[:, 0], own[:, 1:]
+        found[name] = np.linalg.lstsq(terms, gained, rcond=None)[0]
+        off = math.sqrt(np.square(gained - terms @ found[name]).mean())
+        lines.append([name, f"{gained.mean():.2f}", f"{off:.2f}"])
+    texts = {name: ", ".join(f"{number:.3f}" for number in own) for name, own in found.items()}
+    gain = "".join(f"    {share}: ({texts[str(share)]}),\n" for share in GAIN)
+    steep, steeper = found["steep"]
+    return (
+        f"{table.pipes(lines)}\n\nSTEEP, STEEPER = {math.exp(steep):.1f}, {steeper:.2f}\n"
+        f"GAIN = {{\n{gain}}}\nPROBE_GAIN = ({texts['probe']})"
+    )
 
 
 def parse() -> argparse.Namespace:

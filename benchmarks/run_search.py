@@ -14,6 +14,7 @@ import argparse
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from common import measure, table
@@ -45,6 +46,8 @@ def main() -> None:
             ((name, value),) = kind.items()
             row = measured(image, kind, options.steps)
             rows.setdefault(f"{name}={value}", []).append(row)
+        if options.out is not None:
+            options.out.write_text(report(rows) + "\n")
     print(report(rows))
 
 
@@ -107,6 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--bytes", type=int, nargs="*", default=[10_000, 40_000], help="(10000 40000)"
     )
+    parser.add_argument("--out", type=Path, help="file for the table, after every picture, too")
     return parser.parse_args()
 
 

@@ -23,14 +23,18 @@ DENSITY, POWER = 6.82, 1.83
 # 64 pixels, 11 at one for 5. benchmarks/calibrate_gain.py measures them.
 STEEP, STEEPER = 20.8, 0.39
 # What a fit is still to gain after a share of its budget, in dB, is a sum of so much of each of its
-# `signs`; earlier than that it is anybody's guess. And with the whole budget a fit ends above one
-# of PROBE of it by a sum of so much of 1, of its room and of the square of that. Both are foretold
-# to within about 1 dB, after half of the budget to 0.4 dB. benchmarks/calibrate_gain.py measures.
+# `signs`; earlier than that it is anybody's guess. And with the whole budget it ends above a fit of
+# PROBE of it by a sum of so much of each of `probe_signs`. benchmarks/calibrate_gain.py measures
+# them, and how far off they are.
 GAIN = {
     0.4: (1.441, 0.009, 1.492, -0.646, -1.182, 0.268, 0.148),
     0.5: (0.502, -0.008, 1.335, -0.082, -0.457, 0.100, 0.021),
 }
-PROBE, PROBE_GAIN = 0.15, (5.6, -2.7, 0.5)
+PROBE, PROBE_GAIN = 0.15, (5.6, -2.0, -2.7, 0.5)
+# dB that a fit must be going to miss, after those shares, for a change, and how much of it is made up
+# for: one change alone, since it makes the signs of the next moment void.
+MISSED, MENDED = {0.4: 1.0, 0.5: 0.35}, {0.4: 0.6, 0.5: 1.0}
+MORE = 0.25  # dB that a fit gains by going on, with whatever number
 USUAL_STEPS, USUAL_EACH = 200, 5.2  # of a fit; pixels for each of its Gaussians
 STEPS, EACH = (30, 600), (3.0, 120.0)  # what was measured
 TENTH = 0.1  # of a budget
@@ -48,14 +52,15 @@ def signs(psnr: float, risen: float, steps: float, each: float) -> list[float]:
         steps: of the whole fit.
         each: pixels for each Gaussian.
     """
+    one, length, room, square = probe_signs(steps, each)
+    return [one, psnr - AUTO_PSNR, risen, length, room, square, length * room]
+
+
+def probe_signs(steps: float, each: float) -> list[float]:
+    """Return what tells how much a fit gains over a short one; arguments as for `signs`."""
     length = math.log(min(max(steps, STEPS[0]), STEPS[1]) / USUAL_STEPS)
-    room = room_of(each)
-    return [1.0, psnr - AUTO_PSNR, risen, length, room, room * room, length * room]
-
-
-def room_of(each: float) -> float:
-    """Return the logarithm of the pixels for each Gaussian, over what is usual."""
-    return math.log(min(max(each, EACH[0]), EACH[1]) / USUAL_EACH)
+    room = math.log(min(max(each, EACH[0]), EACH[1]) / USUAL_EACH)
+    return [1.0, length, room, room * room]
 
 
 def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
@@ -80,6 +85,7 @@ class Aim(Protocol):
     """What a search is to end with."""
 
     within: tuple[float, float]  # how far off is good enough
+    more: float  # by which results rise when they go on
 
     def off(self, seen: FitResult | Report) -> float:
         """Return how far off Gaussians are."""
@@ -117,33 +123,35 @@ class PsnrAim:
         image: [H, W, C]
     """
 
-    within = (-PSNR_WITHIN, PSNR_WITHIN)
+    within, more = (-PSNR_WITHIN, PSNR_WITHIN), MORE
 
     def __init__(self, psnr: float, image: Tensor) -> None:
         self.psnr, self.pixels = psnr, image.shape[0] * image.shape[1]
-        self.before: tuple[float, float, float] | None = None  # share, PSNR and level last time
+        self.before: tuple[float, float] | None = None  # share of the budget, and PSNR last time
+        self.has_steered = False
 
     def off(self, seen: FitResult | Report) -> float:
         return seen.psnr - self.psnr
 
     def ahead(self, used: float, report: Report, k: int) -> float | None:
-        before, level = self.before, self.level(k)
-        self.before = used, report.psnr, level
+        before, self.before = self.before, (used, report.psnr)
         if before is None or used < min(GAIN) or used - before[0] < TENTH / 2:
             return None
-        # What came with more Gaussians says nothing of how fast a fit rises.
-        risen = report.psnr - before[1] - (level - before[2])
-        found = signs(
-            report.psnr, risen * TENTH / (used - before[0]), report.step / used, self.pixels / k
+        risen = (report.psnr - before[1]) * TENTH / (used - before[0])
+        found = signs(report.psnr, risen, report.step / used, self.pixels / k)
+        shares, weights = list(GAIN), zip(*GAIN.values(), strict=True)
+        left = sum(
+            np.interp(used, shares, own) * one for own, one in zip(weights, found, strict=True)
         )
-        weights = [
-            np.interp(used, list(GAIN), column) for column in zip(*GAIN.values(), strict=True)
-        ]
-        return self.off(report) + max(0.0, float(np.dot(weights, found)))
+        ahead = self.off(report) + max(0.0, float(left))
+        if self.has_steered or abs(ahead) < np.interp(used, shares, list(MISSED.values())):
+            return None
+        self.has_steered = True
+        return ahead * float(np.interp(used, shares, list(MENDED.values())))
 
     def beyond(self, probe: FitResult) -> float:
-        room = room_of(self.pixels / len(probe.gaussians))
-        return self.off(probe) + float(np.polyval(PROBE_GAIN[::-1], room))
+        steps, each = probe.history[-1].step / PROBE, self.pixels / len(probe.gaussians)
+        return self.off(probe) + float(np.dot(PROBE_GAIN, probe_signs(steps, each)))
 
     def level(self, k: float) -> float:
         return STEEP / STEEPER * (k / self.pixels) ** STEEPER
@@ -164,7 +172,7 @@ class BytesAim:
     """
 
     def __init__(self, most: int, size: Callable[[Gaussians], int]) -> None:
-        self.most, self.size = most, size
+        self.most, self.size, self.more = most, size, 0.0
         least, aim, full = (math.log(share) for share in FILLED)
         self.log_aim, self.within = math.log(most) + aim, (least - aim, full - aim)
         self.asked = False

@@ -136,7 +136,8 @@ class Search:
             levels = [self.aim.level(one.k) for one in near]
             measured = (near[0].off - near[1].off) / (levels[0] - levels[1])
             share = 1 / min(max(measured, 1 / 3), 3.0)
-        return self._moved(near[0].k, near[0].off * share)
+        more = self.aim.more if near[0].result.history[-1].step >= SHORT else 0.0
+        return self._moved(near[0].k, (near[0].off + more) * share)
 
     def _moved(self, k: int, off: float) -> int:
         """Return the number that is not off, where k is off by so much."""

@@ -33,8 +33,8 @@ def encode(
         k: number of Gaussians; "auto" lets the picture choose, for about 38 dB. 50,000 if k and
             both targets are None.
         target_psnr: in place of k: find the number that ends within 0.5 dB of this; where none
-            does, the nearest. It is found in the course of the fit, which may go on for a third of
-            its budget, mostly once, at most four times.
+            does, the nearest. It is found in the course of the fit, which takes longer than its
+            budget: see `pipelines.Encoding.run`.
         target_bytes: in place of k: find the largest number whose file takes no more.
         quality: of that file, see `Gaussians.save`.
         steps: of the fit; 0 returns the start, with the colours that suit it best.

@@ -125,19 +125,26 @@ def test_a_fit_goes_on_with_another_number_unless_it_was_short(steps):
 def test_where_a_fit_will_end_is_told_by_its_signs():
     aim, k = aim_of(44), 5000
     assert aim.ahead(0.4, Report(80, 1.0, 30.0), k) is None  # nothing to compare it with
-    terms = signs(36.0, 6.0, 200, 286**2 / k)
+    terms = signs(38.0, 8.0, 200, 286**2 / k)
     left = sum(weight * term for weight, term in zip(GAIN[0.5], terms, strict=True))
-    assert aim.ahead(0.5, Report(100, 2.0, 36.0), k) == pytest.approx(36 + left - 44)
-    assert left > 0 and aim.ahead(0.5, Report(101, 2.0, 36.1), k) is None  # in the same moment
+    assert aim.ahead(0.5, Report(100, 2.0, 38.0), k) == pytest.approx(38 + left - 44)
+    assert left > 0 and aim.ahead(0.5, Report(101, 2.0, 38.1), k) is None  # in the same moment
 
 
-def test_what_came_with_more_gaussians_is_no_rise():
-    grown, plain = aim_of(44), aim_of(44)
-    came = plain.level(8000) - plain.level(5000)
-    grown.ahead(0.4, Report(80, 1.0, 30.0), 5000)
-    plain.ahead(0.4, Report(80, 1.0, 30.0 + came), 8000)
-    found = [aim.ahead(0.5, Report(100, 2.0, 36.0), 8000) for aim in (grown, plain)]
-    assert found[0] == pytest.approx(found[1])
+def test_a_fit_is_steered_once_and_only_if_it_will_miss():
+    for off, expected in ((0.2, []), (0.6, [0.5]), (2.0, [0.4])):
+        aim, steered = aim_of(44), []
+        for used, psnr in ((0.3, 38.0), (0.4, 39.0), (0.5, 40.0)):
+            left = sum(
+                weight * term
+                for weight, term in zip(
+                    GAIN.get(used, GAIN[0.4]), signs(psnr, 1.0, 200, 286**2 / 5000), strict=True
+                )
+            )
+            aim.psnr = psnr + left - off
+            if aim.ahead(used, Report(round(200 * used), 1.0, psnr), 5000) is not None:
+                steered.append(used)
+        assert steered == expected
 
 
 def test_levels_are_of_one_number_each():
