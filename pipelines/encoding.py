@@ -114,10 +114,10 @@ class Encoding:
         """Encode one picture.
 
         With "auto" or a target, the number of Gaussians changes in the course of the fit. Before
-        that, for a PSNR, a fit of 0.15 of the budget tells with how many it begins; with "auto"
-        both take the budget together. Where a target is missed, the fit goes on for 0.4 of the
-        budget with another number, at most four times. A fit of fewer than 20 steps foretells
-        nothing: then each number that is tried has a whole fit of its own.
+        that, for a PSNR, a fit of 0.15 of the budget tells with how many it begins. Where a target
+        is missed, the fit goes on for 0.4 of the budget with another number, at most four times.
+        A fit of fewer than 20 steps foretells nothing: then each number that is tried has a whole
+        fit of its own.
 
         Args:
             image: what `taichi2dgs.encode` takes: a path, a PIL image, or an array or tensor.
@@ -143,11 +143,11 @@ class Encoding:
         if self.target_psnr is not None:
             k = automatic_count(image, self.target_psnr)
             aim = PsnrAim(self.target_psnr, image)
-            return self._search(image, aim, k, on_report, self._probed(1.0))
+            return self._search(image, aim, k, on_report, self._probe)
         if self._automatic:
             k = automatic_count(image)
             aim = PsnrAim(AUTO_PSNR, image)
-            return self._search(image, aim, k, on_report, self._probed(1 - PROBE), tries=1)
+            return self._search(image, aim, k, on_report, self._probe, tries=1)
         return self._fit(image, checked_count(self.k or K), on_report)
 
     @property
@@ -225,10 +225,10 @@ class Encoding:
         aim: Aim,
         k: int,
         on_report: OnReport | None,
-        shares: tuple[float, float] = (0.0, 1.0),
+        probe: float = 0.0,
         tries: int = TRIES,
     ) -> FitResult:
-        """Search from k Gaussians on; for `shares` see `Search`."""
+        """Search from k Gaussians on; for `probe` see `Search`."""
 
         def go_on(
             start: Gaussians, share: float, rate: float, count: Count, report: Any
@@ -245,13 +245,14 @@ class Encoding:
             )
 
         return Search(
-            aim, lambda k: self._start(image, k), go_on, most(image), shares, on_report, tries
+            aim, lambda k: self._start(image, k), go_on, most(image), probe, on_report, tries
         ).run(k)
 
-    def _probed(self, share: float) -> tuple[float, float]:
-        """Return shares of the budget for a probe, where that has room, and for the fit."""
-        long = self.steps is None or self.steps >= SHORT
-        return (PROBE, share) if long and self.seconds != 0 else (0.0, 1.0)
+    @property
+    def _probe(self) -> float:
+        """Share of the budget for a probe, where there is room for one."""
+        has_room = (self.steps is None or self.steps >= SHORT) and self.seconds != 0
+        return PROBE if has_room else 0.0
 
     def _search_bytes(self, image: Tensor, target: int, on_report: OnReport | None) -> FitResult:
         def size(gaussians: Gaussians) -> int:

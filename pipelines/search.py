@@ -46,7 +46,7 @@ class Search:
         fit: goes on with Gaussians for a share of the budget, by a share of the learning rates; it
             is told their number, and whom to report to.
         most: the largest number.
-        shares: of the budget, for which a probe and the first fit go on; there is none of 0.
+        probe: share of the budget for a short fit before the first; there is none of 0.
         on_report: called with the number of Gaussians and every report.
         tries: fits, at most.
     """
@@ -57,12 +57,12 @@ class Search:
         begin: Callable[[int], Gaussians],
         fit: Callable[[Gaussians, float, float, Count, Callable[[Report], None]], FitResult],
         most: int,
-        shares: tuple[float, float] = (0.0, 1.0),
+        probe: float = 0.0,
         on_report: OnReport | None = None,
         tries: int = TRIES,
     ) -> None:
         self.aim, self.begin, self.fit = aim, begin, fit
-        self.most, self.shares, self.on_report, self.tries = most, shares, on_report, tries
+        self.most, self.probe, self.on_report, self.tries = most, probe, on_report, tries
         self.tried: list[Tried] = []
         self.k = 0  # Gaussians of the fit that goes on now
 
@@ -74,7 +74,7 @@ class Search:
         """
         self.k = max(1, min(k, self.most))
         try:
-            if self.shares[0]:
+            if self.probe:
                 self._probe()
             while len(self.tried) < self.tries and self.k not in {one.k for one in self.tried}:
                 self._try()
@@ -94,8 +94,8 @@ class Search:
     def _probe(self) -> None:
         """Make a short fit, for the number with which the first one begins."""
         report = self._teller(None)
-        result = self.fit(self.begin(self.k), self.shares[0], 1.0, lambda *_: self.k, report)
-        if result.history[-1].step >= self.shares[0] * SHORT:
+        result = self.fit(self.begin(self.k), self.probe, 1.0, lambda *_: self.k, report)
+        if result.history[-1].step >= self.probe * SHORT:
             self.k = self._moved(self.k, self.aim.beyond(result))
 
     def _teller(self, before: FitResult | None) -> Callable[[Report], None]:
@@ -111,7 +111,7 @@ class Search:
         """Make a fit, or let the nearest one go on, with `self.k` Gaussians."""
         before = self._nearest()[0].result if self.tried else None
         if before is None or before.history[-1].step < SHORT:
-            start, share, rate, before = self.begin(self.k), self.shares[1], 1.0, None
+            start, share, rate, before = self.begin(self.k), 1.0, 1.0, None
         else:
             start, share, rate = before.gaussians, GOES_ON, GENTLY
 
