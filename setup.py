@@ -12,7 +12,7 @@ readme = (root / "README.md").read_text(encoding="utf-8")
 readme = re.sub(r"(!\[[^]]*\])\((?!http)", rf"\1({url}/raw/main/", readme)  # pictures, then links,
 readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where it is alone
 plot = ["matplotlib>=3.8"]
-bench = ["scikit-image>=0.22", "pytorch-msssim>=1", *plot]
+bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "imagecodecs>=2023.9", *plot]
 film = ["av>=11"]  # mp4; gif and webp need nothing
 test = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", *bench]
 view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it needs nothing

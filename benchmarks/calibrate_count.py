@@ -1,4 +1,4 @@
-"""Measure the constants by which `k="auto"` chooses a number: those of pipelines/encoding.py.
+"""Measure the constants by which `k="auto"` chooses a number: those of pipelines/aims.py.
 
     python benchmarks/calibrate_count.py --data FOLDER
 
@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 import taichi2dgs
 from nets.detail import gradient_magnitude
-from pipelines.encoding import AUTO_PSNR, Encoding
+from pipelines.aims import AUTO_PSNR
+from pipelines.encoding import Encoding
 from taichi2dgs.storage import files
 
 DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, least first

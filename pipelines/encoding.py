@@ -10,16 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from nets.detail import gradient_magnitude
+from pipelines.aims import AUTO_PSNR, PROBE, Aim, BytesAim, PsnrAim, automatic_count, most
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
-from pipelines.search import search
+from pipelines.search import SHORT, TRIES, OnReport, Search
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
 from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.colors import solve_colors
-from taichi2dgs.fitting.fit import fit
-from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
+from taichi2dgs.fitting.fit import fit, fit_counted
+from taichi2dgs.fitting.job import Count
+from taichi2dgs.fitting.options import FitOptions, FitResult
 from taichi2dgs.fitting.refine import encode_refined
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import QUALITIES
@@ -28,18 +29,9 @@ from taichi2dgs.storage.maps import Stack
 from taichi2dgs.storage.stacks import as_stack
 
 OPTIONS = FitOptions()
-AUTO_PSNR = 38.0  # dB, about what an automatic number reaches
-# Of 12 training photographs, fitted for 60 steps: Gaussians per pixel that reach AUTO_PSNR are
-# DENSITY * detail ** POWER, to within a factor of 1.23 in two cases of three; while k grows e-fold,
-# SLOPE dB are gained. benchmarks/calibrate_count.py measures them.
-DENSITY, POWER, SLOPE = 6.82, 1.83, 6.6
-LARGEST_POWER = 100.0  # e to this power is more than any picture asks for, and still a float
+LEARNING_RATES = ("xy", "log_scale", "theta", "color")
 SOLVED = 2  # steps of `solve_colors` where there is no fit; a fit's own first steps do more
-PSNR_WITHIN = 0.5  # dB that a result may be off its target
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
-FILLED = (0.955, 0.98, 0.995)  # shares of the bytes: least, aimed at, most; refining adds a little
-
-OnReport = Callable[[int, Report], object]
 
 
 @dataclass(frozen=True)
@@ -47,8 +39,8 @@ class Encoding:
     """How pictures are encoded: `taichi2dgs.encode` in parts, which keeps the PSNR and the reports.
 
     Args:
-        k: number of Gaussians; "auto" takes as many as the picture's detail asks for, about what
-            makes 38 dB; None is 50,000 where there is no target.
+        k: number of Gaussians; "auto" begins with as many as the picture's detail asks for, and
+            aims at 38 dB in the course of the fit; None is 50,000 where there is no target.
         target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
         target_bytes: find the largest number whose file takes no more than this.
         quality: of the file; see `Gaussians.save`.
@@ -125,7 +117,13 @@ class Encoding:
         t2d.check_progressive(self.progressive, self.quality)
 
     def run(self, image: Any, on_report: OnReport | None = None) -> FitResult:
-        """Encode one picture. With a target that is a search: mostly two fits, at most five.
+        """Encode one picture.
+
+        With "auto" or a target, the number of Gaussians changes in the course of the fit. Before
+        that, for a PSNR, a fit of 0.15 of the budget tells with how many it begins. Where a target
+        is missed, the fit goes on for 0.4 of the budget with another number, at most four times.
+        A fit of fewer than 20 steps foretells nothing: then each number that is tried has a whole
+        fit of its own.
 
         Args:
             image: what `taichi2dgs.encode` takes: a path, a PIL image, an array or tensor
@@ -133,7 +131,8 @@ class Encoding:
             on_report: called with the number of Gaussians and every report of every fit.
 
         Returns:
-            The fit that counts; where no number reaches target_psnr, the nearest one.
+            The fit that counts, with its reports since it began; where no number reaches
+            target_psnr, the nearest one.
 
         Raises:
             ValueError: an argument does not fit, a file cannot be read, or no Gaussian fits in
@@ -145,12 +144,17 @@ class Encoding:
         if on_report is not None and not callable(on_report):
             raise ValueError(f"on_report={shown(on_report)}; expected a function, or None")
         image = as_stack(image, self.linear)
-        if self.target_psnr is None and self.target_bytes is None:
-            k = automatic_count(image.image) if self._automatic else checked_count(self.k or K)
-            return self._fit(image, k, on_report)
+        if self.target_bytes is not None:
+            return self._search_bytes(image, self.target_bytes, on_report)
         if self.target_psnr is not None:
-            return self._search_psnr(image, self.target_psnr, on_report)
-        return self._search_bytes(image, self.target_bytes or 0, on_report)
+            k = automatic_count(image, self.target_psnr)
+            aim = PsnrAim(self.target_psnr, image)
+            return self._search(image, aim, k, on_report, self._probe)
+        if self._automatic:
+            k = automatic_count(image)
+            aim = PsnrAim(AUTO_PSNR, image)
+            return self._search(image, aim, k, on_report, self._probe, tries=1)
+        return self._fit(image, checked_count(self.k or K), on_report)
 
     @property
     def _automatic(self) -> bool:
@@ -203,98 +207,68 @@ class Encoding:
             raise ValueError(f"{path}: {len(data)} bytes; expected {self.target_bytes} at most")
         t2d.write(path, data)
 
-    def _fit(self, image: Stack, k: int, on_report: OnReport | None) -> FitResult:
+    def _start(self, image: Stack, k: int) -> Gaussians:
+        """Return what a fit begins with; without a fit, in the colours that suit it best."""
         start = initialize(image, k, self.start, self.seed, weights=self.weights)
         if 0 in (self.steps, self.seconds):
             settings = self.options.settings or start.settings
             start = solve_colors(image, replace(start, settings=settings), SOLVED)
+        return start
+
+    def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
         return fit(
             image,
-            start,
+            self._start(image, k),
             steps=self.steps,
             seconds=self.seconds,
             options=self.options,
             on_report=None if on_report is None else lambda report: on_report(k, report),
         )
 
-    def _search_psnr(self, image: Stack, target: float, on_report) -> FitResult:
-        def off(result: FitResult) -> float:
-            return result.history[-1].psnr - target
+    def _search(
+        self,
+        image: Tensor,
+        aim: Aim,
+        k: int,
+        on_report: OnReport | None,
+        probe: float = 0.0,
+        tries: int = TRIES,
+    ) -> FitResult:
+        """Search from k Gaussians on; for `probe` see `Search`."""
 
-        def nearest(results: list[FitResult]) -> FitResult:
-            return min(results, key=lambda result: abs(off(result)))
-
-        found: list[FitResult] = []
-        try:
-            search(
-                found,
-                lambda k: self._fit(image, k, on_report),
-                off,
-                automatic_count(image.image, target),
-                SLOPE,
-                (-PSNR_WITHIN, PSNR_WITHIN),
-                _most(image.image),
+        def go_on(
+            start: Gaussians, share: float, rate: float, count: Count, report: Any
+        ) -> FitResult:
+            rates = {name: rate * getattr(self.options, name) for name in LEARNING_RATES}
+            return fit_counted(
+                image,
+                start,
+                count,
+                steps=None if self.steps is None else math.ceil(self.steps * share),
+                seconds=None if self.seconds is None else self.seconds * share,
+                options=replace(self.options, **rates),
+                on_report=report,
             )
-        except KeyboardInterrupt as stop:
-            there = found or _unfinished(stop)
-            if not there:
-                raise
-            raise FitInterrupted(nearest(there)) from None
-        return nearest(found)
 
-    def _search_bytes(self, image: Stack, target: int, on_report) -> FitResult:
-        def size(result: FitResult) -> int:
-            return len(t2d.encode(result.gaussians, self.quality, self.progressive))
+        return Search(
+            aim, lambda k: self._start(image, k), go_on, most(image), probe, on_report, tries
+        ).run(k)
 
-        def within(results: list[FitResult]) -> list[FitResult]:
-            """The largest that is small enough, if there is one."""
-            enough = [result for result in results if size(result) <= target]
-            return [max(enough, key=size)] if enough else []
+    @property
+    def _probe(self) -> float:
+        """Share of the budget for a probe, where there is room for one."""
+        has_room = (self.steps is None or self.steps >= SHORT) and self.seconds != 0
+        return PROBE if has_room else 0.0
 
-        found: list[FitResult] = []
-        least, aim, most = (math.log(share * target) for share in FILLED)
-        try:
-            search(
-                found,
-                lambda k: self._fit(image, k, on_report),
-                lambda result: math.log(size(result)) - aim,
-                max(1, round(target / BYTES_EACH[self.quality])),
-                1.0,
-                (least - aim, most - aim),
-                _most(image.image),
-            )
-        except KeyboardInterrupt as stop:
-            partial = _unfinished(stop)
-            there = within(found) or within(partial) or found or partial
-            if not there:
-                raise
-            raise FitInterrupted(min(there, key=size)) from None
-        if not within(found):
+    def _search_bytes(self, image: Tensor, target: int, on_report: OnReport | None) -> FitResult:
+        def size(gaussians: Gaussians) -> int:
+            return len(t2d.encode(gaussians, self.quality, self.progressive))
+
+        k = round(target / BYTES_EACH[self.quality])
+        result = self._search(image, BytesAim(target, size), k, on_report)
+        if (fewest := size(result.gaussians)) > target:
             raise ValueError(
-                f"target_bytes={target}: {min(map(size, found))} bytes are the fewest found; "
+                f"target_bytes={target}: {fewest} bytes are the fewest found; "
                 "expected a larger number"
             )
-        return within(found)[0]
-
-
-def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
-    """Return how many Gaussians should reach a PSNR, from the picture's mean gradient magnitude.
-
-    Args:
-        image: values in [0, 1]. [H, W, C]
-        psnr: in dB.
-    """
-    detail = float(gradient_magnitude(image.permute(2, 0, 1)[None].float()).mean())
-    more = math.exp(min((psnr - AUTO_PSNR) / SLOPE, LARGEST_POWER))
-    per_pixel = DENSITY * detail**POWER * more
-    return max(1, min(_most(image), round(per_pixel * image.shape[0] * image.shape[1])))
-
-
-def _most(image: Tensor) -> int:
-    """One Gaussian per pixel, or what a file holds."""
-    return min(image.shape[0] * image.shape[1], t2d.MAX_K)
-
-
-def _unfinished(stop: KeyboardInterrupt) -> list[FitResult]:
-    """The result of an interrupted fit, if Ctrl-C came in one."""
-    return [stop.result] if isinstance(stop, FitInterrupted) else []
+        return result

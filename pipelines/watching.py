@@ -7,7 +7,8 @@ import webbrowser
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipelines.encoding import Encoding, OnReport
+from pipelines.encoding import Encoding
+from pipelines.search import OnReport
 from taichi2dgs.fitting.options import Report
 from taichi2dgs.storage.maps import Stack, displayed
 from taichi2dgs.storage.paths import one_line

@@ -31,13 +31,14 @@ def encode(
     Args:
         image: a path or "sample:astronaut", a PIL image, a NumPy array or torch tensor [H, W] or
             [H, W, C] of 8 or 16 bit integers or floats in [0, 1], or a stack of `read_stack`.
-        k: number of Gaussians; "auto" lets the picture's detail choose, for about 38 dB. 50,000 if
-            k and both targets are None.
+        k: number of Gaussians; "auto" lets the picture choose, for about 38 dB. 50,000 if k and
+            both targets are None.
         target_psnr: in place of k: find the number that ends within 0.5 dB of this; where none
-            does, the nearest. A search fits mostly twice, at most five times.
+            does, the nearest. It is found in the course of the fit, which takes longer than its
+            budget: see `pipelines.Encoding.run`.
         target_bytes: in place of k: find the largest number whose file takes no more.
         quality: of that file, see `Gaussians.save`.
-        steps: of a fit; 0 returns the start, with the colours that suit it best.
+        steps: of the fit; 0 returns the start, with the colours that suit it best.
         seconds: of a fit; with steps too, what runs out first ends it. 10 if both are None.
         start: "prior" (the learned start), or another of `pipelines.STARTS`.
         seed: of the start.

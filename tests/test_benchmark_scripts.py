@@ -1,4 +1,4 @@
-"""The scripts beside run_kodak.py: other data, rates, searches, speed and costs."""
+"""The scripts beside run_kodak.py: other data, searches, speed and costs."""
 
 import json
 import platform
@@ -75,28 +75,6 @@ def test_run_datasets_needs_folders_of_different_names(tmp_path):
         env=environment(),
     )
     assert done.returncode == 2 and "expected different names" in done.stderr
-
-
-def test_run_rate_compares_files_with_picture_codecs(tmp_path, photograph):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    files.write_image(tmp_path / "a.png", photograph[:60, :60])
-    command = [sys.executable, SCRIPT.with_name("run_rate.py"), "--data", tmp_path, "--k", 400, 40,
-               "--steps", 5, "--refine", 4, "--presets", "lossless", "small",
-               "--out", tmp_path / "rate"]  # fmt: skip
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment()
-    )
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "rate.json").read_text())["rows"]
-    assert [(row["preset"], row["refine"]) for row in rows[:3]] == [
-        ("lossless", 0),
-        ("small", 0),
-        ("small", 4),
-    ]
-    assert rows[0]["psnr"] == rows[0]["unsaved"] > rows[1]["psnr"]
-    assert rows[1]["codecs"]["WebP"][0] <= rows[1]["bytes"] < rows[0]["bytes"]
-    assert "| 400 | small | 4 | 1 | " in done.stdout
-    assert files.read_image(tmp_path / "rate.webp").shape[1] > 400
 
 
 def test_run_prior_compares_weights_and_goes_on(tmp_path, photograph):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pipelines
-from taichi2dgs import FitOptions, Gaussians, RenderSettings, metrics
+from taichi2dgs import FitInterrupted, FitOptions, Gaussians, RenderSettings, metrics
 from taichi2dgs import fit as fit_function
 from taichi2dgs.fitting import between
 from taichi2dgs.fitting.engine import Engine
@@ -50,9 +50,39 @@ def test_a_step_sees_what_a_moved_picture_shows(photograph, phase):
     expected = metrics.psnr(moved.render(), between.phases(image)[phase].clamp(0, 1))
     (seen,) = engine.psnrs()
     assert seen == pytest.approx(expected, abs=0.02)  # phases overshoot, renders may not
-    assert torch.allclose(engine.params, start.packed(), atol=1e-4)  # and back
+    assert torch.equal(engine.params, start.packed())  # nothing was moved
     engine.score()
     assert engine.psnrs()[0] == pytest.approx(metrics.psnr(start.render(), image), abs=1e-3)
+
+
+def test_ctrl_c_in_a_step_between_the_pixels_leaves_gaussians_where_they_are(
+    photograph, monkeypatch
+):
+    """Whatever a step launches beside its kernel, nothing has to be undone after it."""
+    image = photograph[:33, :41].contiguous()
+    start = pipelines.initialize(image, 150, "gradient")
+    launch = Engine._launch
+
+    def interrupted(engine, number, rate, selects, phase=None):
+        step = engine.work.step
+
+        def stopping(**arguments):
+            step(**arguments)
+            raise KeyboardInterrupt
+
+        if number:
+            monkeypatch.setattr(engine.work, "step", stopping)
+        try:
+            launch(engine, number, rate, selects, phase)
+        finally:
+            engine.work.step = step
+
+    monkeypatch.setattr(Engine, "_launch", interrupted)
+    still = FitOptions(between=1.0, **STILL)
+    with pytest.raises(FitInterrupted) as stopped:
+        fit_function(image, start, steps=9, options=still)
+    assert torch.equal(stopped.value.result.gaussians.packed(), start.packed())
+    assert stopped.value.result.psnr == pytest.approx(metrics.psnr(start.render(), image), abs=1e-3)
 
 
 def test_a_fit_between_the_pixels_shows_more_where_it_is_enlarged(photograph):

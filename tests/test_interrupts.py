@@ -1,5 +1,6 @@
 """What Ctrl-C leaves of searches, commands, folders, loops, training and peers' methods."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pipelines.encoding import Encoding
 from pipelines.training import position
 from taichi2dgs import FitInterrupted, fit_batch, metrics
 from taichi2dgs import fit as fit_function
+from taichi2dgs.fitting.fit import fit_counted
 from taichi2dgs.storage import files, t2d
 
 SMOKE = Path(__file__).resolve().parents[1] / "configs" / "smoke.yaml"
@@ -27,15 +29,16 @@ def stopped(monkeypatch):
     def at(number: int, inside: bool = True) -> list:
         made = []
 
-        def fake(*arguments, **more):
+        def fake(real, *arguments, **more):
             if len(made) + 1 == number and not inside:
                 raise KeyboardInterrupt
-            made.append(fit_function(*arguments, **more))
+            made.append(real(*arguments, **more))
             if len(made) == number:
                 raise FitInterrupted(made[-1])
             return made[-1]
 
-        monkeypatch.setattr(encoding, "fit", fake)
+        monkeypatch.setattr(encoding, "fit", functools.partial(fake, fit_function))
+        monkeypatch.setattr(encoding, "fit_counted", functools.partial(fake, fit_counted))
         return made
 
     return at

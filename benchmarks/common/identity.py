@@ -68,3 +68,12 @@ def contents(folder: Path) -> dict[Path, str]:
         for path in folder.rglob("*")
         if path.suffix in (".py", ".yaml", ".pt", ".json")
     }
+
+
+def package_digest(root: Path = ROOT) -> str:
+    """Return a digest of the checkout's code, weights and configurations that measurements use."""
+    folders = ("nets", "pipelines", "taichi2dgs", "configs")
+    names = [
+        f"{name}/{path} {own}" for name in folders for path, own in contents(root / name).items()
+    ]
+    return digest("\n".join(sorted(names)).encode())

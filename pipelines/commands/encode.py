@@ -14,7 +14,8 @@ from pipelines.commands import options as common
 from pipelines.defaults import WHOLE
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
-    from pipelines.encoding import Encoding, OnReport
+    from pipelines.encoding import Encoding
+    from pipelines.search import OnReport
     from taichi2dgs.fitting.options import FitResult
     from taichi2dgs.storage.maps import Stack
     from taichi2dgs.viewing.live import Live

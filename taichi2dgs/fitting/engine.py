@@ -42,7 +42,7 @@ class Engine:
         self.phase: int | None = None  # that the last launch saw in place of the pixels
         self.stale = True  # whether the next step selects anew, whatever its number
         self.counts = [len(picture.params) for picture in self.pictures]
-        self._check_memory()
+        self.check_memory(self.counts)
         channels, settings = self.pictures[0].target.shape[2], options.settings
         with runtime.launching():
             key = (runtime.owner(), channels, settings.top_k, settings.blend, options.respawn > 0)
@@ -61,10 +61,10 @@ class Engine:
                 self.removal()  # compiles
             self.score()
 
-    def _check_memory(self) -> None:
-        """Raise ValueError if the fit needs more memory than the limit."""
+    def check_memory(self, counts: Sequence[int]) -> None:
+        """Raise ValueError if a fit of so many Gaussians needs more memory than the limit."""
         height, width, channels = self.pictures[0].target.shape
-        n, where = sum(self.counts), f"{height}x{width}"
+        n, where = sum(counts), f"{height}x{width}"
         if len(self.pictures) > 1:
             pixels = [math.prod(picture.size) for picture in self.pictures]
             height, width, where = sum(pixels), 1, f"{len(pixels)} images"
@@ -93,22 +93,18 @@ class Engine:
             for phase in range(len(between.PHASES) if self.options.between else 0)
         ]
 
-    def only(self, which: Sequence[int]) -> Engine:
-        """Return an engine of some of the pictures, which go on from where they are."""
-        engine = Engine([self.pictures[p] for p in which], self.options, measured=False)
-        engine.done = self.done
-        with runtime.launching(self.work.owner):
-            for name in ("packed", "exp_avg", "exp_avg_sq"):
-                parts = np.split(getattr(self, name).to_numpy(), np.cumsum(self.counts)[:-1])
-                getattr(engine, name).from_numpy(np.concatenate([parts[p] for p in which]))
-            engine.progress.from_numpy(self.progress.to_numpy())
-        return engine
-
     @property
     def params(self) -> Tensor:
         """The packed parameters, picture by picture, read back from the device. [N, 5 + C]"""
         with runtime.launching(self.work.owner):
             return torch.from_numpy(self.packed.to_numpy())
+
+    def state(self) -> list[Tensor]:
+        """Return the parameters and both averages of each picture. [3, N, 5 + C] each"""
+        with runtime.launching(self.work.owner):
+            held = (self.packed, self.exp_avg, self.exp_avg_sq)
+            rows = torch.stack([torch.from_numpy(one.to_numpy()) for one in held])
+        return list(rows.split(self.counts, 1))
 
     def step(self, number: int, rate: float) -> None:
         """Launch step `number`, from 1, at a fraction of the learning rates."""
@@ -128,10 +124,7 @@ class Engine:
         """Launch a step that may see one of the `between.PHASES` in place of the pixels."""
         rates = self.schedule.rates(number, rate)
         self.phase = phase
-        x, y = (0.0, 0.0) if phase is None else between.offset_of(phase)
         with runtime.launching(self.work.owner):
-            if phase is not None:
-                self.work.move(self.packed, x, y)
             self.work.step(
                 selects=selects,
                 keeps=self.options.reselect > 1,
@@ -144,9 +137,8 @@ class Engine:
                 losses=self.losses,
                 rates=rates,
                 number=number,
+                shift=(0.0, 0.0) if phase is None else between.offset_of(phase),
             )
-            if phase is not None:
-                self.work.move(self.packed, -x, -y)
 
     def _seen(self):
         """Return what the last launch compared with."""
@@ -172,13 +164,11 @@ class Engine:
         Adam's averages begin anew for those that moved.
         """
         costs, residuals = self.removal()
-        scale = respawn.BETWEEN_SCALE if self.options.between else respawn.SCALE
-        blend = self.options.settings.blend
         moved, first = [], 0
         for own, image, residual, share in zip(
             costs.split(self.counts), self.images, residuals, shares, strict=True
         ):
-            rows, values = respawn.moves(own, image, residual, share, blend, scale)
+            rows, values = respawn.moves(own, image, residual, share, *self.setting_down())
             moved.append((rows + first, values))
             first += len(own)
         rows, values = (torch.cat(parts) for parts in zip(*moved, strict=True))
@@ -193,6 +183,11 @@ class Engine:
                 values=values.contiguous(),
             )
         return len(rows)
+
+    def setting_down(self) -> tuple[str, float]:
+        """Return the blend, and a deviation of Gaussians that are set down, in pixels."""
+        scale = respawn.BETWEEN_SCALE if self.options.between else respawn.SCALE
+        return self.options.settings.blend, scale
 
     def poll(self) -> bool:
         """Wait for the device, see how far it got, and make room where it lacked some.

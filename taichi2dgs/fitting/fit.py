@@ -11,7 +11,7 @@ from torch import Tensor
 
 from taichi2dgs.checks import number, shown
 from taichi2dgs.fitting.budget import Budget
-from taichi2dgs.fitting.job import Job, OnReport
+from taichi2dgs.fitting.job import Count, Job, OnReport
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
 from taichi2dgs.fitting.run import Run
 from taichi2dgs.gaussians import Gaussians, check_gaussians
@@ -67,7 +67,43 @@ def fit(
     True
     """
     job = checked_job(image, gaussians, options, frozen, target_psnr, on_report)
-    interrupted = Run([job], Budget(steps, seconds)).until_done()
+    return _fitted(job, Budget(steps, seconds))
+
+
+def fit_counted(
+    image: Any,
+    gaussians: Gaussians,
+    count: Count,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    on_report: OnReport | None = None,
+    options: FitOptions | None = None,
+) -> FitResult:
+    """Fit Gaussians whose number changes on the way.
+
+    Those that leave are the ones that cost the picture least to leave out, and those that come are
+    set down at its worst pixels, as respawning does.
+
+    Args:
+        count: is asked before the first step and at every moment of respawning, with the share of
+            the budget that is used and a report; says how many Gaussians there are from then on.
+        image, gaussians, steps, seconds, on_report, options: as `fit` takes them.
+
+    Returns:
+        The Gaussians that were there from the beginning, in their order, and then those that came;
+        and the reports.
+
+    Raises:
+        ValueError, FitInterrupted, FloatingPointError, MemoryError: as `fit` does.
+    """
+    job = checked_job(image, gaussians, options, on_report=on_report, count=count)
+    return _fitted(job, Budget(steps, seconds))
+
+
+def _fitted(job: Job, budget: Budget) -> FitResult:
+    """Do what `fit` and `fit_counted` say."""
+    interrupted = Run([job], budget).until_done()
     if interrupted:
         raise FitInterrupted(job.result())
     return job.result()
@@ -81,12 +117,14 @@ def checked_job(
     target_psnr: float | None = None,
     on_report: OnReport | None = None,
     name: str = "",
+    count: Count | None = None,
 ) -> Job:
     """Return what to do with a picture, or raise ValueError.
 
     Args:
         image, gaussians, options, frozen, target_psnr, on_report: see `fit`.
         name: of the picture in messages, where there are several.
+        count: see `fit_counted`.
     """
     check_gaussians(gaussians)
     if not len(gaussians):
@@ -106,6 +144,7 @@ def checked_job(
         None if target_psnr is None else number(target_psnr),
         on_report,
         name,
+        count,
     )
 
 

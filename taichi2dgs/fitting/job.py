@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.order import morton_order
 
 OnReport = Callable[[Report], object]
+Count = Callable[[float, Report], int]  # share of the budget that is used -> number of Gaussians
 
 
 @dataclass(eq=False)
@@ -29,6 +30,11 @@ class Job:
         target_psnr: in dB; the report that reaches it ends the fit of this picture.
         on_report: called with every report.
         name: of the picture in messages, where there are several.
+        count: says how many Gaussians there are to be, before the first step and at each moment of
+            respawning; None for as many as there are.
+
+    `order` has where each Gaussian belongs in the order of the result: that of those that came in,
+    behind which those follow that were added. [N]
     """
 
     target: Tensor
@@ -38,21 +44,23 @@ class Job:
     target_psnr: float | None = None
     on_report: OnReport | None = None
     name: str = ""
+    count: Count | None = None
     history: list[Report] = field(default_factory=list)
     fitted: Tensor = field(init=False)  # packed, when the fit has ended. [N, 5 + C]
 
     def __post_init__(self) -> None:
-        self.order = morton_order(self.gaussians.xy, self.gaussians.size)
+        self.order = morton_order(self.gaussians.xy, self.gaussians.size).cpu()
         params = self.gaussians.packed().detach()[self.order]
         frozen = None if self.frozen is None else self.frozen[self.order]
         self.picture = Picture(self.target, params, frozen, self.name)
         self.moments = moments(self.options.respawn, self.picture.spacing)  # that are left to come
+        if self.count is not None:
+            self.moments.insert(0, (0.0, 0.0))  # nothing has been fitted that could respawn
 
     def read(self, params: Tensor) -> Gaussians:
         """Return the Gaussians of an engine's parameters, in the order of those that came in."""
-        fitted = torch.empty_like(self.gaussians.packed())
-        fitted[self.order] = params.to(fitted)
         g = self.gaussians
+        fitted = params[self.order.argsort()].to(g.packed().detach())
         return Gaussians.from_packed(fitted, g.size, self.options.settings, g.maps)
 
     def result(self) -> FitResult:
@@ -64,12 +72,41 @@ class Job:
         """Whether the last report has reached the target."""
         return self.target_psnr is not None and self.history[-1].psnr >= self.target_psnr
 
-    def due_share(self, used: float) -> float:
-        """Return the share of the Gaussians that may move now; of shares due together the largest.
+    def due_share(self, used: float) -> float | None:
+        """Return the share of the Gaussians that may move now, the largest of those due together.
 
         Args:
             used: share of the budget.
+
+        Returns:
+            None where nothing is due.
         """
         due = [share for at, share in self.moments if at <= used]
         self.moments = self.moments[len(due) :]
-        return due[0] if due else 0.0
+        return max(due) if due else None
+
+    def wanted(self, used: float, read: Callable[[], Gaussians]) -> int:
+        """Return how many Gaussians there are to be from now on.
+
+        Args:
+            used: share of the budget.
+            read: reads the Gaussians from the device.
+        """
+        if self.count is None:
+            return len(self.order)
+        return self.count(used, replace(self.history[-1], read=read))
+
+    def resize(self, picture: Picture, kept: Tensor, used: float) -> None:
+        """Follow an engine that goes on with other Gaussians.
+
+        Args:
+            picture: which they are.
+            kept: for each of them the row that it had, -1 for one that was added. [N]
+            used: share of the budget.
+        """
+        added = kept < 0
+        order, last = self.order[kept.clamp(min=0)], int(self.order.max())
+        order[added] = torch.arange(last + 1, last + 1 + int(added.sum()))
+        after = moments(self.options.respawn, picture.spacing)
+        self.picture, self.order = picture, order
+        self.moments = [moment for moment in after if moment[0] > used]

@@ -45,11 +45,39 @@ def moves(
     cheapest, rows = cheapest[: len(places)], rows[: len(places)]
     pays = cheapest < PAYS * errors
     rows, places = rows[pays], places[pays]
+    return rows, set_down(places, target, residual, blend, scale)
+
+
+def resized(
+    costs: Tensor, target: Tensor, residual: Tensor, k: int, blend: str, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Choose Gaussians to keep, and others to add at the worst pixels, so that there are k.
+
+    Args:
+        k: how many there are to be; at most one more for each pixel.
+        costs, target, residual, blend, scale: as `moves` takes them.
+
+    Returns:
+        Indices of those that stay, in their order, and packed parameters of those that come.
+        int64 [M], [k - M, 5 + C]
+    """
+    order = costs.sort(descending=True, stable=True).indices
+    _, places = worst_pixels(residual.square().sum(2), max(0, k - len(costs)))
+    return order[:k].sort().values, set_down(places, target, residual, blend, scale)
+
+
+def set_down(places: Tensor, target: Tensor, residual: Tensor, blend: str, scale: float) -> Tensor:
+    """Return packed parameters of Gaussians that mend some pixels. [M, 5 + C]
+
+    Args:
+        places: indices into the flattened picture. int64 [M]
+        target, residual, blend, scale: as `moves` takes them.
+    """
     y, x = places // target.shape[1], places % target.shape[1]
     centres = torch.stack([x, y], 1).to(target) + 0.5
     shapes = centres.new_tensor([math.log(scale), math.log(scale), 0.0])
     colors = target[y, x] if blend == "normalized" else -residual[y, x]
-    return rows, torch.cat([centres, shapes.expand(len(rows), 3), colors], 1)
+    return torch.cat([centres, shapes.expand(len(places), 3), colors], 1)
 
 
 def moments(share: float, spacing: float) -> list[tuple[float, float]]:

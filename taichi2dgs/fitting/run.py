@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from taichi2dgs.fitting import heirs
 from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.job import Job
@@ -41,6 +42,7 @@ class Run:
         self.clock = Clock()
         self.second_of_step = 0.0
         self.lacked_room = False  # whether not all of the last launches made their steps
+        self.moved = False  # whether Gaussians have moved, come or gone since the last step
 
     def until_done(self) -> bool:
         """Run to the end of the budget or the targets; return whether Ctrl-C came first."""
@@ -54,6 +56,10 @@ class Run:
             self._report(self.engine.done)
         except KeyboardInterrupt:
             self.engine.recover()
+            if self.moved and self.reported == self.engine.done:
+                self.reported -= 1  # what it measured is no longer there
+                for job in self.jobs:
+                    job.history.pop()
             self._report(self.engine.done)
             interrupted = True
         self._end(self.jobs)
@@ -70,7 +76,7 @@ class Run:
         """Go on without the pictures that have reached their targets."""
         self._end([job for job in self.jobs if job.has_arrived])
         staying = [n for n, job in enumerate(self.jobs) if not job.has_arrived]
-        engine = self.engine.only(staying) if staying else self.engine
+        engine = heirs.only(self.engine, staying) if staying else self.engine
         self.engine, self.jobs = engine, [self.jobs[n] for n in staying]
 
     def _end(self, ended: list[Job]) -> None:
@@ -82,13 +88,29 @@ class Run:
                     job.fitted = params
 
     def _respawn(self) -> None:
-        """Move Gaussians if that is due."""
+        """Move Gaussians if that is due, and first let some come or go."""
         used = self.budget.used(self.engine.done, self.clock.elapsed())
         shares = [job.due_share(used) for job in self.jobs]
+        if all(share is None for share in shares):
+            return
+        changes = any(job.count is not None for job in self.jobs)
+        if changes or (self.every is not None and self.engine.done % self.every == 0):
+            self._report(self.engine.done)  # before anything moves
+        self.moved = True
+        if changes:
+            self._resize(used)
         if any(shares):
-            if self.every is not None and self.engine.done % self.every == 0:
-                self._report(self.engine.done)  # before anything moves
-            self.engine.respawn(shares)
+            self.engine.respawn([share or 0.0 for share in shares])
+
+    def _resize(self, used: float) -> None:
+        """Go on with as many Gaussians as there are to be from now on."""
+        with self.clock.stopped():
+            counts = [job.wanted(used, functools.partial(self._read, job)) for job in self.jobs]
+        if counts != self.engine.counts:
+            engine, rows = heirs.resized(self.engine, counts)
+            for job, picture, kept in zip(self.jobs, engine.pictures, rows, strict=True):
+                job.resize(picture, kept, used)
+            self.engine = engine
 
     def _advance(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
@@ -98,6 +120,7 @@ class Run:
             at = began + index * self.second_of_step
             used = self.budget.used(first + index, at)
             fractions.append(0.5 * (1 + math.cos(math.pi * used)))
+        self.moved = False
         engine.steps(first + 1, fractions)
         had_room = engine.poll()
         self.lacked_room = engine.done < first + len(fractions)

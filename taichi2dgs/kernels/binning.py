@@ -37,10 +37,14 @@ array = ti.template()  # how arrays enter a ti.func
 
 
 def view_type(real):
-    """The kernel argument that says how pictures are sampled, and how many tiles they are."""
+    """The kernel argument that says how pictures are sampled, and how many tiles they are.
+
+    All Gaussians are seen (shift_x, shift_y) away from where they are, in units of the picture.
+    """
+    reals = "pitch_x pitch_y cutoff shift_x shift_y"
     integers = "left top tile_w tile_h tiles"
     return ti.types.struct(
-        pitch_x=real, pitch_y=real, cutoff=real, **dict.fromkeys(integers.split(), ti.i32)
+        **dict.fromkeys(reals.split(), real), **dict.fromkeys(integers.split(), ti.i32)
     )
 
 
@@ -72,15 +76,17 @@ def make(variant: Variant) -> SimpleNamespace:
     whitening = {"scale-rotation": scale_rotation, "cholesky": cholesky}[variant.shape]
 
     @ti.func
-    def record_of(params: array, cutoff):
+    def record_of(params: array, view: ti.template()):
         """The record of a Gaussian of these parameters, and half the extents of its support."""
+        cutoff = view.cutoff
         white, determinant, along_x, along_y = whitening(params)
         ux, uy, vx, vy = white[0], white[1], white[2], white[3]
         square = ux * ux + vx * vx
         aspect = determinant / square
         shear = (ux * uy + vx * vy) / square
         reach = cutoff * cutoff / square
-        record = row([params[0], params[1], ux, uy, vx, vy, shear, reach, aspect * aspect])
+        x, y = params[0] + view.shift_x, params[1] + view.shift_y
+        record = row([x, y, ux, uy, vx, vy, shear, reach, aspect * aspect])
         return record, cutoff * ti.sqrt(along_x), cutoff * ti.sqrt(along_y)
 
     @ti.func

@@ -230,13 +230,6 @@ def make(variant: Variant) -> SimpleNamespace:
                     costs[g], at = cost, after
 
     @ti.kernel
-    def move(params: grads_1, x: real, y: real):
-        """Move all centres by (x, y) pixels."""
-        for g in range(params.shape[0]):
-            params[g][0] += x
-            params[g][1] += y
-
-    @ti.kernel
     def put(params: grads_1, exp_avg: grads_1, exp_avg_sq: grads_1, which: ints_1, values: grads_1):
         """Give some Gaussians other parameters, and averages as of the first step."""
         for n in range(which.shape[0]):
@@ -246,6 +239,6 @@ def make(variant: Variant) -> SimpleNamespace:
 
     return SimpleNamespace(
         measure=measure, fill=fill, forward=forward, backward=backward, step=step,
-        step_kept=step_kept, removal=removal, move=move, put=put, view_type=view_type,
+        step_kept=step_kept, removal=removal, put=put, view_type=view_type,
         rates_type=update.ADAM, elements=f.elements, slots=f.slots,
     )  # fmt: skip

@@ -52,7 +52,7 @@ def make(variant: Variant) -> SimpleNamespace:
     @ti.func
     def renew(params: array, records: array, g, view):
         """Write the record of Gaussian g; return it, and half the extents of its support."""
-        record, half_x, half_y = bins.record_of(params[g], view.cutoff)
+        record, half_x, half_y = bins.record_of(params[g], view)
         for j in ti.static(range(RECORD)):
             records[g, j] = record[j]
         records[g, HALF_Y] = half_y

@@ -58,13 +58,18 @@ LARGEST = 1.0e6  # pixels: supports beyond it are not narrowed down, as numbers 
 
 
 class Grid(NamedTuple):
-    """How pictures are sampled: some of a kernel's arguments, together."""
+    """How pictures are sampled: some of a kernel's arguments, together.
+
+    Only a step sees Gaussians away from where they are, see `binning.view_type`.
+    """
 
     pitch_x: Any
     pitch_y: Any
     cutoff: Any
     left: Any
     top: Any
+    shift_x: Any = 0.0
+    shift_y: Any = 0.0
 
 
 def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
@@ -138,7 +143,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                 grid: ti.template()):  # fmt: skip
         """Write record and tiles of a Gaussian, and count its entries."""
         shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
-        record, half_x, half_y = bins.record_of(shaped, grid.cutoff)
+        record, half_x, half_y = bins.record_of(shaped, grid)
         kept = record_row(0)
         for j in ti.static(range(COLOR)):
             kept[j] = record[j]

@@ -18,7 +18,7 @@ from taichi2dgs.kernels.variant import Variant
 
 @functools.cache
 def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
-    """Return the kernels `removal`, `move` and `put`."""
+    """Return the kernels `removal` and `put`."""
     channels = variant.channels
     f = splat.make(variant, tile)
     mark, push = f.make_walk("mark"), f.make_push("removal")
@@ -61,13 +61,6 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             costs[g] = cost
 
     @ti.kernel
-    def move(params: reals_2, x: ti.f32, y: ti.f32):
-        """Move all centres by (x, y) pixels."""
-        for g in range(params.shape[0]):
-            params[g, 0] += x
-            params[g, 1] += y
-
-    @ti.kernel
     def put(params: reals_2, exp_avg: reals_2, exp_avg_sq: reals_2, which: ints_1, values: reals_2):
         """Give some Gaussians other parameters, and averages as of the first step."""
         for n in range(which.shape[0]):
@@ -76,4 +69,4 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                 exp_avg[which[n], j] = 0.0
                 exp_avg_sq[which[n], j] = 0.0
 
-    return SimpleNamespace(removal=removal, move=move, put=put)
+    return SimpleNamespace(removal=removal, put=put)

@@ -57,11 +57,12 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
              counts: ints_1, starts: ints_1, runs: ints_1, required: ints_1, entries: ints_1,
              rows: rows_1, breadth: ti.i32, pixels: pixels_1, pictures: ints_2, pitch_x: ti.f32,
              pitch_y: ti.f32, cutoff: ti.f32, left: ti.i32, top: ti.i32, tiles: ti.i32,
+             shift_x: ti.f32, shift_y: ti.f32,
              eps: ti.f32, xy: ti.f32, log_scale: ti.f32, theta: ti.f32, color: ti.f32,
              beta1: ti.f32, beta2: ti.f32, epsilon: ti.f32, correction2: ti.f32,
              number: ti.i32):  # fmt: skip
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
-        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top))
+        grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, shift_x, shift_y))
         rates = ti.static(Rates(xy, log_scale, theta, color, beta1, beta2, epsilon, correction2))
         n, parts = params.shape[0], runs.shape[0]
         threads = tiles * tile[0] * tile[1]

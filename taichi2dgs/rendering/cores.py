@@ -33,7 +33,7 @@ class CoresWorkspace(Workspace):
         return kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
 
     def _make(self, n: int) -> None:
-        self.view = self.kernels.view_type(**self.grid)
+        self.view = self._shifted(0.0, 0.0)
         elements = self.kernels.elements
         self.blocks = -(-self.tile[0] // CELL) * -(-self.tile[1] // CELL) * BLOCKS
         self.parts = min(runtime.threads(), n)
@@ -48,12 +48,16 @@ class CoresWorkspace(Workspace):
         self.longest = 1
         self._kept: Any = None
 
+    def _shifted(self, x: float, y: float) -> Any:
+        """Return the view in which all Gaussians are (x, y) pixels away from where they are."""
+        return self.kernels.view_type(**self.grid, shift_x=x, shift_y=y)
+
     def _make_lists(self) -> None:
         elements = self.kernels.elements
         self.depth = self._depth()
         self.workers = self._workers()
         rows = self.workers * self.depth
-        self._launches: dict[str, Relaunch] = {}
+        self._launches: dict[tuple, Relaunch] = {}
         # Freed before their heirs.
         self.entries = self.places = self.own = self.lists = self.values = self._sums = None
         self.entries = runtime.array("i32", (self.capacity,))
@@ -211,6 +215,7 @@ class CoresWorkspace(Workspace):
         number: int,
         selects: bool = True,
         keeps: bool = False,
+        shift: tuple[float, float] = (0.0, 0.0),
         **fit: Any,
     ) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/cores.py`.
@@ -221,16 +226,17 @@ class CoresWorkspace(Workspace):
             selects: whether to select anew; if not, and the last step that selected was told to
                 keep it, its selection is used.
             keeps: whether to keep the selection; without effect where there is nothing to keep.
+            shift: (x, y) in pixels, by which the step sees all Gaussians away from where they are.
             fit: the other arrays and numbers.
         """
         keeps = keeps and self._can_keep()
         name = "step" if selects or not keeps else "step_kept"
-        launch = self._launches.get(name)
+        launch = self._launches.get((name, shift))
         if launch is None or not launch.has(fit):
             arguments = {"rates": self.kernels.rates_type(**rates), "number": number, **fit}
             arguments |= {"kept": self._selection(keeps), "keeps": keeps, "cursors": self.cursors}
-            arguments |= self._gather() | self._walk()
-            launch = self._launches[name] = Relaunch(getattr(self.kernels, name), arguments)
+            arguments |= self._gather() | self._walk() | {"view": self._shifted(*shift)}
+            launch = self._launches[name, shift] = Relaunch(getattr(self.kernels, name), arguments)
         launch(rates=tuple(rates.values()), number=number)
 
     def _can_keep(self) -> bool:
@@ -271,10 +277,6 @@ class CoresWorkspace(Workspace):
         plane = blocks.reshape(shape).permute(0, 2, 5, 1, 3, 6, 4)
         plane = plane.reshape(-1, tiles_x * columns, self.channels)
         return plane[: row[HEIGHT], : row[WIDTH]]
-
-    def move(self, params, x: float, y: float) -> None:
-        """Move all centres by (x, y) pixels."""
-        self.kernels.move(params=params, x=x, y=y)
 
     def put(self, **rows: Any) -> None:
         """Give Gaussians other parameters, see `kernels/cores.py`."""

@@ -170,6 +170,7 @@ class GpuWorkspace(Workspace):
         losses,
         selects: bool = True,
         keeps: bool = False,
+        shift: tuple[float, float] = (0.0, 0.0),
         **fit: Any,
     ) -> None:
         """Make one step of a fit, whose arrays come by the names in `kernels/step.py`.
@@ -178,13 +179,14 @@ class GpuWorkspace(Workspace):
             rates: what Adam goes by, by the names in `kernels/update.py`.
             losses: see `measured`.
             selects, keeps: without effect: every step selects.
+            shift: (x, y) in pixels, by which the step sees all Gaussians away from where they are.
             fit: the other arrays and numbers.
         """
         if self._own is None:
             own = {**self.gradients(), **self._binning(), "due": self.due, "eps": self.settings.eps}
             self._own = graphs.launcher(self.step_kernels.step, self.owner), own
         launch, own = self._own
-        launch({**own, **fit, **rates})
+        launch({**own, **fit, **rates, "shift_x": shift[0], "shift_y": shift[1]})
 
     def removal(self, params, target) -> tuple[Tensor, list[Tensor]]:
         """Return what leaving out each Gaussian costs, [N], and the residuals, each [H, W, C].
@@ -207,10 +209,6 @@ class GpuWorkspace(Workspace):
             **self._lists(),
         )
         return costs, [self._part(residual, row) for row in self.table[:-1]]
-
-    def move(self, params, x: float, y: float) -> None:
-        """Move all centres by (x, y) pixels."""
-        self.removal_kernels.move(params=params, x=x, y=y)
 
     def put(self, **rows: Any) -> None:
         """Give Gaussians other parameters, see `kernels/removal.py`."""

@@ -1,0 +1,108 @@
+"""Measure the constants by which searches are steered: those of pipelines/aims.py.
+
+    python benchmarks/calibrate_gain.py --data FOLDER
+
+Pictures are fitted from too few Gaussians to many, for few steps and many. What a fit gains after a
+share of its steps is related to `pipelines.aims.signs` by least squares; what it gains over a fit
+of PROBE of its steps, to `probe_signs`; and what it gains by more Gaussians, to
+their density. FOLDER holds photographs that no table measures; a few of them are taken, evenly
+spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from common import measure, table
+from tqdm import tqdm
+
+import pipelines
+import taichi2dgs
+from pipelines.aims import GAIN, PROBE, probe_signs, signs
+from taichi2dgs import FitOptions
+from taichi2dgs.fitting.respawn import MOMENTS, UNTIL
+from taichi2dgs.storage import files
+
+PIXELS_EACH = (100, 40, 16, 8, 4)  # of a Gaussian
+PSNRS = (25.0, 55.0)  # dB, between which fits end that count
+
+
+@measure.script
+def main() -> None:
+    options = parse()
+    every = measure.find_pictures(options.data, None)
+    paths = every[:: max(1, len(every) // options.images)][: options.images]
+    taichi2dgs.init(options.backend)
+    rows: dict[str, list[list[float]]] = {}
+    for path in tqdm(paths, unit="picture"):
+        for steps in options.steps:
+            measured(path, steps, options.crop, rows)
+    print(report({name: np.array(own) for name, own in rows.items()}))
+
+
+def measured(path: Path, steps: int, crop: int, rows: dict[str, list[list[float]]]) -> None:
+    """Fit a picture from few Gaussians to many, and add what was found to the rows by name.
+
+    Each begins with what was gained, and has then what that is related to. A report is made at
+    every moment of respawning, before anything moves.
+    """
+    image = measure.centre_crop(files.read_image(path), crop)
+    every = FitOptions(report_every=max(1, round(steps * UNTIL / MOMENTS)))
+    ends: list[float] = []
+    for each in PIXELS_EACH:
+        start = pipelines.initialize(image, max(1, image[..., 0].numel() // each))
+        history = taichi2dgs.fit(image, start, steps=steps, options=every).history
+        seen = {round(report.step / steps, 2): report.psnr for report in history}
+        ends.append(history[-1].psnr)
+        if len(ends) > 1:
+            factor = PIXELS_EACH[len(ends) - 2] / each  # times as many Gaussians
+            slope = (ends[-1] - ends[-2]) / math.log(factor)
+            rows.setdefault("steep", []).append(
+                [math.log(max(slope, 0.1)), 1.0, math.log(math.sqrt(factor) / each / factor)]
+            )
+        if PSNRS[0] < ends[-1] < PSNRS[1]:
+            for share in GAIN:
+                now, before = seen[share], seen[round(share - UNTIL / MOMENTS, 2)]
+                terms = signs(now, now - before, steps, each)
+                rows.setdefault(f"{share}", []).append([ends[-1] - now, *terms])
+            probe = taichi2dgs.fit(image, start, steps=math.ceil(PROBE * steps)).psnr
+            rows.setdefault("probe", []).append([ends[-1] - probe, *probe_signs(steps, each)])
+
+
+def report(rows: dict[str, np.ndarray]) -> str:
+    """Return the constants, and how far off they are."""
+    lines, found = [["", "mean gain", "off"]], {}
+    for name, own in rows.items():
+        gained, terms = own[:, 0], own[:, 1:]
+        found[name] = np.linalg.lstsq(terms, gained, rcond=None)[0]
+        off = math.sqrt(np.square(gained - terms @ found[name]).mean())
+        lines.append([name, f"{gained.mean():.2f}", f"{off:.2f}"])
+    texts = {name: ", ".join(f"{number:.3f}" for number in own) for name, own in found.items()}
+    gain = "".join(f"    {share}: ({texts[str(share)]}),\n" for share in GAIN)
+    steep, steeper = found["steep"]
+    return (
+        f"{table.pipes(lines)}\n\nSTEEP, STEEPER = {math.exp(steep):.1f}, {steeper:.2f}\n"
+        f"GAIN = {{\n{gain}}}\nPROBE_GAIN = ({texts['probe']})"
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--images", type=int, default=12, help="how many (12)")
+    parser.add_argument("--crop", type=int, default=256, help="side of the centre crop (256)")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[30, 60, 200, 600], help="(30 60 200 600)"
+    )
+    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
