@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.defaults import AUTO, K
-from pipelines.encoding import SOLVED, Encoding, automatic_count
+from pipelines.defaults import K
+from pipelines.encoding import SOLVED, Encoding
 from pipelines.starts.named import initialize_all
 from pipelines.starts.sampling import checked_counts
 from taichi2dgs.fitting.batch import OnBatchReport, fit_batch, listed, naming
@@ -47,11 +47,11 @@ def encode_all(
     for n, image in enumerate(listed(images, "images")):
         with naming(n):
             given.append(as_stack(image, encoding.linear))
-    if encoding.target_psnr is not None or encoding.target_bytes is not None:
-        if k is not None:
-            raise ValueError("k and a target are given; expected one of them")
+    if encoding.searches and k is not None:
+        raise ValueError("k and a target are given; expected one of them")
+    if encoding.searches:
         return _one_by_one(encoding, given, on_report)
-    counts = _counts(encoding, given, k)
+    counts = checked_counts((encoding.k or K) if k is None else k, len(given))
     starts = initialize_all(
         given, counts, encoding.start, encoding.seed, encoding.weights, together
     )
@@ -66,15 +66,6 @@ def encode_all(
         options=encoding.options,
         on_report=on_report,
     )
-
-
-def _counts(encoding: Encoding, images: list[Stack], k: Any) -> list[int]:
-    """Return the number of Gaussians of each image."""
-    if k is not None:
-        return checked_counts(k, len(images))
-    if encoding.k == AUTO:
-        return [automatic_count(image.image) for image in images]
-    return checked_counts(encoding.k or K, len(images))
 
 
 def _solved(encoding: Encoding, image: Stack, start: Gaussians) -> Gaussians:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pipelines.aims import AUTO_PSNR, PROBE, Aim, BytesAim, PsnrAim, automatic_count, most
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
 from pipelines.search import SHORT, TRIES, OnReport, Search
@@ -147,14 +145,19 @@ class Encoding:
         if self.target_bytes is not None:
             return self._search_bytes(image, self.target_bytes, on_report)
         if self.target_psnr is not None:
-            k = automatic_count(image, self.target_psnr)
-            aim = PsnrAim(self.target_psnr, image)
+            k = automatic_count(image.image, self.target_psnr)
+            aim = PsnrAim(self.target_psnr, image.image)
             return self._search(image, aim, k, on_report, self._probe)
         if self._automatic:
-            k = automatic_count(image)
-            aim = PsnrAim(AUTO_PSNR, image)
+            k = automatic_count(image.image)
+            aim = PsnrAim(AUTO_PSNR, image.image)
             return self._search(image, aim, k, on_report, self._probe, tries=1)
         return self._fit(image, checked_count(self.k or K), on_report)
+
+    @property
+    def searches(self) -> bool:
+        """Whether the number of Gaussians is found in the course of a fit."""
+        return self._automatic or self.target_psnr is not None or self.target_bytes is not None
 
     @property
     def _automatic(self) -> bool:
@@ -215,7 +218,7 @@ class Encoding:
             start = solve_colors(image, replace(start, settings=settings), SOLVED)
         return start
 
-    def _fit(self, image: Tensor, k: int, on_report: OnReport | None) -> FitResult:
+    def _fit(self, image: Stack, k: int, on_report: OnReport | None) -> FitResult:
         return fit(
             image,
             self._start(image, k),
@@ -227,7 +230,7 @@ class Encoding:
 
     def _search(
         self,
-        image: Tensor,
+        image: Stack,
         aim: Aim,
         k: int,
         on_report: OnReport | None,
@@ -251,7 +254,7 @@ class Encoding:
             )
 
         return Search(
-            aim, lambda k: self._start(image, k), go_on, most(image), probe, on_report, tries
+            aim, lambda k: self._start(image, k), go_on, most(image.image), probe, on_report, tries
         ).run(k)
 
     @property
@@ -260,7 +263,7 @@ class Encoding:
         has_room = (self.steps is None or self.steps >= SHORT) and self.seconds != 0
         return PROBE if has_room else 0.0
 
-    def _search_bytes(self, image: Tensor, target: int, on_report: OnReport | None) -> FitResult:
+    def _search_bytes(self, image: Stack, target: int, on_report: OnReport | None) -> FitResult:
         def size(gaussians: Gaussians) -> int:
             return len(t2d.encode(gaussians, self.quality, self.progressive))
 

@@ -114,7 +114,7 @@ def groups_of(paths: list[Path], encoding: Encoding) -> Iterator[list[Path]]:
     Ctrl-C would lose.
     """
     most = len(paths)
-    if encoding.target_psnr is not None or encoding.target_bytes is not None:
+    if encoding.searches:
         most = 1
     elif encoding.seconds:
         most = max(1, int(LOST / encoding.seconds))

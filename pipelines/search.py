@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipelines.aims import Aim
+from taichi2dgs.fitting.job import Count
 from taichi2dgs.fitting.options import FitInterrupted, FitResult, Report
-from taichi2dgs.fitting.run import Count
 from taichi2dgs.gaussians import Gaussians
 
 TRIES = 5  # fits of one search, at most, where those that go on count, too

@@ -107,7 +107,8 @@ def encode_batch(
     Args:
         images: what `encode` takes, each, of as many channels each; or a tensor [B, H, W, C].
         k: number of Gaussians, one for all or one for each; see `encode`.
-        target_psnr, target_bytes: for each picture, see `encode`; then they are encoded one by one.
+        target_psnr, target_bytes: for each picture, see `encode`; then, and with an "auto" k, they
+            are encoded one by one.
         quality, steps, start, seed, linear: see `encode`; all pictures have the same seed.
         seconds: of a fit, on average: a batch of B pictures takes B times as long.
         on_report: called with the number of the picture, from 0, and every `Report`.
