@@ -118,11 +118,11 @@ def groups_of(paths: list[Path], encoding: Encoding) -> Iterator[list[Path]]:
         most = 1
     elif encoding.seconds:
         most = max(1, int(LOST / encoding.seconds))
-    room, k = ROOM[runtime.is_gpu()], K if encoding.k is None else encoding.k
+    room, k = ROOM[runtime.is_gpu()], encoding.k if isinstance(encoding.k, int) else K
     group: list[Path] = []
     filled = 0.0
     for path in paths:
-        needed = _pixels(path) if isinstance(k, str) else max(_pixels(path), k)
+        needed = max(_pixels(path), k)
         if group and (filled + needed > room or len(group) >= most):
             yield group
             group, filled = [], 0.0

@@ -6,9 +6,11 @@ import torch
 import pipelines
 from taichi2dgs import FitInterrupted, FitOptions, RenderSettings, metrics
 from taichi2dgs import fit as fit_function
-from taichi2dgs.fitting import respawn
+from taichi2dgs.fitting import heirs, respawn
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import fit_counted
+from taichi2dgs.fitting.job import Job
+from taichi2dgs.fitting.picture import Picture
 
 # Nothing moves, but for those that come and go.
 STILL = FitOptions(xy=0, log_scale=0, theta=0, color=0, respawn=1e-9)
@@ -18,7 +20,8 @@ STILL = FitOptions(xy=0, log_scale=0, theta=0, color=0, respawn=1e-9)
 def running(photograph):
     """A fit of 300 Gaussians after 30 steps."""
     start = pipelines.initialize(photograph, 300, "gradient")
-    engine = Engine(photograph, start.packed(), FitOptions(settings=start.settings))
+    pictures = [Picture(photograph, start.packed())]
+    engine = Engine(pictures, FitOptions(settings=start.settings))
     for number in range(1, 31):
         engine.step(number, 0.5)
     engine.poll()
@@ -33,8 +36,8 @@ def averages(engine) -> torch.Tensor:
 
 def test_those_that_cost_most_stay_with_their_averages(running):
     params, moments, costs = running.params, averages(running), running.removal()[0].cpu()
-    running.resize(120)
-    kept = running.places  # its own order was that of the start
+    running = heirs.resized(running, [120])
+    kept = running.pictures[0].places  # its own order was that of the start
     assert len(kept) == 120 and set(kept.tolist()) == set(costs.argsort()[-120:].tolist())
     assert torch.equal(running.params, params[kept])
     assert torch.equal(averages(running), moments[kept])
@@ -47,12 +50,13 @@ def test_those_that_cost_most_stay_with_their_averages(running):
 
 def test_those_that_come_are_set_down_at_the_worst_pixels(running, photograph):
     params, moments = running.params, averages(running)
-    errors = running.removal()[1].square().sum(2).cpu()
-    running.resize(340)
-    new = running.places >= 300
-    assert sorted(running.places.tolist()) == list(range(340))
-    assert torch.equal(running.params[~new], params[running.places[~new]])
-    assert torch.equal(averages(running)[~new], moments[running.places[~new]])
+    errors = running.removal()[1][0].square().sum(2).cpu()
+    running = heirs.resized(running, [340])
+    places = running.pictures[0].places
+    new = places >= 300
+    assert sorted(places.tolist()) == list(range(340))
+    assert torch.equal(running.params[~new], params[places[~new]])
+    assert torch.equal(averages(running)[~new], moments[places[~new]])
     assert not averages(running)[new].any()
     x, y = (running.params[new, :2] - 0.5).long().T
     expected = respawn.worst_pixels(errors, 40)[1]
@@ -64,17 +68,17 @@ def test_frozen_gaussians_stay_whatever_the_others_cost(photograph):
     start = pipelines.initialize(photograph, 100, "gradient")
     frozen = torch.arange(100) % 4 == 0
     options = FitOptions(settings=start.settings)
-    engine = Engine(photograph, start.packed(), options, frozen)
-    engine.resize(40)
-    assert set(torch.arange(0, 100, 4).tolist()) <= set(engine.places.tolist())
-    engine.resize(60)
+    engine = heirs.resized(Engine([Picture(photograph, start.packed(), frozen)], options), [40])
+    assert set(torch.arange(0, 100, 4).tolist()) <= set(engine.pictures[0].places.tolist())
+    engine = heirs.resized(engine, [60])
+    places = engine.pictures[0].places
     for number in range(1, 6):
         engine.step(number, 1.0)
     while not engine.poll():
         engine.step(engine.done + 1, 1.0)
-    old = engine.places < 100
-    still = (engine.params[old] == start.packed()[engine.places[old]]).all(1)
-    assert torch.equal(still, frozen[engine.places[old]])
+    old = places < 100
+    still = (engine.params[old] == start.packed()[places[old]]).all(1)
+    assert torch.equal(still, frozen[places[old]])
 
 
 def test_results_have_those_that_stay_in_their_order_and_then_those_that_came(photograph):
@@ -113,17 +117,13 @@ def test_the_number_is_asked_for_before_the_first_step_and_at_every_moment(photo
 
 @pytest.mark.parametrize("after", [False, True])
 def test_ctrl_c_while_gaussians_come_leaves_all_old_or_all_new_ones(photograph, monkeypatch, after):
-    hold = Engine._hold
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    def interrupted(engine, state, *more):
-        if hasattr(engine, "work") and not after:
-            raise KeyboardInterrupt
-        is_first = not hasattr(engine, "work")
-        hold(engine, state, *more)
-        if not is_first:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Engine, "_hold", interrupted)
+    if after:
+        monkeypatch.setattr(Job, "resize", interrupt)
+    else:
+        monkeypatch.setattr(heirs, "heir", interrupt)
     start = pipelines.initialize(photograph, 200, "gradient")
     with pytest.raises(FitInterrupted) as stopped:
         fit_counted(photograph, start, lambda used, _: 200 if used < 0.3 else 300, steps=20)

@@ -99,6 +99,11 @@ class Engine:
         with runtime.launching(self.work.owner):
             return torch.from_numpy(self.packed.to_numpy())
 
+    def results(self) -> list[Tensor]:
+        """Return the packed parameters of each picture in its result's order. [N, 5 + C] each"""
+        parts = zip(self.params.split(self.counts), self.pictures, strict=True)
+        return [params[picture.places.argsort()] for params, picture in parts]
+
     def state(self) -> list[Tensor]:
         """Return the parameters and both averages of each picture. [3, N, 5 + C] each"""
         with runtime.launching(self.work.owner):

@@ -21,15 +21,11 @@ def only(engine: Engine, which: Sequence[int]) -> Engine:
     return heir(engine, [engine.pictures[p] for p in which], [state[p] for p in which])
 
 
-def resized(engine: Engine, counts: Sequence[int]) -> tuple[Engine, list[Tensor]]:
+def resized(engine: Engine, counts: Sequence[int]) -> Engine:
     """Return an engine with so many Gaussians of each picture.
 
     Those that leave cost the picture least, and those that come are set down at its worst pixels,
     see `respawn.resized`. Adam's averages go on for those that stay.
-
-    Returns:
-        The engine; and of each picture, for each Gaussian, the row that it had before, or -1 for
-        one that was added. [N] each
 
     Raises:
         ValueError: so many need more memory than the limit.
@@ -40,10 +36,10 @@ def resized(engine: Engine, counts: Sequence[int]) -> tuple[Engine, list[Tensor]
         engine.pictures, engine.state(), costs.split(engine.counts), engine.images, residuals,
         counts, strict=True,
     )  # fmt: skip
-    pictures, state, rows = zip(*(_resized(engine, *one) for one in given), strict=True)
+    pictures, state = zip(*(_resized(engine, *one) for one in given), strict=True)
     with runtime.launching(engine.work.owner):
         engine.work.reserve(1)  # the lists are freed before their heirs are made
-    return heir(engine, pictures, state), list(rows)
+    return heir(engine, pictures, state)
 
 
 def _resized(
@@ -54,19 +50,24 @@ def _resized(
     image: Tensor,
     residual: Tensor,
     k: int,
-) -> tuple[Picture, Tensor, Tensor]:
-    """Return a picture with k Gaussians, their state, and the rows that they had."""
+) -> tuple[Picture, Tensor]:
+    """Return a picture with k Gaussians, and their state."""
     kept, added = respawn.resized(costs, image, residual, k, *engine.setting_down())
     kept, added = kept.cpu(), added.cpu()
     begun = torch.stack([added, torch.zeros_like(added), torch.zeros_like(added)])
     state = torch.cat([state[:, kept], begun], 1)
-    rows = torch.cat([kept, kept.new_full((len(added),), -1)])
+    last, new = int(picture.places.max()) + 1, torch.zeros(len(added), dtype=torch.bool)
+    places = torch.cat([picture.places[kept], torch.arange(last, last + len(added))])
+    frozen = None if picture.frozen is None else torch.cat([picture.frozen.cpu()[kept], new])
     order = morton_order(state[0, :, :2], picture.size)
-    state, rows = state[:, order], rows[order]
-    frozen = None
-    if picture.frozen is not None:
-        frozen = picture.frozen.cpu()[rows.clamp(min=0)] & (rows >= 0)
-    return replace(picture, params=state[0], frozen=frozen), state, rows
+    state = state[:, order]
+    after = replace(
+        picture,
+        params=state[0],
+        frozen=None if frozen is None else frozen[order],
+        order=places[order],
+    )
+    return after, state
 
 
 def heir(engine: Engine, pictures: Sequence[Picture], state: Sequence[Tensor]) -> Engine:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from taichi2dgs.fitting.options import FitOptions, FitResult, Report
@@ -32,9 +31,6 @@ class Job:
         name: of the picture in messages, where there are several.
         count: says how many Gaussians there are to be, before the first step and at each moment of
             respawning; None for as many as there are.
-
-    `order` has where each Gaussian belongs in the order of the result: that of those that came in,
-    behind which those follow that were added. [N]
     """
 
     target: Tensor
@@ -49,19 +45,18 @@ class Job:
     fitted: Tensor = field(init=False)  # packed, when the fit has ended. [N, 5 + C]
 
     def __post_init__(self) -> None:
-        self.order = morton_order(self.gaussians.xy, self.gaussians.size).cpu()
-        params = self.gaussians.packed().detach()[self.order]
-        frozen = None if self.frozen is None else self.frozen[self.order]
-        self.picture = Picture(self.target, params, frozen, self.name)
+        order = morton_order(self.gaussians.xy, self.gaussians.size)
+        params = self.gaussians.packed().detach()[order]
+        frozen = None if self.frozen is None else self.frozen[order]
+        self.picture = Picture(self.target, params, frozen, self.name, order.cpu())
         self.moments = moments(self.options.respawn, self.picture.spacing)  # that are left to come
         if self.count is not None:
             self.moments.insert(0, (0.0, 0.0))  # nothing has been fitted that could respawn
 
     def read(self, params: Tensor) -> Gaussians:
-        """Return the Gaussians of an engine's parameters, in the order of those that came in."""
+        """Return the Gaussians of packed parameters, in the order of the result."""
         g = self.gaussians
-        fitted = params[self.order.argsort()].to(g.packed().detach())
-        return Gaussians.from_packed(fitted, g.size, self.options.settings, g.maps)
+        return Gaussians.from_packed(params.to(g.packed()), g.size, self.options.settings, g.maps)
 
     def result(self) -> FitResult:
         """Return what came of it."""
@@ -85,28 +80,24 @@ class Job:
         self.moments = self.moments[len(due) :]
         return max(due) if due else None
 
-    def wanted(self, used: float, read: Callable[[], Gaussians]) -> int:
+    def wanted(self, used: float, k: int, read: Callable[[], Gaussians]) -> int:
         """Return how many Gaussians there are to be from now on.
 
         Args:
             used: share of the budget.
-            read: reads the Gaussians from the device.
+            k: how many there are.
+            read: reads them from the device.
         """
         if self.count is None:
-            return len(self.order)
+            return k
         return self.count(used, replace(self.history[-1], read=read))
 
-    def resize(self, picture: Picture, kept: Tensor, used: float) -> None:
-        """Follow an engine that goes on with other Gaussians.
+    def resize(self, picture: Picture, used: float) -> None:
+        """Respawn from now on as suits other Gaussians.
 
         Args:
             picture: which they are.
-            kept: for each of them the row that it had, -1 for one that was added. [N]
             used: share of the budget.
         """
-        added = kept < 0
-        order, last = self.order[kept.clamp(min=0)], int(self.order.max())
-        order[added] = torch.arange(last + 1, last + 1 + int(added.sum()))
         after = moments(self.options.respawn, picture.spacing)
-        self.picture, self.order = picture, order
         self.moments = [moment for moment in after if moment[0] > used]

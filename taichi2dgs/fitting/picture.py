@@ -6,6 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from taichi2dgs.fitting import between
@@ -20,12 +21,20 @@ class Picture:
         params: packed. [N, 5 + C]
         frozen: which Gaussians stay as they are; None for none. bool [N]
         name: of the picture in messages, where there are several.
+        order: where each Gaussian belongs in the order of the result: that of those that came in,
+            behind which those follow that were added; as they are if None. [N]
     """
 
     target: Tensor
     params: Tensor
     frozen: Tensor | None = None
     name: str = ""
+    order: Tensor | None = None
+
+    @property
+    def places(self) -> Tensor:
+        """Where each Gaussian belongs in the order of the result. [N]"""
+        return torch.arange(len(self.params)) if self.order is None else self.order
 
     @property
     def size(self) -> tuple[int, int]:

@@ -82,8 +82,7 @@ class Run:
     def _end(self, ended: list[Job]) -> None:
         """Keep what has become of some of the pictures."""
         if ended:
-            parts = self.engine.params.split(self.engine.counts)
-            for job, params in zip(self.jobs, parts, strict=True):
+            for job, params in zip(self.jobs, self.engine.results(), strict=True):
                 if job in ended:
                     job.fitted = params
 
@@ -105,12 +104,14 @@ class Run:
     def _resize(self, used: float) -> None:
         """Go on with as many Gaussians as there are to be from now on."""
         with self.clock.stopped():
-            counts = [job.wanted(used, functools.partial(self._read, job)) for job in self.jobs]
+            counts = [
+                job.wanted(used, k, functools.partial(self._read, job))
+                for job, k in zip(self.jobs, self.engine.counts, strict=True)
+            ]
         if counts != self.engine.counts:
-            engine, rows = heirs.resized(self.engine, counts)
-            for job, picture, kept in zip(self.jobs, engine.pictures, rows, strict=True):
-                job.resize(picture, kept, used)
-            self.engine = engine
+            self.engine = heirs.resized(self.engine, counts)
+            for job, picture in zip(self.jobs, self.engine.pictures, strict=True):
+                job.resize(picture, used)
 
     def _advance(self) -> bool:
         """Launch steps until it is time to poll or to report; return whether the last had room."""
@@ -184,4 +185,4 @@ class Run:
         """Return the Gaussians of one of the pictures as they are now."""
         if job not in self.jobs:
             return job.read(job.fitted)
-        return job.read(self.engine.params.split(self.engine.counts)[self.jobs.index(job)])
+        return job.read(self.engine.results()[self.jobs.index(job)])
