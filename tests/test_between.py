@@ -77,7 +77,7 @@ def test_ctrl_c_in_a_step_between_the_pixels_leaves_gaussians_where_they_are(
     with pytest.raises(FitInterrupted) as stopped:
         fit_function(image, start, steps=9, options=still)
     assert torch.equal(stopped.value.result.gaussians.packed(), start.packed())
-    assert stopped.value.result.psnr == pytest.approx(metrics.psnr(start.render(), image), abs=1e-3)
+    assert stopped.value.result.psnr == pytest.approx(metrics.psnr(start.render(), image), abs=0.01)
 
 
 def test_a_fit_between_the_pixels_shows_more_where_it_is_enlarged(photograph):
