@@ -9,7 +9,7 @@ from conftest import scatter
 
 import taichi2dgs
 from pipelines import encoding
-from pipelines.aims import AUTO_PSNR, GAIN, BytesAim, PsnrAim, automatic_count, signs
+from pipelines.aims import AUTO_PSNR, GAIN, PROBE, BytesAim, PsnrAim, automatic_count, signs
 from pipelines.encoding import Encoding
 from pipelines.search import GOES_ON, SHORT, Search
 from taichi2dgs import FitInterrupted, FitResult, Report, metrics
@@ -43,7 +43,9 @@ def test_target_psnr_is_reached(photograph, target):
         metrics.psnr(result.gaussians.render(), photograph), abs=0.01
     )
     steps = [report.step for _, report in seen]
-    assert steps == sorted(steps) and 40 <= steps[-1] <= 40 * (1 + 2 * GOES_ON) + 2
+    begun = steps.index(0, 1)  # behind the probe
+    assert steps[begun - 1] == math.ceil(40 * PROBE) and steps[begun:] == sorted(steps[begun:])
+    assert 40 <= steps[-1] <= 40 * (1 + 2 * GOES_ON) + 2
     assert seen[-1][0] == len(result.gaussians)
 
 
@@ -58,7 +60,7 @@ def test_target_psnr_out_of_reach_gives_the_nearest():
 def test_target_bytes_are_not_exceeded(tmp_path, photograph, target, quality):
     g = taichi2dgs.encode(photograph, target_bytes=torch.tensor(target), quality=quality, steps=20)
     g.save(tmp_path / "a.t2d", quality)
-    assert 0.955 * target < (tmp_path / "a.t2d").stat().st_size <= target
+    assert 0.9 * target < (tmp_path / "a.t2d").stat().st_size <= target
     with pytest.raises(ValueError, match=r"target_bytes=20: \d+ bytes are the fewest found"):
         taichi2dgs.encode(photograph, target_bytes=20, steps=1)
 

@@ -151,7 +151,8 @@ def plot(rows: list[dict], path: Path) -> None:
         known = [(rate, psnr) for rate, psnr in points if psnr is not None]
         if known:
             style = {"lw": 2} if is_ours(codec) else {"lw": 1.2, "ls": "--"}
-            axis.plot(*zip(*known, strict=True), label=codec, **style)
+            rates, psnrs = zip(*known, strict=True)
+            axis.plot(rates, psnrs, label=codec, **style)
     for name, marker in zip(PUBLISHED, "os^", strict=True):
         x, y = zip(*PUBLISHED[name], strict=True)
         axis.plot(x, y, marker, mfc="none", color="black", ms=6, label=f"{name}, as published")
