@@ -40,11 +40,16 @@ START = "gradient"
 
 
 class Measured(NamedTuple):
-    """Seconds of each repeat, those of the loop's steps, and whether both ended alike."""
+    """Of each repeat seconds, and those of all cores; and whether both ended alike.
+
+    Those of the loop's steps stand alone, too.
+    """
 
     loop: list[float]
     stepping: list[float]
     batch: list[float]
+    loop_cpu: list[float]
+    batch_cpu: list[float]
     same: bool
 
 
@@ -84,20 +89,23 @@ def measured(images: list[Tensor], case: Case, options: argparse.Namespace) -> M
     """Fit pictures one by one and together, in turn."""
     starts = [pipelines.initialize(image, case.k, START) for image in images]
     taichi2dgs.fit(images[0], starts[0], steps=options.steps)  # compiles
-    loop, stepping, batch, same = [], [], [], True
+    row = Measured([], [], [], [], [], True)
     for _ in range(options.repeats):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         alone = [
             taichi2dgs.fit(image, start, steps=options.steps)
             for image, start in zip(images, starts, strict=True)
         ]
-        loop.append(time.perf_counter() - began)
-        stepping.append(sum(result.seconds for result in alone))
-        began = time.perf_counter()
+        row.loop.append(time.perf_counter() - began)
+        row.loop_cpu.append(time.process_time() - used)
+        row.stepping.append(sum(result.seconds for result in alone))
+        began, used = time.perf_counter(), time.process_time()
         together = taichi2dgs.fit_batch(images, starts, steps=options.steps)
-        batch.append(time.perf_counter() - began)
-        same &= all(alike(*pair) for pair in zip(alone, together, strict=True))
-    return Measured(loop, stepping, batch, same)
+        row.batch.append(time.perf_counter() - began)
+        row.batch_cpu.append(time.process_time() - used)
+        same = row.same and all(alike(*pair) for pair in zip(alone, together, strict=True))
+        row = row._replace(same=same)
+    return row
 
 
 def alike(one: FitResult, other: FitResult) -> bool:
@@ -110,14 +118,12 @@ def as_markdown(run: dict, rows: dict[Case, Measured], steps: int) -> str:
     lines = [
         [
             "pictures", "size", "Gaussians each", "loop, pictures/s", "batch, pictures/s",
-            "factor", "loop, ms a step", "of that in steps", "batch, ms a step and picture",
-            "the same, bit for bit",
+            "factor", "loop, ms a step", "of that in steps", "CPU", "batch, ms a step and picture",
+            "CPU", "the same, bit for bit",
         ]
     ]  # fmt: skip
     for case, row in rows.items():
-        loop, stepping, batch = (
-            statistics.median(times) for times in (row.loop, row.stepping, row.batch)
-        )
+        loop, stepping, batch, loop_cpu, batch_cpu = map(statistics.median, row[:-1])
         each = 1000 / case.number / steps
         lines.append(
             [
@@ -129,14 +135,16 @@ def as_markdown(run: dict, rows: dict[Case, Measured], steps: int) -> str:
                 f"{loop / batch:.2f}",
                 f"{loop * each:.3f}",
                 f"{stepping * each:.3f}",
+                f"{loop_cpu * each:.3f}",
                 f"{batch * each:.3f}",
+                f"{batch_cpu * each:.3f}",
                 "yes" if row.same else "NO",
             ]
         )
     about = (
         f"Fits of {steps} steps from the {START}'s start, one by one and in one batch, in turn:\n"
         "medians of repeats. Starts and compiling are not counted. What the loop's steps do not\n"
-        "take is making a fit, measuring and reporting."
+        "take is making a fit, measuring and reporting. CPU is the time of all cores."
     )
     return f"{about}\n\n{table.about_run(run)}\n\n{table.pipes(lines)}\n"
 

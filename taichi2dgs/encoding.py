@@ -99,7 +99,7 @@ def encode_batch(
     linear: bool = False,
     on_report: Callable[[int, Report], object] | None = None,
 ) -> list[Gaussians]:
-    """Turn many pictures into Gaussians at once, which is several times as fast for small ones.
+    """Turn many pictures into Gaussians at once, which takes less time where they are small.
 
     The networks see all pictures of one size in one pass, which rounds otherwise than one for each,
     in the seventh digit; and all fits are one, see `fit_batch`.

@@ -338,14 +338,17 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
         assert not list(tmp_path.glob("b*"))
 
 
+@pytest.mark.parametrize("missing", ["tifffile", "imagecodecs"])
 def test_colour_of_16_bits_in_tiff_is_read_at_8_with_a_warning_where_no_package_can(
-    tmp_path, monkeypatch, caplog
+    tmp_path, monkeypatch, caplog, missing
 ):
-    needs("tifffile")
+    needs("tifffile", "imagecodecs")
     import tifffile
 
     tifffile.imwrite(tmp_path / "a.tif", DEEP[..., :3], photometric="rgb", compression="lzw")
-    monkeypatch.setitem(sys.modules, "tifffile", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] in (missing, "tifffile")]:
+        monkeypatch.delitem(sys.modules, name)  # with what it has imported
+    monkeypatch.setitem(sys.modules, missing, None)
     with caplog.at_level(logging.WARNING, "taichi2dgs"):
         image = taichi2dgs.read_image(tmp_path / "a.tif")
     assert (image - torch.from_numpy(DEEP[..., :3] / 65535)).abs().max() < 1 / 255

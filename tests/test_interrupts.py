@@ -143,9 +143,11 @@ for number in range(3):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_a_folder_with_what_is_finished(tmp_path, photograph):
+    """Of small pictures, those of as many channels are fitted together: here the first is alone."""
     (tmp_path / "in").mkdir()
-    for name in "abc":
-        files.write_image(tmp_path / "in" / f"{name}.png", photograph[:24, :30])
+    for name, channels in zip("abc", (1, 3, 3), strict=True):
+        image = photograph[:24, :30, :channels]
+        files.write_image(tmp_path / "in" / f"{name}.png", image)
     process = started(
         "-c",
         """

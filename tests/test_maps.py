@@ -172,7 +172,7 @@ def test_what_is_displayed_is_the_first_map_in_srgb():
 
 def test_linear_light_of_a_stack_leaves_data_as_it_is():
     image = torch.rand(4, 5, 4)
-    stack = Stack(image, (Map("c", 3), Map("d", 1, "data")))
+    stack = Stack(image, (Map("c", 3), Map("d", 1, "data", 32, -3.3, 7.1)))
     linear = stack.linear()
     assert [one.kind for one in linear.maps] == ["linear", "data"]
     assert torch.equal(linear.image[..., 3], image[..., 3])

@@ -34,9 +34,8 @@ def fit_batch(
     """Fit Gaussians to many images at once, each as `fit` does.
 
     Sizes and numbers of Gaussians may differ; channels and blending are the same for all. Every
-    image makes step after step together with the others, in one launch: that is what makes many
-    small images fast. After the same steps, the result of an image is that of `fit`, bit for bit
-    on CPU.
+    image makes step after step together with the others, in one launch, so that small ones keep all
+    cores busy. After the same steps, the result of an image is that of `fit`, bit for bit on CPU.
 
     Args:
         images: what `fit` takes, each; or a tensor [B, H, W, C].

@@ -59,7 +59,7 @@ def read(data: bytes, name: str) -> Raw | None:
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            _warn(name, error)
+            _warn(name, f"{error}: install the extra, taichi2dgs[{EXTRA}]")
             return None
         if page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
@@ -131,8 +131,8 @@ def _kinds(data: bytes) -> tuple[bool, bool]:
         return False, False
 
 
-def _warn(name: str, error: Exception) -> None:
-    log.warning("%s: read at 8 bits a channel (%s)", name, error)
+def _warn(name: str, reason: object) -> None:
+    log.warning("%s: read at 8 bits a channel (%s)", name, reason)
 
 
 @contextlib.contextmanager
