@@ -205,7 +205,7 @@ class Engine:
             frozen = torch.cat([frozen, frozen.new_zeros(len(added))])
             last = int(self.places.max()) + 1
             places = torch.cat([self.places[kept], torch.arange(last, last + len(added))])
-            order = morton_order(state[0, :, :2], self.shape[:2])
+            order = morton_order(state[0, :, :2], (self.shape[0], self.shape[1]))
             self.work.reserve(1)  # the lists are freed before their heirs are made
             self._hold(state[:, order], frozen[order], places[order])
 
