@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import json
 import sys
 import time
@@ -125,7 +124,8 @@ def measure_ours(pictures: list[Path], rows: Rows, options: argparse.Namespace) 
     if options.steps is not None:
         budgets = [{"steps": options.steps}]
     is_warm = False
-    bar = tqdm(list(itertools.product(budgets, options.k, pictures)), "fits", unit="fit")
+    fits = [(b, k, path) for b in budgets for k in options.k for path in pictures]
+    bar = tqdm(fits, "fits", unit="fit")
     for budget, k, path in bar:
         bar.set_postfix_str(f"{k} {path.stem}")
         keys = [

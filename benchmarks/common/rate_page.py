@@ -150,7 +150,7 @@ def plot(rows: list[dict], path: Path) -> None:
         points = [(rate, mean_at(curves, rate)) for rate in grid]
         known = [(rate, psnr) for rate, psnr in points if psnr is not None]
         if known:
-            style = {"lw": 2} if is_ours(codec) else {"lw": 1.2, "ls": "--"}
+            style: dict[str, Any] = {"lw": 2} if is_ours(codec) else {"lw": 1.2, "ls": "--"}
             axis.plot(*zip(*known, strict=True), label=codec, **style)
     for name, marker in zip(PUBLISHED, "os^", strict=True):
         x, y = zip(*PUBLISHED[name], strict=True)
