@@ -8,7 +8,7 @@ import torch
 import pipelines
 from taichi2dgs import FitInterrupted, FitOptions, Gaussians, RenderSettings, metrics
 from taichi2dgs import fit as fit_function
-from taichi2dgs.fitting import between
+from taichi2dgs.fitting import between, run
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.picture import Picture
 
@@ -109,6 +109,7 @@ def test_room_that_only_a_step_between_the_pixels_lacks_is_made(monkeypatch):
         step(engine, number, fractions)
 
     monkeypatch.setattr(Engine, "steps", counted)
+    monkeypatch.setattr(run, "LAUNCH_SECONDS", 10.0)  # many steps at once, however slow they are
     n = 200
     xy = torch.stack([torch.full((n,), 15.6), torch.linspace(1, 15, n)], 1)
     zeros = torch.zeros(n)
