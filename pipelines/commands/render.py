@@ -36,9 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Render a file to a picture."""
     from taichi2dgs import runtime
-    from taichi2dgs.storage import files, t2d
+    from taichi2dgs.storage import files, pictures, t2d
     from taichi2dgs.storage.maps import MOST, split, whole_maps
 
+    if pictures.has_ending(Path(options.output)):
+        pictures.format_of(Path(options.output))  # or the error, before anything is read
     gaussians = t2d.load(options.gaussians)
     if gaussians.channels > MOST and not gaussians.maps:
         raise ValueError(
