@@ -21,13 +21,14 @@ def small(photograph):
     return photograph[:32, :40].contiguous()
 
 
-def test_seconds_are_kept_and_the_schedule_ends(photograph):
+def test_seconds_are_kept_and_the_schedule_ends(photograph, backend):
     reports, image = [], small(photograph)
+    seconds = 0.6 if backend == "cpu" else 3.0  # emulated devices take up to half a second a step
     start = pipelines.initialize(image, 60, "gradient")
-    result = fit_function(image, start, seconds=0.6, on_report=reports.append)
+    result = fit_function(image, start, seconds=seconds, on_report=reports.append)
     assert reports == result.history and len(reports) > 3
     # One step may overrun by half its length; 3 s would mean that the compiler was on the clock.
-    assert 0.3 < result.history[-1].seconds < 3
+    assert seconds / 2 < result.history[-1].seconds < seconds + 2.4
     assert result.history[-1].psnr > result.history[0].psnr
 
 

@@ -58,7 +58,9 @@ class Engine:
             if options.reselect > 1:
                 self._launch(0, 0.0, selects=False)
             if options.respawn and is_new:
-                self.removal()  # compiles
+                costs, _ = self.removal()  # compiles, as the next does
+                first = torch.zeros(1, dtype=torch.int32, device=costs.device)
+                self._put(first, self.params[:1].to(costs.device))
             self.score()
 
     def check_memory(self, counts: Sequence[int]) -> None:
@@ -177,17 +179,20 @@ class Engine:
             moved.append((rows + first, values))
             first += len(own)
         rows, values = (torch.cat(parts) for parts in zip(*moved, strict=True))
-        if not len(rows):
-            return 0  # a kernel takes no empty array
+        if len(rows):  # a kernel takes no empty array
+            self._put(rows.int(), values.contiguous())
+        return len(rows)
+
+    def _put(self, which: Tensor, values: Tensor) -> None:
+        """Give some Gaussians, int32 [M], other parameters, [M, 5 + C], and new averages."""
         with runtime.launching(self.work.owner):
             self.work.put(
                 params=self.packed,
                 exp_avg=self.exp_avg,
                 exp_avg_sq=self.exp_avg_sq,
-                which=rows.int(),
-                values=values.contiguous(),
+                which=which,
+                values=values,
             )
-        return len(rows)
 
     def setting_down(self) -> tuple[str, float]:
         """Return the blend, and a deviation of Gaussians that are set down, in pixels."""
