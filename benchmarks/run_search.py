@@ -22,11 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import taichi2dgs
-from pipelines.aims import AUTO_PSNR, PSNR_WITHIN
+from pipelines.aims import AUTO_PSNR, FILLED, PSNR_WITHIN
 from pipelines.encoding import Encoding
 from taichi2dgs.storage import files, t2d
-
-LEAST = 0.955  # of the bytes that a file may have: what is good enough
 
 
 @measure.script
@@ -68,7 +66,7 @@ def measured(image: Tensor, kind: dict[str, Any], steps: int) -> dict[str, Any]:
     if encoding.target_bytes is not None:
         size = len(t2d.encode(result.gaussians, encoding.quality))
         off = size / encoding.target_bytes - 1
-        within = LEAST - 1 <= off <= 0
+        within = FILLED[0] - 1 <= off <= 0
     else:
         off = result.psnr - (encoding.target_psnr or AUTO_PSNR)
         within = abs(off) <= PSNR_WITHIN

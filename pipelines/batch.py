@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pipelines.defaults import K
-from pipelines.encoding import SOLVED, Encoding
+from pipelines.encoding import Encoding
 from pipelines.starts.named import initialize_all
 from pipelines.starts.sampling import checked_counts
 from taichi2dgs.fitting.batch import OnBatchReport, fit_batch, listed, naming
-from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.fitting.options import FitInterrupted, FitResult, Report
-from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.storage.maps import Stack
 from taichi2dgs.storage.stacks import as_stack
 
@@ -55,8 +52,7 @@ def encode_all(
     starts = initialize_all(
         given, counts, encoding.start, encoding.seed, encoding.weights, together
     )
-    if 0 in (encoding.steps, encoding.seconds):
-        starts = [_solved(encoding, *pair) for pair in zip(given, starts, strict=True)]
+    starts = [encoding.solved(*pair) for pair in zip(given, starts, strict=True)]
     seconds = encoding.seconds
     return fit_batch(
         given,
@@ -66,12 +62,6 @@ def encode_all(
         options=encoding.options,
         on_report=on_report,
     )
-
-
-def _solved(encoding: Encoding, image: Stack, start: Gaussians) -> Gaussians:
-    """Return a start with the colours that suit it best, where there is no fit."""
-    settings = encoding.options.settings or start.settings
-    return solve_colors(image, replace(start, settings=settings), SOLVED)
 
 
 def _one_by_one(

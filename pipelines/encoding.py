@@ -212,11 +212,14 @@ class Encoding:
 
     def _start(self, image: Stack, k: int) -> Gaussians:
         """Return what a fit begins with; without a fit, in the colours that suit it best."""
-        start = initialize(image, k, self.start, self.seed, weights=self.weights)
-        if 0 in (self.steps, self.seconds):
-            settings = self.options.settings or start.settings
-            start = solve_colors(image, replace(start, settings=settings), SOLVED)
-        return start
+        return self.solved(image, initialize(image, k, self.start, self.seed, weights=self.weights))
+
+    def solved(self, image: Stack, start: Gaussians) -> Gaussians:
+        """Return a start, where there is no fit in the colours that suit it best."""
+        if 0 not in (self.steps, self.seconds):
+            return start
+        settings = self.options.settings or start.settings
+        return solve_colors(image, replace(start, settings=settings), SOLVED)
 
     def _fit(self, image: Stack, k: int, on_report: OnReport | None) -> FitResult:
         return fit(
