@@ -30,8 +30,7 @@ DENSITIES = 2.0 ** -np.arange(8.0, 0.0, -1.0)  # Gaussians per pixel to try, lea
 @measure.script
 def main() -> None:
     options = measure.training_parser(__doc__, images=12, crop=512, steps=60).parse_args()
-    every = measure.find_pictures(options.data, None)
-    paths = every[:: max(1, len(every) // options.images)][: options.images]
+    paths = measure.spread_pictures(options.data, options.images)
     taichi2dgs.init(options.backend)
     found = [measured(path, options) for path in tqdm(paths, "calibrate", unit="picture")]
     print(report([path.stem for path in paths], np.array(found)))

@@ -11,7 +11,6 @@ spread.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -33,14 +32,14 @@ PSNRS = (25.0, 55.0)  # dB, between which fits end that count
 
 @measure.script
 def main() -> None:
-    options = parse()
-    every = measure.find_pictures(options.data, None)
-    paths = every[:: max(1, len(every) // options.images)][: options.images]
+    steps = [30, 60, 200, 600]
+    options = measure.training_parser(__doc__, images=12, crop=256, steps=steps).parse_args()
+    paths = measure.spread_pictures(options.data, options.images)
     taichi2dgs.init(options.backend)
     rows: dict[str, list[list[float]]] = {}
     for path in tqdm(paths, unit="picture"):
-        for steps in options.steps:
-            measured(path, steps, options.crop, rows)
+        for count in options.steps:
+            measured(path, count, options.crop, rows)
     print(report({name: np.array(own) for name, own in rows.items()}))
 
 
@@ -88,20 +87,6 @@ def report(rows: dict[str, np.ndarray]) -> str:
         f"{table.pipes(lines)}\n\nSTEEP, STEEPER = {math.exp(steep):.1f}, {steeper:.2f}\n"
         f"GAIN = {{\n{gain}}}\nPROBE_GAIN = ({texts['probe']})"
     )
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--images", type=int, default=12, help="how many (12)")
-    parser.add_argument("--crop", type=int, default=256, help="side of the centre crop (256)")
-    parser.add_argument(
-        "--steps", type=int, nargs="+", default=[30, 60, 200, 600], help="(30 60 200 600)"
-    )
-    parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

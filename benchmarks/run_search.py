@@ -30,8 +30,7 @@ from taichi2dgs.storage import files, t2d
 @measure.script
 def main() -> None:
     options = parse()
-    every = measure.find_pictures(options.data, None)
-    paths = every[:: max(1, len(every) // options.images)][: options.images]
+    paths = measure.spread_pictures(options.data, options.images)
     taichi2dgs.init(options.backend)
     kinds: list[dict[str, Any]] = [{"k": "auto"}]
     kinds += [{"target_psnr": psnr} for psnr in options.psnr]

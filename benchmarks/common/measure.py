@@ -82,14 +82,20 @@ def add_options(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / out, help=f"(results/{out})")
 
 
+def spread_pictures(folder: Path, count: int) -> list[Path]:
+    """Return so many pictures of a folder, evenly spread over it."""
+    every = find_pictures(folder, None)
+    return every[:: max(1, len(every) // count)][:count]
+
+
 def training_parser(
-    about: str | None, images: int, crop: int, steps: int
+    about: str | None, images: int, crop: int, steps: int | list[int]
 ) -> argparse.ArgumentParser:
     """Return the options of a script that looks for numbers on photographs that no table measures.
 
     Args:
         about: the script's docstring, whose first line is shown.
-        images, crop, steps: defaults.
+        images, crop, steps: defaults; several numbers of steps where that is a list.
     """
     parser = argparse.ArgumentParser(
         description=(about or "").split("\n")[0], epilog="See the top of this file."
@@ -97,7 +103,10 @@ def training_parser(
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--images", type=int, default=images, help=f"how many ({images})")
     parser.add_argument("--crop", type=int, default=crop, help=f"side of the centre crop ({crop})")
-    parser.add_argument("--steps", type=int, default=steps, help=f"iterations of a fit ({steps})")
+    several, shown = ("+", " ".join(map(str, steps))) if isinstance(steps, list) else (None, steps)
+    parser.add_argument(
+        "--steps", type=int, nargs=several, default=steps, help=f"iterations of a fit ({shown})"
+    )
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
     return parser
 
