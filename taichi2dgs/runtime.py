@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from taichi2dgs import starting, surroundings
+from taichi2dgs import interrupts, starting, surroundings
 from taichi2dgs.checks import shown
 from taichi2dgs.settings import BACKENDS
 from taichi2dgs.starting import ti
@@ -71,6 +71,7 @@ def _check_options() -> None:
     global _checked
     if _checked is not owner():
         starting.check_options()
+        interrupts.keep()
         _checked = owner()
 
 

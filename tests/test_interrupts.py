@@ -141,6 +141,37 @@ for number in range(3):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_ctrl_c_in_a_finaliser_comes_after_it(tmp_path):
+    """Python would print that it ignores it, and go on."""
+    process = started(
+        "-c",
+        """
+import signal
+import time
+from taichi2dgs import runtime
+
+class Dropped:
+    def __init__(self, call):
+        self.call = call
+
+    def __del__(self):
+        self.call()
+
+runtime.init()
+runtime.sync()
+Dropped(lambda: 1 / 0)  # any other error is still only told
+try:
+    Dropped(lambda: signal.raise_signal(signal.SIGINT))
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("came")
+""",
+        cwd=tmp_path,
+    )
+    out, err = process.communicate(timeout=60)
+    assert out == "came\n" and "ZeroDivisionError" in err and "KeyboardInterrupt" not in err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_a_folder_with_what_is_finished(tmp_path, photograph):
     """Of small pictures, those of as many channels are fitted together: here the first is alone."""
@@ -162,8 +193,9 @@ raise SystemExit(cli.main("encode in -o out -k 20 --seconds 2 --start random".sp
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=25)
-    assert process.returncode == 130 and "1 encoded, 0 were there, 0 failed" in out
+    out, err = process.communicate(timeout=25)
+    assert process.returncode == 130, err
+    assert "1 encoded, 0 were there, 0 failed" in out
     assert [path.name for path in (tmp_path / "out").glob("*.t2d")] == ["a.t2d"]
 
 
