@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from common import codecs, identity, kodak, measure, rate_page
 from common.costs import seconds_of
+from common.rows import Rows
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,33 +40,6 @@ WARM_UP = 64  # pixels a side, of what compiles the kernels before anything is t
 KEYS = ("codec", "image", "crop", "setting", "refine", "made_by")  # what tells rows apart
 
 
-class Rows:
-    """The rows in a JSON file, by what tells them apart."""
-
-    def __init__(self, path: Path, run: dict[str, Any]) -> None:
-        self.path, self.run = path, run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            rows = json.loads(path.read_text())["rows"]
-            self.known = {tuple(row[name] for name in KEYS): row for row in rows}
-        except (OSError, ValueError, KeyError, TypeError):
-            self.known = {}  # there is no such file yet; it will be written
-        self.asked: list[dict] = []
-
-    def lacks(self, keys: list[tuple]) -> bool:
-        """Whether one of some rows is not there."""
-        return any(key not in self.known for key in keys)
-
-    def want(self, keys: list[tuple], make: Callable[[], Iterable[dict]]) -> None:
-        """Ask for some rows, which are made together if one of them is not there."""
-        if self.lacks(keys):
-            self.known |= {tuple(row[name] for name in KEYS): row for row in make()}
-            with files.replacing(self.path) as temporary:
-                content = {**self.run, "rows": list(self.known.values())}
-                Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
-        self.asked += [self.known[key] for key in keys]
-
-
 @measure.script
 def main() -> None:
     options = parse()
@@ -75,7 +48,7 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     size = f"{options.crop}x{options.crop} centre crops" if options.crop else "full frames"
     run = measure.describe(f"{folder.resolve().name}, {len(pictures)} {size}", [folder])
-    rows = Rows(options.out.with_suffix(".json"), run)
+    rows = Rows(options.out.with_suffix(".json"), run, KEYS)
     measure_codecs(pictures, rows, options)
     measure_ours(pictures, rows, options)
     page = rate_page.as_markdown(run, rows.asked)

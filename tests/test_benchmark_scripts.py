@@ -255,3 +255,25 @@ def test_run_batch_compares_a_loop_with_one_fit(tmp_path, photograph):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "out/batch.md").read_text()
     assert "| 3 | 16x16 | 20 | " in page and page.rstrip().endswith("| yes |")
+
+
+def test_run_options_measures_each_row_once(tmp_path, photograph):
+    (tmp_path / "pictures").mkdir()
+    for name in "abc":
+        files.write_image(tmp_path / f"pictures/{name}.png", photograph[:40, :48])
+    command = [sys.executable, SCRIPT.with_name("run_options.py"), "--data", tmp_path / "pictures",
+               "--every", 2, "--k", 30, "--start", "gradient", "--options", "textbook", "default",
+               "--out", tmp_path / "out/options", "--steps"]  # fmt: skip
+    before: list[dict] = []
+    for steps in ([4], [4, 8]):
+        done = subprocess.run(
+            list(map(str, [*command, *steps])), capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / "out/options.json").read_text())["rows"]
+        assert [row["image"] for row in rows] == ["a", "a", "c", "c"] * len(steps)
+        assert rows[: len(before)] == before  # seconds, too
+        before = rows
+    page = (tmp_path / "out/options.md").read_text()
+    assert "| 2 | 30 | gradient | 4 steps | " in page and "| 2 | 30 | gradient | 8 steps | " in page
+    assert Image.open(tmp_path / "out/options.webp").size[0] > 100

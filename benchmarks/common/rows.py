@@ -1,0 +1,43 @@
+"""Rows of a table in a JSON file, each measured once, whatever commands ask for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from taichi2dgs.storage import files
+
+
+class Rows:
+    """The rows in a JSON file.
+
+    Args:
+        path: the file, which may be there.
+        run: what else the file says, see `measure.describe`.
+        keys: names of what tells rows apart.
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], keys: Sequence[str]) -> None:
+        self.path, self.run = path, run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            rows = json.loads(path.read_text())["rows"]
+            self.known = {tuple(row[name] for name in keys): row for row in rows}
+        except (OSError, ValueError, KeyError, TypeError):
+            self.known = {}  # there is no such file yet; it will be written
+        self.asked: list[dict] = []
+
+    def lacks(self, keys: list[tuple]) -> bool:
+        """Whether one of some rows is not there."""
+        return any(key not in self.known for key in keys)
+
+    def want(self, keys: list[tuple], make: Callable[[], Iterable[dict]]) -> None:
+        """Ask for some rows, which are made together if one of them is not there."""
+        if self.lacks(keys):
+            self.known |= dict(zip(keys, make(), strict=True))
+            with files.replacing(self.path) as temporary:
+                content = {**self.run, "rows": list(self.known.values())}
+                Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+        self.asked += [self.known[key] for key in keys]
