@@ -288,3 +288,27 @@ if __name__ == "__main__":
     psnrs = {name: round(psnr_of(name, astronaut()), 3) for name in baselines.names()}
     GOLDENS.parent.mkdir(exist_ok=True)
     GOLDENS.write_text(json.dumps(psnrs, indent=1) + "\n")
+
+
+def test_a_reduction_lowers_the_rates_when_the_loss_stands_still(photograph):
+    """The first loss is lower than none, the next three are not lower by the threshold."""
+    method = baselines.load("fast-2dgs-published")
+    never = {"factor": 0.5, "patience": 2, "threshold": 0.99, "least": 8e-4}
+    run = baselines.method._Run(
+        photograph[:24, :30], 20, replace(method, start="random", sampler=None, reduction=never),
+        0, None,
+    )  # fmt: skip
+    run._report(run.render())
+    rates = []
+    for _ in range(8):
+        run._advance()
+        rates.append({group["lr"] for group in run.optimizer.param_groups})
+    assert rates == [{2e-3}] * 3 + [{1e-3}] * 3 + [{8e-4}] * 2
+
+
+def test_a_reduction_goes_alone():
+    method = baselines.load("fast-2dgs-published")
+    with pytest.raises(ValueError, match="reduction goes with none of halve_every"):
+        replace(method, halve_every=5)
+    with pytest.raises(ValueError, match="factor=1"):
+        replace(method, reduction={"factor": 1})

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines import configuration, fields
+from pipelines import fields
 from pipelines.baselines.adan import Adan
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
-from pipelines.baselines.schedule import Growth, Plateau, Rates
+from pipelines.baselines.schedule import Growth, Plateau, Rates, Reduction
 from pipelines.baselines.similarity import similarity_to
 from pipelines.baselines.starts import STARTS, adaptive_count, at_pixels, begin, scaled
 from pipelines.starts import sampling
@@ -28,7 +28,6 @@ from taichi2dgs.settings import RenderSettings
 from taichi2dgs.storage.files import as_image
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
-KIND = "baselines"  # the folder of these configurations
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
 WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
@@ -55,8 +54,8 @@ class Method:
         weight_decay: of AdamW.
         rates: learning rates of xy, shape, theta and color, each in the unit of its leaf.
         halve_every: steps after which the rates are halved, again and again; 0 for never.
-        plateau: fields of `Plateau`, if there is one.
-        growth: fields of `Growth`, if there is one.
+        plateau, growth: fields of `Plateau` and `Growth`, if there is one.
+        reduction: fields of `Reduction`, if there is one, without these two.
     """
 
     about: str = ""
@@ -77,6 +76,7 @@ class Method:
     rates: dict[str, float] = field(default_factory=dict)
     halve_every: int = 0
     plateau: dict[str, Any] | None = None
+    reduction: dict[str, Any] | None = None
     growth: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -90,29 +90,18 @@ class Method:
             raise ValueError(
                 f"rates={shown(self.rates)}; expected one for each of {sorted(leaves)}"
             )
+        if self.reduction is not None and (self.halve_every or self.plateau or self.growth):
+            raise ValueError("reduction goes with none of halve_every, plateau and growth")
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
         for kind, name in (
             (RenderSettings, "settings"),
             (Plateau, "plateau"),
+            (Reduction, "reduction"),
             (Growth, "growth"),
             (FitOptions, "fit"),
         ):
             fields.made(kind, getattr(self, name) or {}, name)
-
-
-def names() -> list[str]:
-    """Return the methods that come with the package."""
-    return list(configuration.shipped(KIND))
-
-
-def load(name: str) -> Method:
-    """Return a method: the name of a shipped one, or the path of a YAML file.
-
-    Raises:
-        ValueError: there is none, or a value is wrong; the message names it.
-    """
-    return configuration.made(name, KIND, Method)
 
 
 def run(
@@ -194,6 +183,7 @@ class _Run:
         ]
         more = {"weight_decay": m.weight_decay} if m.optimizer == "adamw" else {}
         self.optimizer = OPTIMIZERS[m.optimizer](groups, **more)
+        self.reduction = Reduction(**m.reduction).of(self.optimizer) if m.reduction else None
 
     def packed(self) -> Tensor:
         return self.parameters.pack(self.leaves, self.extent)
@@ -227,7 +217,7 @@ class _Run:
         return self.clock.elapsed()
 
     def _wait(self) -> None:
-        """Wait for all that was launched: what the clock says next, the device has done."""
+        """Wait for all that was launched: what the clock says next has been done."""
         self._synchronize()
         self.waited = self.clock.elapsed()
 
@@ -247,9 +237,13 @@ class _Run:
         if due or self.step % REPORT_EVERY == 0:
             self._report(out)
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss(out).backward()
+        loss = self._loss(out)
+        loss.backward()
         self.optimizer.step()
         self.step += 1
+        if self.reduction is not None:
+            self.reduction.step(loss.detach())
+            return
         factor = self.rates.after(self.step, out.detach(), self._is_whole())
         for group in self.optimizer.param_groups:
             group["lr"] = group["first"] * factor
@@ -266,9 +260,8 @@ class _Run:
         return len(self.leaves["xy"]) >= self.k
 
     def _is_growth_due(self) -> bool:
-        if self.growth is None or self.step == 0 or self._is_whole():
-            return False
-        return self.step % self.growth.every == 0
+        growth = self.growth if self.step and not self._is_whole() else None
+        return growth is not None and self.step % growth.every == 0
 
     def _grow(self, out: Tensor) -> None:
         """Add Gaussians at pixels drawn by the squared error, coloured with what is missing."""

@@ -62,6 +62,14 @@ def _pack_log_scale(leaves: Leaves, extent: Tensor) -> Tensor:
     return _pack_relative(leaves, extent, leaves["shape"])
 
 
+def _split_linear_scale(start: Gaussians) -> Leaves:
+    return _split_relative(start, start.log_scale.exp())
+
+
+def _pack_linear_scale(leaves: Leaves, extent: Tensor) -> Tensor:
+    return _pack_relative(leaves, extent, leaves["shape"].abs().clamp(min=SMALLEST).log())
+
+
 def _split_inverse_scale(start: Gaussians) -> Leaves:
     return _split_relative(start, (-start.log_scale).exp())
 
@@ -136,6 +144,7 @@ def _pack_cholesky(leaves: Leaves, extent: Tensor) -> Tensor:
 
 PARAMETERS = {
     "log-scale": Parameters(_split_log_scale, _pack_log_scale),
+    "linear-scale": Parameters(_split_linear_scale, _pack_linear_scale),
     "inverse-scale": Parameters(_split_inverse_scale, _pack_inverse_scale),
     "rotation-scale": Parameters(_split_rotation_scale, _pack_rotation_scale),
     "cholesky": Parameters(_split_cholesky, _pack_cholesky, "cholesky"),

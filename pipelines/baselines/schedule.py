@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from taichi2dgs import metrics
 
@@ -32,6 +34,36 @@ class Plateau:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"plateau: every={self.every!r}; expected 1 or more steps")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Lower the learning rates when the loss stands still (Fast-2DGS), as torch does it.
+
+    Args:
+        factor: of the rates.
+        patience: steps without a loss that is lower than the lowest by `threshold` of it, after
+            which rates fall.
+        threshold: relative.
+        least: that a rate falls to.
+    """
+
+    factor: float = 0.7
+    patience: int = 100
+    threshold: float = 1e-4
+    least: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < 1:
+            raise ValueError(
+                f"reduction: factor={self.factor!r}; expected more than 0, less than 1"
+            )
+
+    def of(self, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
+        """Return what is to be told the loss of every step."""
+        return ReduceLROnPlateau(
+            optimizer, "min", self.factor, self.patience, self.threshold, min_lr=self.least
+        )
 
 
 @dataclass(frozen=True)
