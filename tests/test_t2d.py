@@ -33,7 +33,8 @@ def any_gaussians(draw):
     row = st.lists(NUMBERS, min_size=5 + channels, max_size=5 + channels)
     params = torch.tensor(draw(st.lists(row, min_size=k, max_size=k)), dtype=torch.float32)
     blend = draw(st.sampled_from(["normalized", "sum"]))
-    how = RenderSettings(draw(st.integers(1, 64)), draw(st.floats(0.5, 12)), 1e-4, blend)
+    numbers = draw(st.integers(1, 64)), draw(st.floats(0.5, 12)), 1e-4
+    how = RenderSettings(*numbers, blend, draw(st.booleans()))
     size = (draw(st.integers(1, 9999)), draw(st.integers(1, 9999)))
     return Gaussians.from_packed(params.reshape(k, 5 + channels), size, how)
 
