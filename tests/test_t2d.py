@@ -188,7 +188,7 @@ def test_bad_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("offset, value", [(10, b"\x09"), (11, b"\0"), (11, b"\x11"),
     (12, b"\xff\xff\xff\xff"), (16, b"\0\0\0\0"), (20, b"\xff\xff\xff\x00"), (24, b"\0"),
-    (25, b"\x02"), (26, b"\xff" * 8), (34, bytes(8))])  # fmt: skip
+    (25, b"\x04"), (26, b"\xff" * 8), (34, bytes(8))])  # fmt: skip
 def test_hostile_headers_are_refused_before_anything_is_allocated(tmp_path, offset, value):
     data = t2d.encode(scatter(9, (12, 34)))
     hostile = resealed(data[:offset] + value + data[offset + len(value) :])

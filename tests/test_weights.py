@@ -155,7 +155,9 @@ def test_a_batch_has_weights_of_each_picture():
     masks = [left(), None]
     starts = [pipelines.initialize(PICTURE, 80, "gradient", seed=n) for n in range(2)]
     both = fit_batch([PICTURE, PICTURE], starts, steps=20, weight=masks)
-    alone = [fit(PICTURE, start, steps=20, weight=m) for start, m in zip(starts, masks, strict=True)]
+    alone = [
+        fit(PICTURE, start, steps=20, weight=m) for start, m in zip(starts, masks, strict=True)
+    ]
     assert torch.equal(both[0].gaussians.packed(), alone[0].gaussians.packed())
     torch.testing.assert_close(both[1].gaussians.packed(), alone[1].gaussians.packed())
     assert both[0].psnr == alone[0].psnr and both[1].psnr == pytest.approx(alone[1].psnr, abs=1e-4)
@@ -233,7 +235,9 @@ def test_bad_weights_are_named(weight, message):
 
 def test_bad_masks_name_their_file(tmp_path):
     Image.new("L", (9, 8)).save(tmp_path / "small.png")
-    with pytest.raises(ValueError, match=r"small\.png has 8x9 pixels; expected 24x31, as the image"):
+    with pytest.raises(
+        ValueError, match=r"small\.png has 8x9 pixels; expected 24x31, as the image"
+    ):
         taichi2dgs.encode(PICTURE, 5, steps=1, weight=tmp_path / "small.png")
     Image.new("L", (31, 24)).save(tmp_path / "black.png")
     with pytest.raises(ValueError, match=r"black\.png is 0 everywhere"):

@@ -29,8 +29,8 @@ def make(variant: Variant, numbers) -> SimpleNamespace:
         """The derivative of the loss by a colour."""
         result = error
         if ti.static(variant.loss == "l1"):
-            above = ti.select(error > 0, numbers(1), numbers(0))
-            result = ti.select(error < 0, numbers(-1), above)
+            above = ti.select(error > 0, numbers(1.0), numbers(0.0))
+            result = ti.select(error < 0, numbers(-1.0), above)
         elif ti.static(variant.loss == "charbonnier"):
             result = error / ti.sqrt(error * error + numbers(SOFT * SOFT))
         if ti.static(variant.weighted):
