@@ -51,7 +51,7 @@ def main() -> None:
     page = as_markdown(measure.describe(about, []), rows)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page)
-    taichi2dgs.write_image(options.out.with_suffix(".png"), torch.cat(shown, 1).clamp(0, 1))
+    taichi2dgs.write_image(options.out.with_suffix(".webp"), torch.cat(shown, 1).clamp(0, 1))
     print(page)
 
 
@@ -136,8 +136,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--images", type=int, default=4, help="that are taken (4)")
-    parser.add_argument("--side", type=int, default=250, help="of a texture, in pixels (250)")
-    parser.add_argument("--k", type=int, default=4000, help="number of Gaussians (4000)")
+    parser.add_argument("--side", type=int, default=200, help="of a texture, in pixels (200)")
+    parser.add_argument("--k", type=int, default=1500, help="number of Gaussians (1500)")
     parser.add_argument("--steps", type=int, default=150, help="of each fit (150)")
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
     out = measure.RESULTS / "tiles.md"

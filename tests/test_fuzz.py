@@ -240,7 +240,9 @@ CALLS = {
         {"image": PICTURE, "k": 4, "method": UNFUSED, "steps": 1, "seconds": 0.01, "seed": 0,
          "on_report": print}, (),
     ),
-    "psnr": (metrics.psnr, {"image": PICTURE, "reference": PICTURE, "weight": torch.ones(SIZE)}, ()),
+    "psnr": (
+        metrics.psnr, {"image": PICTURE, "reference": PICTURE, "weight": torch.ones(SIZE)}, (),
+    ),
     "neighbour_distances": (neighbour_distances, {"xy": torch.rand(5, 2), "count": 3}, ()),
     "read_image": (taichi2dgs.read_image, {"path": "missing.png"}, ()),
     "write_image": (taichi2dgs.write_image, {"path": "a.png", "image": PICTURE, "bits": 16}, ()),
