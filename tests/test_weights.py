@@ -144,6 +144,12 @@ def test_respawning_goes_where_pixels_count(blend):
     assert float(engine.params[moved, 0].max()) < SIZE[1] // 2
 
 
+def test_nothing_moves_to_pixels_that_do_not_count_though_the_picture_would_be_better_off():
+    costs, residual = torch.full((500,), -1.0), torch.zeros(*SIZE, 3)
+    rows, values = respawn.moves(costs, PICTURE, residual, 1.0, "sum", 0.4, left())
+    assert len(rows) == SIZE[0] * (SIZE[1] // 2) and float(values[:, 0].max()) < SIZE[1] // 2
+
+
 def test_the_worst_pixels_are_looked_for_where_they_count():
     errors = torch.ones(16, 16)
     errors[:, 4:] = -1.0
