@@ -65,7 +65,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, shift_x, shift_y))
         rates = ti.static(Rates(xy, log_scale, theta, color, beta1, beta2, epsilon, correction2))
-        n, parts = params.shape[0], runs.shape[0]
+        n, slots, parts = params.shape[0], rects.shape[0], runs.shape[0]
         threads = tiles * tile[0] * tile[1]
         for g in range(n):
             f.project(params, records, rects, counts, pictures, g, grid)
@@ -73,7 +73,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             f.sum_run(counts, runs, b, tiles)
         for t in range(tiles):
             f.begin(counts, starts, runs, required, t, tiles)
-        for g in range(rects.shape[0]):
+        for g in range(slots):
             f.fill(rects, counts, starts, required, entries, rows, breadth, pictures, g)
         for s in range(threads):
             if s == 0:
