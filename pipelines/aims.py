@@ -67,22 +67,34 @@ def probe_signs(steps: float, each: float) -> list[float]:
     return [1.0, length, room, room * room]
 
 
-def automatic_count(image: Tensor, psnr: float = AUTO_PSNR) -> int:
+def automatic_count(image: Tensor, psnr: float = AUTO_PSNR, weight: Tensor | None = None) -> int:
     """Return how many Gaussians should reach a PSNR, from the picture's mean gradient magnitude.
 
     Args:
         image: values in [0, 1]. [H, W, C]
         psnr: in dB.
+        weight: how much each pixel counts; None for all alike. [H, W]
     """
-    detail = float(gradient_magnitude(image.permute(2, 0, 1)[None].float()).mean())
-    aim, pixels = PsnrAim(psnr, image), image.shape[0] * image.shape[1]
+    details = gradient_magnitude(image.permute(2, 0, 1)[None].float())
+    if weight is None:
+        detail = float(details.mean())
+    else:
+        detail = float((details[0, 0].cpu() * weight).sum() / weight.sum())
+    aim, pixels = PsnrAim(psnr, image, weight), counted(image, weight)
     level = aim.level(DENSITY * detail**POWER * pixels) + psnr - AUTO_PSNR
-    return max(1, round(aim.count(min(level, aim.level(most(image))))))
+    return max(1, round(aim.count(min(level, aim.level(most(image, weight))))))
 
 
-def most(image: Tensor) -> int:
+def counted(image: Tensor, weight: Tensor | None = None) -> int:
+    """Return how many pixels count; arguments as of `automatic_count`."""
+    if weight is not None:
+        return int(weight.count_nonzero())
+    return image.shape[0] * image.shape[1]
+
+
+def most(image: Tensor, weight: Tensor | None = None) -> int:
     """Return how many Gaussians a search tries at most: one per pixel, or what a file holds."""
-    return min(image.shape[0] * image.shape[1], t2d.MAX_K)
+    return min(counted(image, weight), t2d.MAX_K)
 
 
 class Aim(Protocol):
@@ -125,12 +137,13 @@ class PsnrAim:
     Args:
         psnr: in dB.
         image: [H, W, C]
+        weight: how much each pixel counts; None for all alike. [H, W]
     """
 
     within, more = (-PSNR_WITHIN, PSNR_WITHIN), MORE
 
-    def __init__(self, psnr: float, image: Tensor) -> None:
-        self.psnr, self.pixels = psnr, image.shape[0] * image.shape[1]
+    def __init__(self, psnr: float, image: Tensor, weight: Tensor | None = None) -> None:
+        self.psnr, self.pixels = psnr, counted(image, weight)
         self.before: tuple[float, float] | None = None  # share of the budget, and PSNR last time
         self.has_steered = False
 

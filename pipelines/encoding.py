@@ -21,7 +21,7 @@ from taichi2dgs.fitting.job import Count
 from taichi2dgs.fitting.options import FitOptions, FitResult
 from taichi2dgs.fitting.refine import encode_refined
 from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.settings import QUALITIES
+from taichi2dgs.settings import DEFAULT, QUALITIES
 from taichi2dgs.storage import t2d
 from taichi2dgs.storage.maps import Stack
 from taichi2dgs.storage.stacks import as_stack
@@ -125,7 +125,7 @@ class Encoding:
 
         Args:
             image: what `taichi2dgs.encode` takes: a path, a PIL image, an array or tensor
-                [H, W, C], or a stack.
+                [H, W, C], or a stack, which may have weights.
             on_report: called with the number of Gaussians and every report of every fit.
 
         Returns:
@@ -145,14 +145,19 @@ class Encoding:
         if self.target_bytes is not None:
             return self._search_bytes(image, self.target_bytes, on_report)
         if self.target_psnr is not None:
-            k = automatic_count(image.image, self.target_psnr)
-            aim = PsnrAim(self.target_psnr, image.image)
+            k = automatic_count(image.image, self.target_psnr, image.weight)
+            aim = PsnrAim(self.target_psnr, image.image, image.weight)
             return self._search(image, aim, k, on_report, self._probe)
         if self._automatic:
-            k = automatic_count(image.image)
-            aim = PsnrAim(AUTO_PSNR, image.image)
+            k = automatic_count(image.image, weight=image.weight)
+            aim = PsnrAim(AUTO_PSNR, image.image, image.weight)
             return self._search(image, aim, k, on_report, self._probe, tries=1)
         return self._fit(image, checked_count(self.k or K), on_report)
+
+    def tiled(self) -> Encoding:
+        """Return the same for textures that wrap around, see `RenderSettings`."""
+        settings = (self.options.settings or DEFAULT).but(tile=True)
+        return replace(self, options=replace(self.options, settings=settings))
 
     @property
     def searches(self) -> bool:
@@ -256,8 +261,9 @@ class Encoding:
                 on_report=report,
             )
 
+        limit = most(image.image, image.weight)
         return Search(
-            aim, lambda k: self._start(image, k), go_on, most(image.image), probe, on_report, tries
+            aim, lambda k: self._start(image, k), go_on, limit, probe, on_report, tries
         ).run(k)
 
     @property

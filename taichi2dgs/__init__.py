@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from taichi2dgs.limits import set_memory_limit
     from taichi2dgs.metrics import psnr
     from taichi2dgs.rendering import reference
+    from taichi2dgs.rendering.mips import render_mips
     from taichi2dgs.rendering.passes import free
     from taichi2dgs.rendering.render import render
     from taichi2dgs.rendering.stack import render_stack
@@ -55,6 +56,7 @@ _HOMES = {
     "read_stack": "taichi2dgs.storage.stacks.read_stack",
     "reference": "taichi2dgs.rendering.reference",
     "render": "taichi2dgs.rendering.render.render",
+    "render_mips": "taichi2dgs.rendering.mips.render_mips",
     "render_stack": "taichi2dgs.rendering.stack.render_stack",
     "RenderSettings": "taichi2dgs.settings.RenderSettings",
     "Report": "taichi2dgs.fitting.options.Report",
@@ -83,6 +85,7 @@ __all__ = [
     "read_stack",
     "reference",
     "render",
+    "render_mips",
     "render_stack",
     "set_memory_limit",
     "write_image",

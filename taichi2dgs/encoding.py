@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taichi2dgs.checks import shown
 from taichi2dgs.fitting.options import Report
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import Quality
+from taichi2dgs.storage.stacks import as_stack
 
 
 def encode(
@@ -24,6 +26,8 @@ def encode(
     on_report: Callable[[Report], object] | None = None,
     progress: bool = False,
     linear: bool = False,
+    weight: Any = None,
+    tile: bool = False,
     init: str | None = None,
 ) -> Gaussians:
     """Turn a picture into Gaussians: a start, and a fit for as long as you like.
@@ -45,6 +49,9 @@ def encode(
         on_report: called with every `Report` of every fit.
         progress: show a bar while it works.
         linear: fit colours as linear light, which the Gaussians then hold.
+        weight: how much each pixel counts, see `taichi2dgs.fit`; or the path of a grey picture.
+            Where it is 0, no Gaussians are spent. PSNRs are by these weights.
+        tile: fit a texture that wraps around, as the Gaussians and their file then do.
         init: an older name of `start`.
 
     Returns:
@@ -75,6 +82,11 @@ def encode(
         seed=seed,
         linear=linear,
     )
+    if not isinstance(tile, bool):
+        raise ValueError(f"tile={shown(tile)}; expected True or False")
+    encoding = encoding.tiled() if tile else encoding
+    if weight is not None:
+        image = as_stack(image, linear, weight)
     with FitBar(encoding, hidden=not progress) as bar:
 
         def report(k: int, one: Report) -> None:

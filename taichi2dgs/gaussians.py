@@ -168,21 +168,13 @@ class Gaussians:
         cutoff: float | None = None,
         eps: float | None = None,
         blend: Blend | None = None,
+        tile: bool | None = None,
     ) -> Tensor:
         """Render to an image; see `taichi2dgs.render`. [H, W, C]"""
         from taichi2dgs.rendering.render import render
 
-        return render(
-            self,
-            size,
-            crop,
-            scale=scale,
-            antialias=antialias,
-            top_k=top_k,
-            cutoff=cutoff,
-            eps=eps,
-            blend=blend,
-        )
+        given = {"top_k": top_k, "cutoff": cutoff, "eps": eps, "blend": blend, "tile": tile}
+        return render(self, size, crop, scale=scale, antialias=antialias, **given)  # type: ignore[arg-type]
 
     def save(
         self,

@@ -12,9 +12,11 @@ MAX_CHANNELS = 16  # the most channels of a picture
 MAX_TOP_K = 64
 MIN_EPS = 1.2e-38  # float32 has smaller numbers, but not every device that divides by them
 BLENDS = ("normalized", "sum")
+LOSSES = ("l2", "l1", "charbonnier")
 BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 QUALITIES = {"lossless": None, "high": 0.97, "medium": 3.65, "small": 7.0}  # factors of the steps
 Blend = Literal["normalized", "sum"]
+Loss = Literal["l2", "l1", "charbonnier"]
 Quality = Literal["lossless", "high", "medium", "small"]
 
 
@@ -28,15 +30,19 @@ class RenderSettings:
         cutoff: radius of the support in standard deviations.
         eps: added to the denominator of the normalised blend, 1.2e-38 or more.
         blend: "normalized" (paper Eq. 3) or "sum" (the accumulated sum of GaussianImage).
+        tile: whether the picture is a texture that wraps around: what of a Gaussian leaves at one
+            edge comes in at the other. A Gaussian counts once within the picture, and once in each
+            of the eight places one width or height away.
 
     >>> RenderSettings(top_k=5).but(blend="sum")
-    RenderSettings(top_k=5, cutoff=4.5, eps=0.0001, blend='sum')
+    RenderSettings(top_k=5, cutoff=4.5, eps=0.0001, blend='sum', tile=False)
     """
 
     top_k: int = 10
     cutoff: float = 4.5
     eps: float = 1e-4
     blend: str = "normalized"
+    tile: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "top_k", whole(self.top_k, "top_k", 1, MAX_TOP_K))
@@ -48,6 +54,8 @@ class RenderSettings:
             object.__setattr__(self, name, number(getattr(self, name)))
         if not isinstance(self.blend, str) or self.blend not in BLENDS:
             raise ValueError(f"blend={shown(self.blend)}; expected one of {', '.join(BLENDS)}")
+        if not isinstance(self.tile, bool):
+            raise ValueError(f"tile={shown(self.tile)}; expected True or False")
 
     def but(self, **changes: Any) -> RenderSettings:
         """Return these settings with those changes that are not None."""

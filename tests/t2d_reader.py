@@ -89,7 +89,7 @@ def read_by_the_document(path):
         shape = [size + length / 2, size - length / 2, theta]
         return np.stack([*place, *shape, *(colors * (steps[3] * 2.0**q))], 1).astype(np.float32)
 
-    how = (top_k, cutoff, eps, ["normalized", "sum"][blend])
+    how = (top_k, cutoff, eps, ["normalized", "sum"][blend % 2], blend >= 2)
     if preset == 0:
         params = np.stack([stream().astype("<u4").view("<f4") for _ in range(5 + c)], 1)
         return {"size": (height, width), "settings": how, "maps": maps, "params": params}

@@ -187,7 +187,11 @@ def test_a_picture_whose_parameters_break_is_named(images, starts):
 def test_pictures_are_told_apart_by_a_table():
     views = [View.of((20, 30)), View.of((16, 16))]
     table = table_of(tuple(zip((40, 7), views, strict=True)), (16, 16))
-    assert table.tolist() == [[0, 0, 0, 30, 20, 2], [40, 4, 20, 16, 16, 1], [47, 5, 36, 0, 0, 0]]
+    assert table.tolist() == [
+        [0, 0, 0, 30, 20, 2, 30, 20],
+        [40, 4, 20, 16, 16, 1, 16, 16],
+        [47, 5, 36, 0, 0, 0, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize("linear", [False, True])

@@ -243,6 +243,21 @@ def test_run_zoom_compares_shares_and_draws_them(tmp_path, photograph):
         assert Image.open(tmp_path / "out" / name).size[0] > 100
 
 
+def test_run_tiles_compares_edges_and_draws_seams(tmp_path, photograph):
+    (tmp_path / "pictures").mkdir()
+    files.write_image(tmp_path / "pictures/a.png", photograph[:70, :70])
+    command = [sys.executable, SCRIPT.with_name("run_tiles.py"), "--data", tmp_path / "pictures",
+               "--side", 70, "--k", 60, "--steps", 4,
+               "--out", tmp_path / "out/tiles.md"]  # fmt: skip
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out/tiles.md").read_text()
+    assert "| with `--tile` | " in page and "| without | " in page
+    assert Image.open(tmp_path / "out/tiles.webp").size == (768, 256)
+
+
 def test_run_batch_compares_a_loop_with_one_fit(tmp_path, photograph):
     (tmp_path / "pictures").mkdir()
     files.write_image(tmp_path / "pictures/a.png", photograph[:40, :40])

@@ -147,7 +147,8 @@ CALLS = {
     "rows": (scatter(5, SIZE).__getitem__, {"index": torch.tensor([0, 3])}, ()),
     "free": (taichi2dgs.free, {}, ()),
     "RenderSettings": (
-        RenderSettings, {"top_k": 3, "cutoff": 3.0, "eps": 1e-3, "blend": "sum"}, (),
+        RenderSettings,
+        {"top_k": 3, "cutoff": 3.0, "eps": 1e-3, "blend": "sum", "tile": True}, (),
     ),
     "but": (RenderSettings().but, {"top_k": 3, "cutoff": 3.0, "eps": 1e-3, "blend": "sum"}, ()),
     "FitOptions": (
@@ -158,7 +159,10 @@ CALLS = {
     "render": (
         taichi2dgs.render,
         {"gaussians": scatter(5, SIZE), "size": (4, 5), "crop": (0, 0, 2, 2), "top_k": 3,
-         "cutoff": 3.0, "eps": 1e-3, "blend": "sum"}, (),
+         "cutoff": 3.0, "eps": 1e-3, "blend": "sum", "tile": True}, (),
+    ),
+    "render_mips": (
+        taichi2dgs.render_mips, {"gaussians": scatter(5, SIZE), "levels": 2, "tile": True}, (),
     ),
     "render at a scale": (
         taichi2dgs.render, {"gaussians": scatter(5, SIZE), "scale": 0.5}, ("size",),
@@ -172,13 +176,14 @@ CALLS = {
         taichi2dgs.fit,
         {"image": PICTURE, "gaussians": scatter(5, SIZE), "steps": 1, "seconds": 0.01,
          "target_psnr": 90.0, "frozen": torch.zeros(5, dtype=torch.bool), "on_report": print,
-         "options": FitOptions()}, (),
+         "weight": torch.ones(SIZE), "options": FitOptions()}, (),
     ),
     "fit_batch": (
         taichi2dgs.fit_batch,
         {"images": [PICTURE, PICTURE], "gaussians": [scatter(5, SIZE), scatter(3, SIZE)],
          "steps": 1, "seconds": 0.01, "target_psnr": [90.0, 20.0],
          "frozen": [torch.zeros(5, dtype=torch.bool), None], "on_report": print,
+         "weight": [torch.ones(SIZE), None],
          "options": FitOptions()}, ("image",),
     ),
     "encode_batch": (
@@ -186,7 +191,9 @@ CALLS = {
         {"images": [PICTURE, PICTURE], "seed": 0, "linear": True, **GRADIENT}, ("start", "image"),
     ),
     "encode": (
-        taichi2dgs.encode, {"image": PICTURE, "seed": 0, "linear": True, **GRADIENT}, ("start",),
+        taichi2dgs.encode,
+        {"image": PICTURE, "seed": 0, "linear": True, "weight": torch.ones(SIZE), "tile": True,
+         **GRADIENT}, ("start",),
     ),
     "encode to a PSNR": (
         taichi2dgs.encode, {"image": PICTURE, "target_psnr": 20.0, "start": "gradient", "steps": 0},
@@ -211,7 +218,7 @@ CALLS = {
     "initialize": (
         pipelines.initialize,
         {"image": PICTURE, "k": 4, "start": "gradient", "seed": 1, "sampler": "top-k",
-         "weights": None}, (),
+         "weights": None, "weight": torch.ones(SIZE)}, (),
     ),
     "initialize with weights": (
         pipelines.initialize, {"image": PICTURE, "k": 4, "weights": None}, ("position",),
@@ -219,12 +226,12 @@ CALLS = {
     "initialize_batch": (
         pipelines.initialize_batch,
         {"images": PICTURE.permute(2, 0, 1)[None], "k": [4], "start": "gradient", "seed": 1,
-         "sampler": "distinct"}, (),
+         "sampler": "distinct", "weight": torch.ones(1, *SIZE)}, (),
     ),
     "sample": (
         sampling.sample,
         {"heatmaps": PICTURE.permute(2, 0, 1), "k": [1, 2, 200], "method": "systematic",
-         "seed": 0}, (),
+         "seed": 0, "inside": torch.ones(3, *SIZE, dtype=torch.bool)}, (),
     ),
     "project": (projection.project, {"xy": torch.rand(5, 2), "size": SIZE}, ()),
     "baselines.load": (baselines.load, {"name": "ours"}, ()),
@@ -233,7 +240,9 @@ CALLS = {
         {"image": PICTURE, "k": 4, "method": UNFUSED, "steps": 1, "seconds": 0.01, "seed": 0,
          "on_report": print}, (),
     ),
-    "psnr": (metrics.psnr, {"image": PICTURE, "reference": PICTURE}, ()),
+    "psnr": (
+        metrics.psnr, {"image": PICTURE, "reference": PICTURE, "weight": torch.ones(SIZE)}, (),
+    ),
     "neighbour_distances": (neighbour_distances, {"xy": torch.rand(5, 2), "count": 3}, ()),
     "read_image": (taichi2dgs.read_image, {"path": "missing.png"}, ()),
     "write_image": (taichi2dgs.write_image, {"path": "a.png", "image": PICTURE, "bits": 16}, ()),

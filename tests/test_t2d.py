@@ -33,7 +33,8 @@ def any_gaussians(draw):
     row = st.lists(NUMBERS, min_size=5 + channels, max_size=5 + channels)
     params = torch.tensor(draw(st.lists(row, min_size=k, max_size=k)), dtype=torch.float32)
     blend = draw(st.sampled_from(["normalized", "sum"]))
-    how = RenderSettings(draw(st.integers(1, 64)), draw(st.floats(0.5, 12)), 1e-4, blend)
+    numbers = draw(st.integers(1, 64)), draw(st.floats(0.5, 12)), 1e-4
+    how = RenderSettings(*numbers, blend, draw(st.booleans()))
     size = (draw(st.integers(1, 9999)), draw(st.integers(1, 9999)))
     return Gaussians.from_packed(params.reshape(k, 5 + channels), size, how)
 
@@ -187,7 +188,7 @@ def test_bad_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("offset, value", [(10, b"\x09"), (11, b"\0"), (11, b"\x11"),
     (12, b"\xff\xff\xff\xff"), (16, b"\0\0\0\0"), (20, b"\xff\xff\xff\x00"), (24, b"\0"),
-    (25, b"\x02"), (26, b"\xff" * 8), (34, bytes(8))])  # fmt: skip
+    (25, b"\x04"), (26, b"\xff" * 8), (34, bytes(8))])  # fmt: skip
 def test_hostile_headers_are_refused_before_anything_is_allocated(tmp_path, offset, value):
     data = t2d.encode(scatter(9, (12, 34)))
     hostile = resealed(data[:offset] + value + data[offset + len(value) :])

@@ -132,6 +132,15 @@ def test_the_canvas_is_what_render_makes(tab, tmp_path, quality):
     check_equal(tab, t2d.decode(data).gaussians)
 
 
+def test_textures_are_drawn_as_they_wrap_around(tab, tmp_path):
+    g = photo_like().replace(settings=RenderSettings(tile=True))
+    g = g.replace(xy=g.xy + torch.tensor([40.0, -300.0]))
+    assert float((g.render(tile=False) - g.render()).abs().max()) > 0.1
+    show(tab, {"g.t2d": t2d.encode(g, "lossless")}, tmp_path)
+    check_equal(tab, g, strays=3)
+    assert "1,500" in tab.inner_text("#numbers") and "wraps around" in tab.inner_text("#numbers")
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_grey_and_opacity_are_drawn(tab, tmp_path, channels):
     data = t2d.encode(photo_like(channels))

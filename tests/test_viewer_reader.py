@@ -74,6 +74,10 @@ def test_every_preset_and_number_of_channels_is_read_number_for_number(tmp_path)
     some = [scatter(700, (60, 45), channels=channels) for channels in (1, 2, 3, 4, 16)]
     files = [t2d.encode(g, quality) for quality in t2d.QUALITIES for g in [*some, extremes()]]
     files += [t2d.encode(scatter(0, (5, 6))), t2d.encode(scatter(1, (5, 6)), "small")]
+    files += [
+        t2d.encode(some[0].replace(settings=RenderSettings(blend=blend, tile=True)))
+        for blend in ("normalized", "sum")
+    ]
     for found, data in zip(read_by_node(tmp_path, files), files, strict=True):
         check_equal(found, data)
 
@@ -188,7 +192,7 @@ def test_bad_files_are_named_in_one_sentence(tmp_path):
     changes = {(10, b"\x09"): "header", (11, b"\0"): "header", (11, b"\x11"): "header",
                (12, b"\xff\xff\xff\xff"): "header", (16, b"\0\0\0\0"): "header",
                (20, b"\xff\xff\xff\x00"): "header", (24, b"\0"): "header", (24, b"A"): "header",
-               (25, b"\x02"): "header", (26, b"\xff" * 8): "header", (34, bytes(8)): "header",
+               (25, b"\x04"): "header", (26, b"\xff" * 8): "header", (34, bytes(8)): "header",
                (8, b"\x09"): "version 9", (42, b"\xff" * 16): "out of range"}  # fmt: skip
     files = [resealed(data[:at] + put + data[at + len(put) :]) for at, put in changes]
     expected = [*changes.values(), "begin", "checksum", "begin"]

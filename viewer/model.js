@@ -7,6 +7,7 @@ import { MARK, MARK_CORNERS } from "./overlays.js";
 import { COVER, PICTURE, splat } from "./shaders.js";
 
 const OVERHEAD = 8; // of a pixel, in Gaussians
+const ALL = 2 ** 31 - 1;
 
 /** A picture beside Gaussians. */
 export class Picture {
@@ -170,11 +171,12 @@ export class Model {
   draw(view) {
     const lists = this.listsFor(view);
     const pitch = 1 / view.zoom;
+    const most = this.first < this.k ? this.first : ALL; // of a picture that tiles, copies follow
     this.program(this.kindAt(lists.level)).use({
       gaussians: this.gaussians, cells: lists.cells, entries: lists.entries, bits: this.bits,
       grid: [lists.across, lists.down], side: lists.side, origin: view.origin, pitch,
       size: [this.width, this.height], support: this.settings.cutoff ** 2,
-      eps: this.settings.eps, spread: Math.max(0, pitch * pitch - 1) / 12, most: this.first,
+      eps: this.settings.eps, spread: Math.max(0, pitch * pitch - 1) / 12, most,
     });
     cover(this.gl);
   }

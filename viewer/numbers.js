@@ -19,6 +19,7 @@ export function factsOf(file) {
   if (maps?.length) facts.Channels = String(channels);
   Object.assign(facts, mapFacts(file));
   facts.Blend = settings.blend === "sum" ? "sum" : `nearest ${settings.topK}`;
+  if (settings.tile) facts.Blend += ", wraps around";
   return facts;
 }
 

@@ -25,7 +25,7 @@ const HALF_PLACE = 2 ** 24; // a place has 48 bits, which are taken apart in two
  * @param {number} fraction of the Gaussians of a progressive file: sections beyond are not read
  * @returns {{height: number, width: number, channels: number, k: number, preset: string,
  *     maps: object[],
- *     settings: {topK: number, cutoff: number, eps: number, blend: string},
+ *     settings: {topK: number, cutoff: number, eps: number, blend: string, tile: boolean},
  *     columns: Float32Array[], bytes: number}} columns are x, y, two log-scales, theta and the
  *     colours, each of k numbers
  * @throws {FormatError}
@@ -111,12 +111,12 @@ function readHeader(data) {
     && channels >= 1 && channels <= 16
     && height * width >= 1 && height * width <= MAX_PIXELS && height < 2 ** 31 && width < 2 ** 31
     && k <= Math.min(MAX_K, PER_BYTE * data.length) && (preset || version === 2)
-    && topK >= 1 && topK <= 64 && blend < BLENDS.length
+    && topK >= 1 && topK <= 64 && blend < 2 * BLENDS.length
     && cutoff > 0 && cutoff <= 12 && eps > 0 && eps < Infinity;
   if (!inRange) throw new FormatError("its header is out of range");
   return {
     height, width, channels, k, preset: PRESETS[preset], progressive: version === 3, maps, start,
-    settings: { topK, cutoff, eps, blend: BLENDS[blend] },
+    settings: { topK, cutoff, eps, blend: BLENDS[blend % 2], tile: blend >= BLENDS.length },
   };
 }
 

@@ -3,14 +3,16 @@
 import { FormatError } from "./body.js";
 import { density, makeLists, records } from "./lists.js";
 import { GEOMETRY, read, readStart } from "./t2d.js";
+import { wrapped } from "./tiles.js";
 
-let file = null;
+let file = null; // what is drawn of the one that was opened
 
 const commands = {
   open({ data, coming }) {
-    file = coming ? readStart(new Uint8Array(data)) : read(new Uint8Array(data));
-    if (!file) throw new FormatError("nothing of it can be shown yet");
-    const { columns, ...facts } = file;
+    const found = coming ? readStart(new Uint8Array(data)) : read(new Uint8Array(data));
+    if (!found) throw new FormatError("nothing of it can be shown yet");
+    const { columns, ...facts } = found;
+    file = wrapped(found);
     return { ...facts, records: records(file), density: density(file) };
   },
   /** Take the columns of a fit that goes on: a picture's facts, and numbers column after column. */
@@ -18,7 +20,7 @@ const commands = {
     const rows = GEOMETRY + facts.channels;
     const k = data.byteLength / 4 / rows;
     const columns = Array.from({ length: rows }, (_, i) => new Float32Array(data, 4 * k * i, k));
-    file = { ...facts, k, columns };
+    file = wrapped({ ...facts, k, columns });
     return { ...facts, k, records: records(file), density: density(file) };
   },
   lists({ level, pruned }) {

@@ -32,6 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     common.add_encoding(parser)
     parser.add_argument(
+        "--tile", action="store_true", help="a texture that wraps around, without a seam"
+    )
+    parser.add_argument(
+        "--mask", metavar="FILE", help="a grey picture of the same size; black does not count"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         "--out",
@@ -62,6 +68,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Encode a picture, a folder of them, or several that share their Gaussians."""
     encoding = common.encoding(options)
+    if options.tile:
+        encoding = encoding.tiled()
     if options.stack is not None:
         _check_stack(options)
         return _encode_picture(options, encoding)
@@ -77,7 +85,8 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
     if options.output is None:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
-    for name, given in (("--live", options.live), ("--film", options.film)):
+    given_too = {"--live": options.live, "--film": options.film, "--mask": options.mask}
+    for name, given in given_too.items():
         if given:
             raise ValueError(f"{name}: {options.image} is a folder; expected a picture")
     runtime.init(options.backend)
@@ -107,9 +116,10 @@ def _read(options: argparse.Namespace, linear: bool) -> Stack:
     from taichi2dgs.storage import pictures, stacks
 
     if options.stack is not None:
-        return stacks.read_stack(options.stack, linear=linear)
-    picture = pictures.read_picture(options.image)
-    return picture.linear() if linear else picture
+        picture = stacks.read_stack(options.stack, linear=linear)
+    else:
+        picture = pictures.read_picture(options.image)
+    return stacks.as_stack(picture, linear, options.mask)
 
 
 def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
@@ -147,7 +157,7 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
         f"{out}: {len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, "
         f"{last.step} iterations, {last.seconds:.1f} s, backend {runtime.current()}"
     )
-    for label, psnr in psnrs(result.gaussians, image.image).items():
+    for label, psnr in psnrs(result.gaussians, image.image, image.weight).items():
         print(f"PSNR {label}: {psnr:.2f} dB")
     return 0 if complete else 130
 

@@ -64,6 +64,7 @@ def facts(path: str, image: str | None = None, backend: str | None = None) -> di
         "top_k": g.settings.top_k,
         "cutoff": g.settings.cutoff,
         "eps": g.settings.eps,
+        "tile": g.settings.tile,
         "quality": contents.quality,
         "progressive": contents.progressive,
         "steps": dict(zip(STEPS, contents.steps, strict=False)),
@@ -93,6 +94,8 @@ def lines(known: dict[str, Any]) -> dict[str, str]:
     }
     if known["blend"] == "sum":
         said["blend"] = f"sum, of all within {known['cutoff']:g} standard deviations"
+    if known["tile"]:
+        said["tile"] = "wraps around at its edges"
     for name, step in known["steps"].items():
         said[f"steps of {name}"] = f"{step:.4g} {STEPS[name]}, at the usual size"
     for one in known["maps"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
 from pipelines.starts.names import STARTS
-from taichi2dgs.settings import BACKENDS, QUALITIES
+from taichi2dgs.settings import BACKENDS, LOSSES, QUALITIES
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
     from pipelines.encoding import Encoding
@@ -65,6 +65,7 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--linear", action="store_true", help="fit colours as linear light, which the file holds"
     )
+    parser.add_argument("--loss", choices=LOSSES, help=f"of a pixel ({LOSSES[0]})")
     parser.add_argument(
         "--between",
         type=float,
@@ -79,6 +80,8 @@ def encoding(options: argparse.Namespace) -> Encoding:
     from pipelines.encoding import Encoding
 
     fit_options = configuration.fit_options(options.config)
+    if options.loss is not None:
+        fit_options = replace(fit_options, loss=options.loss)
     if options.between is not None:
         fit_options = replace(fit_options, between=options.between)
     return Encoding(

@@ -25,6 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alias", action="store_true", help="below the picture's size, sample instead of averaging"
     )
+    parser.add_argument(
+        "--tile", action="store_true", help="wrap around at the edges, whatever the file says"
+    )
     parser.add_argument("--map", metavar="NAME", help="of several maps, the one to write")
     parser.add_argument(
         "--bits", type=int, choices=(8, 16, 32),
@@ -53,7 +56,11 @@ def run(options: argparse.Namespace) -> int:
     runtime.init(options.backend)
     started = time.perf_counter()
     image = gaussians.render(
-        options.size, options.crop, scale=options.scale, antialias=not options.alias
+        options.size,
+        options.crop,
+        scale=options.scale,
+        antialias=not options.alias,
+        tile=options.tile or None,
     )
     for one, part in split(image, maps):
         if one.name in targets:

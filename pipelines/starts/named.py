@@ -38,6 +38,7 @@ def initialize(
     *,
     sampler: str | None = None,
     weights: str | Path | None = None,
+    weight: Any = None,
     init: str | None = None,
 ) -> Gaussians:
     """Place k Gaussians on an image, ready to be fitted.
@@ -49,6 +50,7 @@ def initialize(
         seed: of the random numbers; the same seed gives the same start.
         sampler: how pixels are drawn.
         weights: folder of the networks' weights.
+        weight: how much each pixel counts, see `taichi2dgs.fit`: Gaussians are drawn in proportion.
         init: an older name of `start`.
 
     Returns:
@@ -60,9 +62,12 @@ def initialize(
     >>> initialize("sample:astronaut", 1000, "gradient")
     Gaussians(1,000; 512x512; 3 channels; cpu)
     """
-    stack = as_stack(image)
+    stack = as_stack(image, weight=weight)
     batch = stack.image.permute(2, 0, 1)[None]
-    made = initialize_batch(batch, k, start, seed, sampler=sampler, weights=weights, init=init)[0]
+    masses = None if stack.weight is None else stack.weight[None]
+    made = initialize_batch(
+        batch, k, start, seed, sampler=sampler, weights=weights, weight=masses, init=init
+    )[0]
     return made.replace(maps=stack.maps) if stack.maps else made
 
 
@@ -74,6 +79,7 @@ def initialize_batch(
     *,
     sampler: str | None = None,
     weights: str | Path | None = None,
+    weight: Tensor | None = None,
     init: str | None = None,
 ) -> list[Gaussians]:
     """Place Gaussians on a batch of images; the networks see all of them in one pass.
@@ -92,6 +98,8 @@ def initialize_batch(
         sampler: how pixels are drawn, see `sampling.sample`; with None "distinct" for "gradient"
             and "random", and the default of `sampling.sample` for the others.
         weights: folder of the networks' weights; the shipped ones if None.
+        weight: how much each pixel counts, 0 or more and not all 0, by which the probability of a
+            pixel is multiplied; None for all alike. [B, H, W]
         init: an older name of `start`.
 
     Returns:
@@ -119,8 +127,11 @@ def initialize_batch(
     if sampler is None:
         sampler = sampling.DEFAULT if learned else "distinct"
     sampling.checked_choice(sampler, "sampler", sampling.METHODS)
+    masses = _checked_weight(weight, pictures)
     heat = _density(recipe.density, pictures, counts, weights)
-    placed = prior.place(pictures, heat, counts, sampler, seeds)
+    inside = None if masses is None else masses > 0
+    heat = heat if masses is None else heat * masses
+    placed = prior.place(pictures, heat, counts, sampler, seeds, inside)
     if not recipe.attributes:
         return placed
     with torch.no_grad():
@@ -147,13 +158,16 @@ def initialize_all(
             each image, in the seventh digit, so that now and then another pixel is drawn.
     """
     alike: dict[object, list[int]] = {}
-    for n, image in enumerate(one.image for one in images):
-        alike.setdefault((image.shape, image.device) if together else n, []).append(n)
+    for n, one in enumerate(images):
+        key = (one.image.shape, one.image.device, one.weight is not None)
+        alike.setdefault(key if together else n, []).append(n)
     found: dict[int, Gaussians] = {}
     for numbers in alike.values():
         batch = torch.stack([images[n].image for n in numbers]).permute(0, 3, 1, 2)
         counts, seeds = [k[n] for n in numbers], [seed] * len(numbers)
-        starts = initialize_batch(batch, counts, start, seeds, weights=weights)
+        given = [weight for n in numbers if (weight := images[n].weight) is not None]
+        masses = torch.stack(given) if given else None
+        starts = initialize_batch(batch, counts, start, seeds, weights=weights, weight=masses)
         found |= dict(zip(numbers, starts, strict=True))
     return [found[n].replace(maps=image.maps) for n, image in enumerate(images)]
 
@@ -188,6 +202,19 @@ def _checked_batch(images: object) -> Tensor:
     if not 0 <= low <= high <= 1:
         raise ValueError(f"images has values from {low:.9g} to {high:.9g}; expected [0, 1]")
     return pictures
+
+
+def _checked_weight(weight: object, pictures: Tensor) -> Tensor | None:
+    """Return how much each pixel counts, on the device of the pictures, or raise ValueError."""
+    if weight is None:
+        return None
+    expected = [pictures.shape[0], *pictures.shape[2:]]
+    if not is_dense(weight) or weight.is_complex() or list(weight.shape) != expected:
+        raise ValueError(f"weight is {kind_of(weight)}; expected a tensor {expected}, or None")
+    masses = weight.detach().to(pictures.device, torch.float32)
+    if not bool((masses >= 0).all() & masses.isfinite().all() & (masses > 0).any(1).any(1).all()):
+        raise ValueError("weight has numbers below 0 or not finite, or only 0; expected 0 or more")
+    return masses
 
 
 def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:

@@ -45,7 +45,12 @@ def densities(net: nn.Module, images: Tensor, k: Sequence[int]) -> Tensor:
 
 
 def place(
-    images: Tensor, heat: Tensor, k: Sequence[int], method: str, seed: int | list[int]
+    images: Tensor,
+    heat: Tensor,
+    k: Sequence[int],
+    method: str,
+    seed: int | list[int],
+    inside: Tensor | None = None,
 ) -> list[Gaussians]:
     """Sample heatmaps and put round Gaussians there; see `sampling.sample` and `place.place`.
 
@@ -55,8 +60,9 @@ def place(
         k: number of Gaussians per image.
         method: the sampler.
         seed: image b is drawn with seed + b, or with its own of a list.
+        inside: where pixels may be chosen; anywhere if None. bool [B, H, W]
     """
-    chosen = sampling.sample(heat, k, method, seed)
+    chosen = sampling.sample(heat, k, method, seed, inside)
     seeds = sampling.checked_seeds(seed, len(images))
     return [
         placing.place(image.permute(1, 2, 0), pixels, own)

@@ -22,6 +22,7 @@ def sample(
     k: int | Sequence[int],
     method: str = DEFAULT,
     seed: int | list[int] = 0,
+    inside: Tensor | None = None,
 ) -> list[Tensor]:
     """Choose k pixels of each heatmap, more where it is warmer.
 
@@ -35,6 +36,8 @@ def sample(
             region gets its share to within a pixel or two.
         seed: of the random numbers; image b of a batch is drawn as a batch of one with seed + b,
             or with its own of a list.
+        inside: where pixels may be chosen, at least one of each heatmap; anywhere if None.
+            bool [B, H, W]
 
     Returns:
         Pixel numbers, row by row, without order. All methods but the first repeat a pixel only
@@ -56,10 +59,21 @@ def sample(
     heat = heatmaps.detach().cpu().double().numpy()
     if not np.isfinite(heat).all() or heat.min() < 0:
         raise ValueError("heatmaps has values below 0 or not finite; expected 0 or more")
+    places = np.ones(heat.shape, bool) if inside is None else _checked_inside(inside, heat)
     return [
-        torch.from_numpy(_draw(one, count, method, np.random.default_rng(own)))
-        for one, count, own in zip(heat, counts, seeds, strict=True)
+        torch.from_numpy(_draw(one, count, method, np.random.default_rng(own), allowed))
+        for one, count, own, allowed in zip(heat, counts, seeds, places, strict=True)
     ]
+
+
+def _checked_inside(inside: object, heat: np.ndarray) -> np.ndarray:
+    """Return where pixels may be chosen, or raise ValueError. [B, H, W]"""
+    if not is_dense(inside) or inside.dtype != torch.bool or inside.shape != heat.shape:
+        raise ValueError(f"inside is {kind_of(inside)}; expected torch.bool {list(heat.shape)}")
+    places = inside.cpu().numpy()
+    if not places.any((1, 2)).all():
+        raise ValueError("inside has a heatmap without a pixel; expected one or more of each")
+    return places
 
 
 def checked_count(k: object) -> int:
@@ -139,19 +153,25 @@ def expected_counts(heat: np.ndarray, k: int) -> np.ndarray:
     return np.minimum(heat * ((k - first) / rest[first]), 1.0)
 
 
-def _draw(heat: np.ndarray, k: int, method: str, rng: np.random.Generator) -> np.ndarray:
+def _draw(
+    heat: np.ndarray, k: int, method: str, rng: np.random.Generator, inside: np.ndarray
+) -> np.ndarray:
     """Choose k pixels of one heatmap, see `sample`. [H, W] -> [k]"""
+    heat = heat * inside
     if heat.max() == 0:
-        heat = np.ones_like(heat)
+        heat = inside.astype(np.float64)
     if not np.isfinite(heat.sum()):
         heat = heat / heat.max()
     heat = heat / heat.sum()
     if method == "multinomial":
         return rng.choice(heat.size, k, p=heat.ravel())
-    rounds, rest = divmod(k, heat.size)
-    drawn = [np.arange(heat.size)] * rounds
+    places = np.flatnonzero(inside)
+    rounds, rest = divmod(k, len(places))
+    drawn = [places] * rounds
     if rest:
-        drawn.append(METHODS[method](heat, rest, rng))
+        chosen = METHODS[method](heat, rest, rng)
+        allowed = chosen[inside.ravel()[chosen]]
+        drawn.append(chosen if len(allowed) == rest else _exactly(allowed, rest, heat, rng))
     return np.concatenate(drawn)
 
 

@@ -28,6 +28,7 @@ def fit_batch(
     seconds: float | None = None,
     target_psnr: float | Sequence[float | None] | None = None,
     frozen: Sequence[Tensor | None] | None = None,
+    weight: Sequence[Any] | None = None,
     on_report: OnBatchReport | None = None,
     options: FitOptions | None = None,
 ) -> list[FitResult]:
@@ -45,6 +46,7 @@ def fit_batch(
         target_psnr: in dB, one for all images or one for each, None for none. An image that has
             reached its own leaves the others, and its result is of that report.
         frozen: for each image, which Gaussians stay as they are, None for none. bool [N] each
+        weight: for each image, how much each of its pixels counts, as of `fit`, None for all alike.
         on_report: called with the number of the image, from 0, and its `Report`.
         options: as of `fit`, for all images.
 
@@ -70,16 +72,18 @@ def fit_batch(
     pictures = listed(images, "images")
     starts = listed(gaussians, "gaussians", len(pictures))
     masks = [None] * len(pictures) if frozen is None else listed(frozen, "frozen", len(pictures))
+    weights = [None] * len(pictures) if weight is None else listed(weight, "weight", len(pictures))
     several = isinstance(target_psnr, list | tuple) or getattr(target_psnr, "ndim", 0) == 1
     targets: Any = target_psnr if several else [target_psnr] * len(pictures)
     targets = listed(targets, "target_psnr", len(pictures))
     jobs: list[Job] = []
-    for n, (image, start, mask, target) in enumerate(
-        zip(pictures, starts, masks, targets, strict=True)
+    for n, (image, start, mask, target, own) in enumerate(
+        zip(pictures, starts, masks, targets, weights, strict=True)
     ):
         told = None if on_report is None else functools.partial(on_report, n)
         with naming(n):
-            jobs.append(checked_job(image, start, options, mask, target, told, f"images[{n}]"))
+            name = f"images[{n}]"
+            jobs.append(checked_job(image, start, options, mask, target, told, name, weight=own))
             _check_alike(jobs[0], jobs[n])
     interrupted = Run(jobs, budget).until_done()
     results = [job.result() for job in jobs]

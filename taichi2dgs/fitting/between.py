@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 QUARTER = 0.25  # of a pixel
+LANCZOS = 3  # pixels to either side that the filter reaches
 # Fraction of the learning rates below which steps see the pixels' centres: the last 0.3 of a fit.
 LATE = 0.2
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # columns and rows of a picture of twice the size
@@ -44,17 +45,34 @@ def offset_of(phase: int) -> tuple[float, float]:
     return QUARTER - 2 * QUARTER * column, QUARTER - 2 * QUARTER * row
 
 
-def phases(image: Tensor) -> list[Tensor]:
+def phases(image: Tensor, tile: bool = False) -> list[Tensor]:
     """Return the picture a quarter of a pixel away from its pixels' centres, for all `PHASES`.
 
     Args:
         image: of any values. [H, W, C]
+        tile: whether it wraps around.
 
     Returns:
         Four pictures. [H, W, C] each
     """
+    if tile:
+        height, width = (torch.arange(-LANCZOS, side + LANCZOS) % side for side in image.shape[:2])
+        inner = slice(LANCZOS, -LANCZOS)
+        around = image[height.to(image.device)][:, width.to(image.device)]
+        return [one[inner, inner].contiguous() for one in phases(around)]
     twice = enlarged(image, 2)
     return [twice[row::2, column::2].contiguous() for column, row in PHASES]
+
+
+def inner_weight(weight: Tensor) -> Tensor:
+    """Return weights of what is interpolated: 0 where a pixel that does not count has a part in it.
+
+    Args:
+        weight: of each pixel. [H, W]
+    """
+    empty = (weight == 0).float()[None, None]
+    near = torch.nn.functional.max_pool2d(empty, 2 * LANCZOS + 1, 1, LANCZOS)
+    return weight.masked_fill(near[0, 0] > 0, 0.0)
 
 
 def enlarged(image: Tensor, times: int) -> Tensor:

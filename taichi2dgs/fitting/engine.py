@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +41,14 @@ class Engine:
         self.pictures = list(pictures)
         self.options, self.schedule, self.done = options, Schedule(options), 0
         self.phase: int | None = None  # that the last launch saw in place of the pixels
+        self.weighted = any(picture.weight is not None for picture in self.pictures)
         self.stale = True  # whether the next step selects anew, whatever its number
         self.counts = [len(picture.params) for picture in self.pictures]
         self.check_memory(self.counts)
         channels, settings = self.pictures[0].target.shape[2], options.settings
         with runtime.launching():
-            key = (runtime.owner(), channels, settings.top_k, settings.blend, options.respawn > 0)
+            blend = (settings.top_k, settings.blend, options.loss, self.weighted)
+            key = (runtime.owner(), channels, *blend, options.respawn > 0)
             is_new = key not in _made
             if is_new:
                 runtime.log.info("compiling the fit of %d channels, or loading it", channels)
@@ -53,6 +56,10 @@ class Engine:
             self._make(channels)
         device = runtime.device()
         self.images = [picture.target.to(device).float() for picture in self.pictures]
+        self.weights = [
+            None if picture.weight is None else picture.weight.to(device)
+            for picture in self.pictures
+        ]
         if measured:
             self.step(0, 0.0)  # compiles and measures; no step 0 is ever due, so nothing moves
             if options.reselect > 1:
@@ -76,7 +83,13 @@ class Engine:
     def _make(self, channels: int) -> None:
         """Make the arrays of the device."""
         parts = tuple((len(one.params), View.of(one.size)) for one in self.pictures)
-        self.work = kind()(parts, channels, self.options.settings)
+        self.work = kind()(
+            parts,
+            channels,
+            self.options.settings,
+            loss=self.options.loss,
+            weighted=self.weighted,
+        )
         params = np.concatenate([one.params.float().cpu().numpy() for one in self.pictures])
         self.packed = self.work.rows(params)
         self.exp_avg, self.exp_avg_sq = (self.work.rows(np.zeros_like(params)) for _ in range(2))
@@ -89,11 +102,35 @@ class Engine:
             self.frozen.from_numpy(np.concatenate(fixed).astype(np.int32))
         self.progress = runtime.zeros("i32", (2,))
         self.losses = runtime.zeros("f32", (self.work.tiles,))
-        self.target = self.work.target([one.target for one in self.pictures])
+        self.target = self.target_of([one.target for one in self.pictures])
         self.phases = [
-            self.work.target([one.phases[phase] for one in self.pictures])
+            self.target_of(
+                [one.phases[phase] for one in self.pictures],
+                [one.phase_weight for one in self.pictures],
+            )
             for phase in range(len(between.PHASES) if self.options.between else 0)
         ]
+
+    def target_of(
+        self, images: Sequence[Tensor], weights: Sequence[Tensor | None] | None = None
+    ) -> Any:
+        """Return what a step compares with, on the device.
+
+        Args:
+            images: one for each picture, in place of it. [H, W, C]
+            weights: of their pixels; those of the pictures if None. [H, W]
+        """
+        if not self.weighted:
+            return self.work.target(images)
+        weights = weights or [picture.weight for picture in self.pictures]
+        filled = [
+            torch.ones(image.shape[:2]) if weight is None else weight.float().cpu()
+            for image, weight in zip(images, weights, strict=True)
+        ]
+        pairs = zip(images, filled, strict=True)
+        return self.work.target(
+            [torch.cat([image.float().cpu(), weight[..., None]], 2) for image, weight in pairs]
+        )
 
     @property
     def params(self) -> Tensor:
@@ -172,10 +209,12 @@ class Engine:
         """
         costs, residuals = self.removal()
         moved, first = [], 0
-        for own, image, residual, share in zip(
-            costs.split(self.counts), self.images, residuals, shares, strict=True
+        for own, image, residual, share, weight in zip(
+            costs.split(self.counts), self.images, residuals, shares, self.weights, strict=True
         ):
-            rows, values = respawn.moves(own, image, residual, share, *self.setting_down())
+            rows, values = respawn.moves(
+                own, image, residual, share, *self.setting_down(), weight=weight
+            )
             moved.append((rows + first, values))
             first += len(own)
         rows, values = (torch.cat(parts) for parts in zip(*moved, strict=True))
@@ -247,8 +286,14 @@ class Engine:
                 return
 
     def psnrs(self) -> list[float]:
-        """PSNR of each picture in dB that the last launch measured."""
+        """PSNR of each picture in dB, by its weights, that the last launch measured."""
         with runtime.launching(self.work.owner):
             errors = self.work.errors(self._seen(), self.losses)
-        values = [picture.target.numel() for picture in self.pictures]
-        return [psnr_of_mse(error / count) for error, count in zip(errors, values, strict=True)]
+        masses = [self._mass(picture) for picture in self.pictures]
+        return [psnr_of_mse(error / mass) for error, mass in zip(errors, masses, strict=True)]
+
+    def _mass(self, picture: Picture) -> float:
+        """Return what the squared error of a picture, as the last launch saw it, is a sum over."""
+        if self.phase is None or picture.phase_weight is None:
+            return picture.mass
+        return max(float(picture.phase_weight.sum()), 1.0) * picture.target.shape[2]

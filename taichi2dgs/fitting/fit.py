@@ -16,6 +16,7 @@ from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult
 from taichi2dgs.fitting.run import Run
 from taichi2dgs.gaussians import Gaussians, check_gaussians
 from taichi2dgs.storage import stacks
+from taichi2dgs.storage.weights import weight_of
 from taichi2dgs.tensors import is_dense, kind_of
 
 
@@ -27,6 +28,7 @@ def fit(
     seconds: float | None = None,
     target_psnr: float | None = None,
     frozen: Tensor | None = None,
+    weight: Any = None,
     on_report: OnReport | None = None,
     options: FitOptions | None = None,
 ) -> FitResult:
@@ -44,6 +46,10 @@ def fit(
         target_psnr: stop at the first report that reaches this PSNR in dB, and return the Gaussians
             of that very report; of those that came in, if they reach it.
         frozen: which Gaussians stay as they are; None for none. bool [N]
+        weight: how much each pixel counts: numbers of 0 or more, of which only the ratios matter,
+            or booleans, as an array or tensor; or a grey picture. A pixel of weight 0 does not
+            count at all. Losses, respawning and the PSNR of reports are by these weights. As the
+            image says, if that is a stack with weights; else all alike if None. [H, W]
         on_report: called with every `Report`.
         options: learning rates, blending and how often to report.
 
@@ -66,7 +72,7 @@ def fit(
     >>> result.psnr > result.history[0].psnr
     True
     """
-    job = checked_job(image, gaussians, options, frozen, target_psnr, on_report)
+    job = checked_job(image, gaussians, options, frozen, target_psnr, on_report, weight=weight)
     return _fitted(job, Budget(steps, seconds))
 
 
@@ -118,11 +124,12 @@ def checked_job(
     on_report: OnReport | None = None,
     name: str = "",
     count: Count | None = None,
+    weight: Any = None,
 ) -> Job:
     """Return what to do with a picture, or raise ValueError.
 
     Args:
-        image, gaussians, options, frozen, target_psnr, on_report: see `fit`.
+        image, gaussians, options, frozen, target_psnr, on_report, weight: see `fit`.
         name: of the picture in messages, where there are several.
         count: see `fit_counted`.
     """
@@ -145,6 +152,7 @@ def checked_job(
         on_report,
         name,
         count,
+        weight_of(image, weight, gaussians.size),
     )
 
 

@@ -34,7 +34,7 @@ def resized(engine: Engine, counts: Sequence[int]) -> Engine:
     costs, residuals = engine.removal()
     given = zip(
         engine.pictures, engine.state(), costs.split(engine.counts), engine.images, residuals,
-        counts, strict=True,
+        engine.weights, counts, strict=True,
     )  # fmt: skip
     pictures, state = zip(*(_resized(engine, *one) for one in given), strict=True)
     with runtime.launching(engine.work.owner):
@@ -49,10 +49,11 @@ def _resized(
     costs: Tensor,
     image: Tensor,
     residual: Tensor,
+    weight: Tensor | None,
     k: int,
 ) -> tuple[Picture, Tensor]:
     """Return a picture with k Gaussians, and their state."""
-    kept, added = respawn.resized(costs, image, residual, k, *engine.setting_down())
+    kept, added = respawn.resized(costs, image, residual, k, *engine.setting_down(), weight=weight)
     kept, added = kept.cpu(), added.cpu()
     begun = torch.stack([added, torch.zeros_like(added), torch.zeros_like(added)])
     state = torch.cat([state[:, kept], begun], 1)

@@ -31,6 +31,7 @@ class Job:
         name: of the picture in messages, where there are several.
         count: says how many Gaussians there are to be, before the first step and at each moment of
             respawning; None for as many as there are.
+        weight: how much each pixel counts; None for all alike. [H, W]
     """
 
     target: Tensor
@@ -41,6 +42,7 @@ class Job:
     on_report: OnReport | None = None
     name: str = ""
     count: Count | None = None
+    weight: Tensor | None = None
     history: list[Report] = field(default_factory=list)
     fitted: Tensor = field(init=False)  # packed, when the fit has ended. [N, 5 + C]
 
@@ -48,7 +50,15 @@ class Job:
         order = morton_order(self.gaussians.xy, self.gaussians.size)
         params = self.gaussians.packed().detach()[order]
         frozen = None if self.frozen is None else self.frozen[order]
-        self.picture = Picture(self.target, params, frozen, self.name, order.cpu())
+        self.picture = Picture(
+            self.target,
+            params,
+            frozen,
+            self.name,
+            order.cpu(),
+            self.weight,
+            self.options.settings.tile,
+        )
         self.moments = moments(self.options.respawn, self.picture.spacing)  # that are left to come
         if self.count is not None:
             self.moments.insert(0, (0.0, 0.0))  # nothing has been fitted that could respawn

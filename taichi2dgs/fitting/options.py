@@ -9,7 +9,7 @@ from typing import Any
 
 from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.gaussians import Gaussians
-from taichi2dgs.settings import RenderSettings
+from taichi2dgs.settings import LOSSES, RenderSettings
 
 RATES = ("xy", "log_scale", "theta", "color", "epsilon")  # fields that are numbers of 0 or more
 
@@ -30,6 +30,9 @@ class FitOptions:
         between: share of the steps, in the first 0.7 of the budget, that see the picture a quarter
             of a pixel away from its pixels' centres, so that it can be enlarged; 0 for none. See
             `taichi2dgs.fitting.between`.
+        loss: what a step makes less, of the difference e of each value: "l2", the sum of e^2; "l1",
+            that of |e|; or "charbonnier", that of sqrt(e^2 + 0.001^2). Reports, respawning and
+            searches go by squared errors whatever it is.
         settings: how the fitted Gaussians blend; as those that came in if None.
         report_every: steps between reports; a twentieth of the budget if None.
         reselect: steps from one selection of the Gaussians that each pixel blends to the next, once
@@ -52,6 +55,7 @@ class FitOptions:
     growing_memory: bool = True
     respawn: float = 0.2
     between: float = 0.0
+    loss: str = LOSSES[0]
     settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
     reselect: int = 1
@@ -72,6 +76,8 @@ class FitOptions:
                 )
         for name in (*RATES, "beta1", "beta2", "respawn", "between"):
             object.__setattr__(self, name, number(getattr(self, name)))
+        if not isinstance(self.loss, str) or self.loss not in LOSSES:
+            raise ValueError(f"loss={shown(self.loss)}; expected one of {', '.join(LOSSES)}")
         if not isinstance(self.growing_memory, bool):
             raise ValueError(f"growing_memory={shown(self.growing_memory)}; expected True or False")
         if self.settings is not None and not isinstance(self.settings, RenderSettings):
@@ -89,7 +95,7 @@ class Report:
     Args:
         step: how many were done.
         seconds: on the clock, without compiling, measuring and reporting.
-        psnr: in dB.
+        psnr: in dB; where pixels have weights, of the mean of squared errors by these.
         read: reads the Gaussians from the device; only reports that `on_report` gets have it.
 
     >>> Report(step=100, seconds=3.2, psnr=41.5)

@@ -23,6 +23,8 @@ class Picture:
         name: of the picture in messages, where there are several.
         order: where each Gaussian belongs in the order of the result: that of those that came in,
             behind which those follow that were added; as they are if None. [N]
+        weight: how much each pixel counts, from 0 to 1; None for all alike. [H, W]
+        tile: whether it wraps around.
     """
 
     target: Tensor
@@ -30,6 +32,8 @@ class Picture:
     frozen: Tensor | None = None
     name: str = ""
     order: Tensor | None = None
+    weight: Tensor | None = None
+    tile: bool = False
 
     @property
     def places(self) -> Tensor:
@@ -43,10 +47,25 @@ class Picture:
 
     @property
     def spacing(self) -> float:
-        """Side of the square that each Gaussian has to itself, in pixels."""
-        return math.sqrt(self.size[0] * self.size[1] / len(self.params))
+        """Side of the square of pixels that count, that each Gaussian has to itself, in pixels."""
+        count = self.size[0] * self.size[1]
+        if self.weight is not None:
+            count = int(self.weight.count_nonzero())
+        return math.sqrt(count / len(self.params))
+
+    @functools.cached_property
+    def mass(self) -> float:
+        """The number of values, C for each pixel, or the sum of their weights."""
+        if self.weight is None:
+            return self.target.numel()
+        return float(self.weight.sum(dtype=torch.float64)) * self.target.shape[2]
 
     @functools.cached_property
     def phases(self) -> list[Tensor]:
         """What steps between the pixels see, see `between.phases`."""
-        return between.phases(self.target)
+        return between.phases(self.target, self.tile)
+
+    @functools.cached_property
+    def phase_weight(self) -> Tensor | None:
+        """How much each pixel counts in such a step: see `between.inner_weight`."""
+        return None if self.weight is None else between.inner_weight(self.weight)

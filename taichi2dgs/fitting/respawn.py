@@ -25,7 +25,13 @@ PAYS = 8.0  # a move pays where leaving a Gaussian out costs less than this time
 
 
 def moves(
-    costs: Tensor, target: Tensor, residual: Tensor, share: float, blend: str, scale: float
+    costs: Tensor,
+    target: Tensor,
+    residual: Tensor,
+    share: float,
+    blend: str,
+    scale: float,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose Gaussians to move and what becomes of them.
 
@@ -36,33 +42,40 @@ def moves(
         share: of the Gaussians, at most, that move.
         blend: how they blend; what is set down mends its pixel by itself, or with those around it.
         scale: a deviation of what is set down, in pixels.
+        weight: how much each pixel counts; None for all alike. [H, W]
 
     Returns:
         Their indices, and their packed parameters. int64 [M], [M, 5 + C]
     """
-    errors, places = worst_pixels(residual.square().sum(2), int(share * len(costs)))
+    errors, places = worst_pixels(errors_of(residual, weight), int(share * len(costs)))
     cheapest, rows = costs.sort(stable=True)
     cheapest, rows = cheapest[: len(places)], rows[: len(places)]
-    pays = cheapest < PAYS * errors
+    pays = (cheapest < PAYS * errors) & (errors >= 0)
     rows, places = rows[pays], places[pays]
     return rows, set_down(places, target, residual, blend, scale)
 
 
 def resized(
-    costs: Tensor, target: Tensor, residual: Tensor, k: int, blend: str, scale: float
+    costs: Tensor,
+    target: Tensor,
+    residual: Tensor,
+    k: int,
+    blend: str,
+    scale: float,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose Gaussians to keep, and others to add at the worst pixels, so that there are k.
 
     Args:
         k: how many there are to be; at most one more for each pixel.
-        costs, target, residual, blend, scale: as `moves` takes them.
+        costs, target, residual, blend, scale, weight: as `moves` takes them.
 
     Returns:
         Indices of those that stay, in their order, and packed parameters of those that come.
         int64 [M], [k - M, 5 + C]
     """
     order = costs.sort(descending=True, stable=True).indices
-    _, places = worst_pixels(residual.square().sum(2), max(0, k - len(costs)))
+    _, places = worst_pixels(errors_of(residual, weight), max(0, k - len(costs)))
     return order[:k].sort().values, set_down(places, target, residual, blend, scale)
 
 
@@ -96,30 +109,48 @@ def moments(share: float, spacing: float) -> list[tuple[float, float]]:
     return [(UNTIL * (n + 1) / count, share * (1 - n / count)) for n in range(count)]
 
 
+def errors_of(residual: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the squared error of each pixel by its weight, -1 where it does not count. [H, W]
+
+    Args:
+        residual, weight: as `moves` takes them.
+    """
+    errors = residual.square().sum(2)
+    return errors if weight is None else (errors * weight).masked_fill(weight == 0, -1.0)
+
+
 def worst_pixels(errors: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the worst pixel of each cell, of as many cells as asked for, the worst first.
 
     Cells have a side of `CELL` pixels, or half of that, or a quarter, where there are too few of
-    them. For 3 pixels of a picture of 6x8 there is only one cell of 8x8, but there are four of 4x4,
-    of which the lower two are cut off by the edge.
+    them that have a pixel that counts. For 3 pixels of a picture of 6x8 there is only one cell of
+    8x8, but there are four of 4x4, of which the lower two are cut off by the edge.
 
     Args:
-        errors: of each pixel. [H, W]
+        errors: of each pixel, below 0 where it does not count. [H, W]
         count: of pixels wanted.
 
     Returns:
         Errors and indices into the flattened picture. [M], int64 [M]
     """
-    height, width = errors.shape
+    width = errors.shape[1]
     count, cell = min(count, errors.numel()), CELL
-    while cell > 1 and -(-height // cell) * -(-width // cell) < count:
+    worst, inside = _worst_of_cells(errors, cell)
+    while cell > 1 and int((worst >= 0).sum()) < count:
         cell //= 2
-    rows, columns = -(-height // cell), -(-width // cell)
-    padded = errors.new_full((rows * cell, columns * cell), -1.0)
-    padded[:height, :width] = errors
-    cells = padded.reshape(rows, cell, columns, cell).transpose(1, 2).flatten(2).flatten(0, 1)
-    worst, inside = cells.max(1)
+        worst, inside = _worst_of_cells(errors, cell)
+    columns = -(-width // cell)
     worst, order = worst.sort(descending=True, stable=True)
     worst, order, inside = worst[:count], order[:count], inside[order[:count]]
     y, x = order // columns * cell + inside // cell, order % columns * cell + inside % cell
     return worst, y * width + x
+
+
+def _worst_of_cells(errors: Tensor, cell: int) -> tuple[Tensor, Tensor]:
+    """Return the largest error of each cell of some side, and its pixel in the cell, row by row."""
+    height, width = errors.shape
+    rows, columns = -(-height // cell), -(-width // cell)
+    padded = errors.new_full((rows * cell, columns * cell), -1.0)
+    padded[:height, :width] = errors
+    cells = padded.reshape(rows, cell, columns, cell).transpose(1, 2).flatten(2).flatten(0, 1)
+    return cells.max(1)  # type: ignore[return-value]

@@ -54,11 +54,11 @@ def make(variant: Variant) -> SimpleNamespace:
     @ti.func
     def gather(params: array, records: array, rects: array, places: array, grads: array, g, at):
         """Return the gradient of Gaussian g, whose places begin at `at`, and where they end."""
-        row = f.elements.grads(0)
-        after = at + rects[g, 2] * rects[g, 3]
+        row, slot = f.elements.grads(0), tiles.middle(g)
+        after = at + tiles.entries_of(rects, g)
         for n in range(at, after):
             row += grads[places[n]]
-        record = [records[g, j] for j in ti.static(range(RECORD))]
+        record = [records[slot, j] for j in ti.static(range(RECORD))]
         return u.of_parameters(params[g], record, row), after
 
     @ti.kernel
@@ -224,7 +224,7 @@ def make(variant: Variant) -> SimpleNamespace:
                 begin, end = tiles.part_of(costs.shape[0], w // CHUNK, bases.shape[0])
                 at = bases[w // CHUNK]
                 for g in range(begin, end):
-                    after, cost = at + rects[g, 2] * rects[g, 3], real(0.0)
+                    after, cost = at + tiles.entries_of(rects, g), real(0.0)
                     for n in range(at, after):
                         cost += grads[places[n]][0]
                     costs[g], at = cost, after

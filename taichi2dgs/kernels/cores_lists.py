@@ -10,8 +10,9 @@ to those places, in index order, and so no list is ever sorted and no two worker
 A loop of `CHUNK` iterations is the least that Taichi gives to a thread, so that a worker is one
 iteration in CHUNK and the others do nothing.
 
-Arrays beside those of `binning.py` and `pictures.py` (W workers, C channels):
-    records [N, 11 + C]: those of `binning.py`, half the support's height, TILT, and the colour;
+Arrays beside those of `binning.py` and `pictures.py` (S slots, see `copies.py`, W workers, C
+channels):
+    records [S, 11 + C]: those of `binning.py`, half the support's height, TILT, and the colour;
     cursors [W, T]; starts [T + 2]: where each list begins, the end, and the longest list;
     bases [W]: where each part begins in places; entries [E], places [E].
 """
@@ -20,7 +21,7 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning
+from taichi2dgs.kernels import binning, copies
 from taichi2dgs.kernels.binning import FALL, GEOMETRY, MAX_ENTRIES, RECORD, SHEAR, array
 from taichi2dgs.kernels.pictures import GAUSSIAN, HEIGHT, TILE, TILES_X, WIDTH
 from taichi2dgs.kernels.variant import Variant
@@ -35,7 +36,7 @@ COLOR = RECORD + 2
 def make(variant: Variant) -> SimpleNamespace:
     """Return the functions that make tile lists, for one worker's part or for all."""
     channels = variant.channels
-    bins = binning.make(variant)
+    bins, slots = binning.make(variant), copies.make(variant)
 
     @ti.func
     def part_of(n, part, parts):
@@ -50,17 +51,52 @@ def make(variant: Variant) -> SimpleNamespace:
         return ti.max(begin, pictures[p, GAUSSIAN]), ti.min(end, pictures[p + 1, GAUSSIAN])
 
     @ti.func
+    def write(params: array, records: array, g, slot, record, half_x, half_y):
+        """Write a record of Gaussian g."""
+        for j in ti.static(range(RECORD)):
+            records[slot, j] = record[j]
+        records[slot, HALF_Y] = half_y
+        shear = record[SHEAR]
+        records[slot, TILT] = shear * half_x / (record[FALL] + shear * shear)
+        for c in ti.static(range(channels)):
+            records[slot, COLOR + c] = params[g][GEOMETRY + c]
+
+    @ti.func
     def renew(params: array, records: array, g, view):
         """Write the record of Gaussian g; return it, and half the extents of its support."""
         record, half_x, half_y = bins.record_of(params[g], view)
-        for j in ti.static(range(RECORD)):
-            records[g, j] = record[j]
-        records[g, HALF_Y] = half_y
-        shear = record[SHEAR]
-        records[g, TILT] = shear * half_x / (record[FALL] + shear * shear)
-        for c in ti.static(range(channels)):
-            records[g, COLOR + c] = params[g][GEOMETRY + c]
+        write(params, records, g, g, record, half_x, half_y)
         return record, half_x, half_y
+
+    @ti.func
+    def count_slot(rects: array, cursors: array, part, slot, record, half_x, half_y, width, height,
+                   tile, tiles_x, view):  # fmt: skip
+        """Write the tile rectangle of a slot, count it for each tile, and return how many."""
+        rect = bins.rect_of(record, half_x, half_y, view, width, height, view.tile_w, view.tile_h)
+        for j in ti.static(range(4)):
+            rects[slot, j] = rect[j]
+        for y in range(rect[1], rect[1] + rect[3]):
+            first = tile + y * tiles_x + rect[0]
+            for t in range(first, first + rect[2]):
+                cursors[part, t] = cursors[part, t] + 1
+        return rect[2] * rect[3]
+
+    @ti.func
+    def count_copies(params: array, records: array, rects: array, cursors: array, pictures: array,
+                     p, part, g, view):  # fmt: skip
+        """Write record and rectangle of each copy of a Gaussian, and return how many entries."""
+        record, half_x, half_y = bins.record_of(params[g], view)
+        total = 0
+        for c in range(variant.copies):
+            slot, placed = g * variant.copies + c, slots.moved(record, pictures, p, c)
+            entries = count_slot(
+                rects, cursors, part, slot, placed, half_x, half_y, pictures[p, WIDTH],
+                pictures[p, HEIGHT], pictures[p, TILE], pictures[p, TILES_X], view,
+            )  # fmt: skip
+            if entries > 0 or slot == slots.middle(g):
+                write(params, records, g, slot, placed, half_x, half_y)
+            total = ti.min(total + entries, MAX_ENTRIES)
+        return total
 
     @ti.func
     def project(params: array, records: array, rects: array, cursors: array, bases: array,
@@ -75,17 +111,18 @@ def make(variant: Variant) -> SimpleNamespace:
             tile, tiles_x = pictures[p, TILE], pictures[p, TILES_X]
             low, high = within(begin, end, pictures, p)
             for g in range(low, high):
-                record, half_x, half_y = renew(params, records, g, view)
-                rect = bins.rect_of(
-                    record, half_x, half_y, view, width, height, view.tile_w, view.tile_h
-                )
-                for j in ti.static(range(4)):
-                    rects[g, j] = rect[j]
-                for y in range(rect[1], rect[1] + rect[3]):
-                    first = tile + y * tiles_x + rect[0]
-                    for t in range(first, first + rect[2]):
-                        cursors[part, t] = cursors[part, t] + 1
-                total = ti.min(total + rect[2] * rect[3], MAX_ENTRIES)
+                entries = 0
+                if ti.static(variant.tile):
+                    entries = count_copies(
+                        params, records, rects, cursors, pictures, p, part, g, view
+                    )
+                else:
+                    record, half_x, half_y = renew(params, records, g, view)
+                    entries = count_slot(
+                        rects, cursors, part, g, record, half_x, half_y, width, height, tile,
+                        tiles_x, view,
+                    )  # fmt: skip
+                total = ti.min(total + entries, MAX_ENTRIES)
         bases[part] = total
 
     @ti.func
@@ -117,21 +154,31 @@ def make(variant: Variant) -> SimpleNamespace:
     def fill(rects: array, cursors: array, bases: array, entries: array, places: array,
              pictures: array, part):  # fmt: skip
         """Write the entries of a part, and where they went."""
-        begin, end = part_of(rects.shape[0], part, bases.shape[0])
+        begin, end = part_of(rects.shape[0] // variant.copies, part, bases.shape[0])
         at = bases[part]
         for p in range(pictures.shape[0] - 1):
             tile, tiles_x = pictures[p, TILE], pictures[p, TILES_X]
             low, high = within(begin, end, pictures, p)
-            for g in range(low, high):
-                for y in range(rects[g, 1], rects[g, 1] + rects[g, 3]):
-                    first = tile + y * tiles_x + rects[g, 0]
-                    for t in range(first, first + rects[g, 2]):
+            for slot in range(low * variant.copies, high * variant.copies):
+                for y in range(rects[slot, 1], rects[slot, 1] + rects[slot, 3]):
+                    first = tile + y * tiles_x + rects[slot, 0]
+                    for t in range(first, first + rects[slot, 2]):
                         e = cursors[part, t]
                         cursors[part, t] = e + 1
-                        entries[e] = g
+                        entries[e] = slot
                         places[at] = e
                         at += 1
 
+    @ti.func
+    def entries_of(rects: array, g):
+        """How many entries Gaussian g has."""
+        total = 0
+        for c in range(variant.copies):
+            slot = g * variant.copies + c
+            total += rects[slot, 2] * rects[slot, 3]
+        return total
+
     return SimpleNamespace(
-        part_of=part_of, renew=renew, project=project, scan=scan, fits=fits, fill=fill
-    )
+        part_of=part_of, renew=renew, project=project, scan=scan, fits=fits, fill=fill,
+        entries_of=entries_of, middle=slots.middle,
+    )  # fmt: skip

@@ -4,7 +4,8 @@ A pixel blends T = sum of w and S = sum of w c to S / (T + eps). Without a Gauss
 colour c it would be (S - w c) / (T - w + eps), if those that are left are all that count: a farther
 one, which would take the free place among the K nearest, is left out of account. With the "sum"
 blend it would be S - w c. The cost of a Gaussian is by how much the squared error of the clamped
-render would grow, summed over its pixels; it is below zero where the picture would be better off.
+render would grow, summed over its pixels, by their weights if they have some; it is below zero
+where the picture would be better off.
 """
 
 from types import SimpleNamespace
@@ -32,7 +33,8 @@ def make(variant: Variant) -> SimpleNamespace:
     @ti.func
     def push(own: array, lists: array, first, found, values: array, at, sums: array,
              out: ti.template(), target: ti.template(), eps):  # fmt: skip
-        """Add to the first sum of each entry; `out` ends with the sum of weights."""
+        """Add to the first sum of each entry; `out` ends with the sum of weights, the
+        target with the weight of the pixel, if there are any."""
         for n in range(found):
             e = lists[first + n]
             w = values[at + n, 0]
@@ -46,6 +48,8 @@ def make(variant: Variant) -> SimpleNamespace:
                 after, before = clamped(without) - target[c], clamped(out[c]) - target[c]
                 there = target[c] < real(OUTSIDE / 2)
                 cost += ti.select(there, after * after - before * before, reals(0))
+            if ti.static(variant.weighted):
+                cost *= target[channels]
             total = sums[e, 0]
             sums[e, 0] = total + cost
 

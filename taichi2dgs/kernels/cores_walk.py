@@ -33,7 +33,14 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import cores_cull, cores_kept, cores_lists, cores_removal, cores_weigh
+from taichi2dgs.kernels import (
+    cores_cull,
+    cores_kept,
+    cores_lists,
+    cores_removal,
+    cores_weigh,
+    residual,
+)
 from taichi2dgs.kernels.binning import GEOMETRY, array
 from taichi2dgs.kernels.cores_cull import (
     ACROSS,
@@ -67,6 +74,7 @@ def make(variant: Variant) -> SimpleNamespace:
     selection = cores_kept.make(variant, w)
     removal = cores_removal.make(variant)
     reals = ti.types.vector(LANES, real)
+    r = residual.make(variant, reals)
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     columns = GEOMETRY + channels
     # A power of two, so that LLVM knows each number at a fixed distance from the first.
@@ -119,12 +127,12 @@ def make(variant: Variant) -> SimpleNamespace:
         """Return the function that treats one tile for one task.
 
         "render" writes image [H, W, C]. "backward" reads it as dL/d(out). The others take image
-        [T * B, C] of L lanes as the target, OUTSIDE where there is no pixel: "fit" and "kept" write
-        the squared error of the clamped render per tile, "removal" the clamped render minus the
-        target per pixel, losses [T * B, C] of L lanes. All but "render" fill grads, "fit" and
-        "kept" with the gradient of half the squared error, "removal" the first column with what
-        `cores_removal.py` adds up. "kept" blends what the last "fit" that had `keeps` selected, see
-        `cores_kept.py`; the others select.
+        [T * B, C] of L lanes, C + 1 with weights, as the target, OUTSIDE where there is no pixel:
+        "fit" and "kept" write the squared error of the clamped render per tile, "removal" the
+        clamped render minus the target per pixel, losses [T * B, C] of L lanes. All but "render"
+        fill grads, "fit" and "kept" with the gradient of the loss, see `residual.py`, "removal" the
+        first column with what `cores_removal.py` adds up. "kept" blends what the last "fit" that
+        had `keeps` selected, see `cores_kept.py`; the others select.
         """
         removes = task == "removal"
         pushes, measures = task in ("fit", "kept", "backward"), task in ("fit", "kept", "removal")
@@ -133,16 +141,20 @@ def make(variant: Variant) -> SimpleNamespace:
         def exchange(image: array, losses: array, row, ix, iy, stop_x, stop_y, slots: array, slot,
                      out: ti.template(), d_out: ti.template()):  # fmt: skip
             """Bring colours to the image, or it to the block; single numbers go by way of slots."""
-            loss = reals(0)
+            loss, weight = reals(0), reals(1)
+            if ti.static(measures and variant.weighted):
+                weight = image[row, channels]
+                if ti.static(removes):
+                    d_out[channels] = weight
             for c in ti.static(range(channels)):
                 if ti.static(measures):
                     target = image[row, c]
                     there = target < real(OUTSIDE / 2)
-                    d_out[c] = ti.select(there, out[c] - target, reals(0))
+                    d_out[c] = ti.select(there, r.slope(out[c] - target, weight), reals(0))
                     clamped = ti.select(out[c] < 0, reals(0), out[c])
                     clamped = ti.select(clamped < 1, clamped, reals(1))
                     error = ti.select(there, clamped - target, reals(0))
-                    loss += error * error
+                    loss += r.squared(error, weight)
                     if ti.static(removes):
                         losses[row, c], d_out[c] = error, target
                 elif ti.static(task == "render"):
@@ -182,7 +194,7 @@ def make(variant: Variant) -> SimpleNamespace:
                   slots: array, worker, image: array, losses: array, row, ix, iy, stop_x, stop_y,
                   eps, out: ti.template()):  # fmt: skip
             """Treat one block that is weighed, and return its squared error, lane by lane."""
-            d_out = [reals(0) for _ in ti.static(range(channels))]
+            d_out = [reals(0) for _ in ti.static(range(variant.columns))]
             scale = reals(1)
             if ti.static(normalized):
                 scale = 1 / (out[channels] + eps)

@@ -7,7 +7,7 @@ Who owns what, launch by launch:
     sum_run   a thread has a run of about sqrt(T) tiles, and writes how many entries they have.
     begin     a thread has a tile, and writes where its list begins: after all runs before its own,
               and all tiles before it in its run.
-    fill      a thread has a Gaussian. In the list of each of its tiles it takes a free place, in
+    fill      a thread has a slot. In the list of each of its tiles it takes a free place, in
               whatever order threads come; the counts fall back to zero.
     sort      a tile has as many threads as pixels, and a thread the entries that are so far apart.
               The place of an entry is the number of entries of its tile with a lower index. The
@@ -20,12 +20,13 @@ An example with two tiles that Gaussians 0, 1 and 2 all reach, and one that only
 are 3, 3, 1 and starts 0, 3, 6, 7. `fill` may leave 2 0 1 in the first list; for 2, two are lower,
 so it goes to place 2; for 0, none; for 1, one: `sort` leaves 0 1 2.
 
-Arrays beside those of `pictures.py` (N Gaussians, T tiles, E entries, C channels):
-    params [N, 5 + C], see `binning.py`; records [N] of 6 + C: centre, whitening and colour;
-    rects [N, 4]: first tile, columns, rows, and a bit for each tile that is reached, row by row;
+Arrays beside those of `pictures.py` (N Gaussians, S slots, T tiles, E entries, C channels):
+    params [N, 5 + C], see `binning.py`; records [S] of 6 + C: centre, whitening and colour, of each
+    slot, see `copies.py`, of which a Gaussian has one unless pictures wrap around;
+    rects [S, 4]: first tile, columns, rows, and a bit for each tile that is reached, row by row;
     counts [T], zero before `project`; starts [T + 1]; runs [~sqrt T]; required [1]: entries needed;
-    entries [E]: the Gaussian of each entry; rows [E x R], R numbers of each entry, which mean one
-    thing after the other: the first is the Gaussian that arrived there, from `fill` to `sort`; the
+    entries [E]: the slot of each entry; rows [E x R], R numbers of each entry, which mean one
+    thing after the other: the first is the slot that arrived there, from `fill` to `sort`; the
     next are the mask and then all the gradient of `splat.py`, where R has room for them.
 """
 
@@ -34,7 +35,7 @@ from typing import Any, NamedTuple
 
 import taichi as ti
 
-from taichi2dgs.kernels import binning
+from taichi2dgs.kernels import binning, copies
 from taichi2dgs.kernels.binning import (
     FALL,
     GEOMETRY,
@@ -79,7 +80,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     words = (pixels + MASK_BITS - 1) // MASK_BITS  # numbers of a mask
     real, channels = variant.real, variant.channels
     bits = ti.i64 if variant.double else ti.i32  # as wide as a number
-    bins = binning.make(variant)
+    bins, slots = binning.make(variant), copies.make(variant)
     record_row = ti.types.vector(COLOR + channels, real)
 
     @ti.func
@@ -124,41 +125,54 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     @ti.func
     def reaches(rects: array, g, n):
-        """Whether Gaussian g has an entry in the n-th tile of its rectangle."""
+        """Whether slot g has an entry in the n-th tile of its rectangle."""
         return rects[g, 1] * rects[g, 2] > MASKED or ((rects[g, 3] >> n) & 1) == 1
 
     @ti.func
     def tiles_across(pictures: array, g):
-        """How many tiles are side by side in the picture of Gaussian g."""
-        return pictures[picture_of(pictures, GAUSSIAN, g), TILES_X]
+        """How many tiles are side by side in the picture of slot g."""
+        return pictures[picture_of(pictures, GAUSSIAN, g // variant.copies), TILES_X]
 
     @ti.func
     def tile_of(rects: array, g, n, tiles_x):
-        """The n-th tile, row by row, of the rectangle of Gaussian g."""
+        """The n-th tile, row by row, of the rectangle of slot g."""
         down = n // rects[g, 1]
         return rects[g, 0] + down * tiles_x + n - down * rects[g, 1]
 
     @ti.func
-    def project(params: array, records: array, rects: array, counts: array, pictures: array, g,
-                grid: ti.template()):  # fmt: skip
-        """Write record and tiles of a Gaussian, and count its entries."""
-        shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
-        record, half_x, half_y = bins.record_of(shaped, grid)
+    def project_slot(params: array, records: array, rects: array, counts: array, pictures: array, p,
+                     g, slot, record, half_x, half_y, grid: ti.template()):  # fmt: skip
+        """Write record and tiles of a slot of Gaussian g, and count its entries."""
         kept = record_row(0)
         for j in ti.static(range(COLOR)):
             kept[j] = record[j]
         for c in ti.static(range(channels)):
             kept[COLOR + c] = params[g, GEOMETRY + c]
-        records[g] = kept
-        p = picture_of(pictures, GAUSSIAN, g)
+        records[slot] = kept
         width, height, tiles_x = pictures[p, WIDTH], pictures[p, HEIGHT], pictures[p, TILES_X]
         rect = bins.rect_of(record, half_x, half_y, grid, width, height, tile_w, tile_h)
-        rects[g, 0] = pictures[p, TILE] + rect[1] * tiles_x + rect[0]
-        rects[g, 1], rects[g, 2] = rect[2], rect[3]
-        rects[g, 3] = reached_of(record, half_x, half_y, rect, width, height, grid)
+        rects[slot, 0] = pictures[p, TILE] + rect[1] * tiles_x + rect[0]
+        rects[slot, 1], rects[slot, 2] = rect[2], rect[3]
+        rects[slot, 3] = reached_of(record, half_x, half_y, rect, width, height, grid)
         for n in range(rect[2] * rect[3]):
-            if reaches(rects, g, n):
-                ti.atomic_add(counts[tile_of(rects, g, n, tiles_x)], 1)
+            if reaches(rects, slot, n):
+                ti.atomic_add(counts[tile_of(rects, slot, n, tiles_x)], 1)
+
+    @ti.func
+    def project(params: array, records: array, rects: array, counts: array, pictures: array, g,
+                grid: ti.template()):  # fmt: skip
+        """Write record and tiles of a Gaussian, of each of its slots, and count its entries."""
+        shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
+        record, half_x, half_y = bins.record_of(shaped, grid)
+        p = picture_of(pictures, GAUSSIAN, g)
+        if ti.static(variant.tile):
+            for c in range(variant.copies):
+                slot, placed = g * variant.copies + c, slots.moved(record, pictures, p, c)
+                project_slot(params, records, rects, counts, pictures, p, g, slot, placed, half_x,
+                             half_y, grid)  # fmt: skip
+        else:
+            project_slot(params, records, rects, counts, pictures, p, g, g, record, half_x, half_y,
+                         grid)  # fmt: skip
 
     @ti.func
     def run_of(tiles, runs: array):
@@ -205,7 +219,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     @ti.func
     def fill(rects: array, counts: array, starts: array, required: array, entries: array,
              rows: array, breadth, pictures: array, g):  # fmt: skip
-        """Take a place for each entry of Gaussian g; give back what was counted."""
+        """Take a place for each entry of slot g; give back what was counted."""
         room, tiles_x = fits(required, entries), tiles_across(pictures, g)
         for n in range(rects[g, 1] * rects[g, 2]):
             if reaches(rects, g, n):
@@ -247,7 +261,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
 
     @ti.func
     def entry_of(starts: array, entries: array, t, g):
-        """The entry of Gaussian g in the list of tile t, by bisection."""
+        """The entry of slot g in the list of tile t, by bisection."""
         low, high = starts[t], starts[t + 1] - 1
         while low < high:
             middle = (low + high) // 2
@@ -260,5 +274,5 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     return SimpleNamespace(
         project=project, sum_run=sum_run, begin=begin, fits=fits, fill=fill, sort=sort,
         reaches=reaches, tiles_across=tiles_across, tile_of=tile_of, entry_of=entry_of,
-        clear=clear, words=words, records=record_row, bits=bits,
+        clear=clear, words=words, records=record_row, bits=bits, middle=slots.middle,
     )  # fmt: skip

@@ -6,23 +6,24 @@ arithmetic does not depend on the others, and no list of a tile has Gaussians of
 
 An example of two pictures of 20x30 and 16x16 pixels, with 40 and 7 Gaussians and tiles of 16x16:
 
-    GAUSSIAN  TILE  ROW  WIDTH  HEIGHT  TILES_X
-           0     0    0     30      20        2
-          40     4   20     16      16        1
-          47     5   36      0       0        0
+    GAUSSIAN  TILE  ROW  WIDTH  HEIGHT  TILES_X  PERIOD_X  PERIOD_Y
+           0     0    0     30      20        2        30        20
+          40     4   20     16      16        1        16        16
+          47     5   36      0       0        0         0         0
 
 Arrays:
-    pictures [P + 1, 6]: of each picture the numbers of its first Gaussian, tile and row of pixels,
+    pictures [P + 1, 8]: of each picture the numbers of its first Gaussian, tile and row of pixels,
         where an array has those of all pictures, one below the other; its width and height in
-        pixels; and how many tiles are side by side. The last row is where all end.
+        pixels; how many tiles are side by side; and after how much it comes again where it tiles,
+        see `copies.py`. The last row is where all end.
 """
 
 import taichi as ti
 
 from taichi2dgs.kernels.binning import array
 
-GAUSSIAN, TILE, ROW, WIDTH, HEIGHT, TILES_X = range(6)
-COLUMNS = 6
+GAUSSIAN, TILE, ROW, WIDTH, HEIGHT, TILES_X, PERIOD_X, PERIOD_Y = range(8)
+COLUMNS = 8
 
 
 @ti.func

@@ -52,12 +52,15 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                     row = pictures[p, ROW] + iy
                     residual[row, ix, c] = ti.math.clamp(pixels[s][c], 0, 1) - target[row, ix, c]
         for g in range(costs.shape[0]):
-            cost, tiles_x = ti.f32(0.0), f.tiles_across(pictures, g)
+            cost, tiles_x = ti.f32(0.0), f.tiles_across(pictures, f.middle(g))
             if f.fits(required, entries):
-                for n in range(rects[g, 1] * rects[g, 2]):
-                    if f.reaches(rects, g, n):
-                        e = f.entry_of(starts, entries, f.tile_of(rects, g, n, tiles_x), g)
-                        cost += ti.bit_cast(rows[e * breadth], ti.f32)
+                for c in range(variant.copies):
+                    slot = g * variant.copies + c
+                    for n in range(rects[slot, 1] * rects[slot, 2]):
+                        if f.reaches(rects, slot, n):
+                            t = f.tile_of(rects, slot, n, tiles_x)
+                            e = f.entry_of(starts, entries, t, slot)
+                            cost += ti.bit_cast(rows[e * breadth], ti.f32)
             costs[g] = cost
 
     @ti.kernel

@@ -25,7 +25,7 @@ from types import SimpleNamespace
 
 import taichi as ti
 
-from taichi2dgs.kernels import lists, maths, selection, update
+from taichi2dgs.kernels import lists, maths, residual, selection, update
 from taichi2dgs.kernels.binning import EMPTY, GEOMETRY, array
 from taichi2dgs.kernels.lists import COLOR, MASK_BITS
 from taichi2dgs.kernels.pictures import HEIGHT, ROW, TILE, TILES_X, WIDTH, picture_of
@@ -40,6 +40,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     threads = tile_h * tile_w  # of a tile
     real, channels, normalized = variant.real, variant.channels, variant.normalized
     binned, u, m = lists.make(variant, tile), update.make(variant), maths.make(real)
+    r = residual.make(variant, real)
     chosen_by, bits_type = selection.make(variant), binned.bits
     grad_row = ti.types.vector(GEOMETRY + channels, real)
     pixel_row = ti.types.vector(channels + 1, real)
@@ -140,10 +141,12 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     def make_push(task: str):
         """Return the function that pushes gradients back to some entries of one tile.
 
-        `image` [rows, W, C] is the target of a "fit", whose loss is half the squared error, and of
-        "removal", which adds up what leaving an entry out costs (`cores_removal.py` says what that
-        is) to the first number; or it is dL/d(colour), for "backward".
+        `image` is the target [rows, W, C], C + 1 with weights, of a "fit", whose loss `residual.py`
+        knows, and of "removal", which adds up what leaving an entry out costs (`cores_removal.py`
+        says what that is) to the first number; or it is dL/d(colour), for "backward".
         """
+
+        weighs = task != "backward" and variant.weighted
 
         @ti.func
         def cost_of_removal(record, w, pixel, ix, row, image: array):
@@ -158,6 +161,8 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
                 after = ti.math.clamp(without, 0, 1) - image[row, ix, c]
                 before = ti.math.clamp(pixel[c], 0, 1) - image[row, ix, c]
                 cost += after * after - before * before
+            if ti.static(weighs):
+                cost *= image[row, ix, channels]
             return cost
 
         @ti.func
@@ -168,13 +173,15 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             u, v = chosen_by.whitened(record, x, y)
             w = m.exp_half(u * u + v * v)
             pixel = pixels[s]
-            d_weight = real(0.0)
+            d_weight, share = real(0.0), real(1.0)
+            if ti.static(weighs):
+                share = image[first_row + iy, ix, channels]
             if ti.static(task == "removal"):
                 row[0] += cost_of_removal(record, w, pixel, ix, first_row + iy, image)
             for c in ti.static(range(channels if task != "removal" else 0)):
                 d_out, relative = image[first_row + iy, ix, c], record[COLOR + c]
                 if ti.static(task == "fit"):
-                    d_out = pixel[c] - d_out
+                    d_out = r.slope(pixel[c] - d_out, share)
                 if ti.static(normalized):
                     d_out *= pixel[channels]
                     relative -= pixel[c]
@@ -221,13 +228,16 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     def gather(params: array, records: array, rects: array, starts: array, entries: array,
                rows: array, breadth, pictures: array, g):  # fmt: skip
         """Gradient of the loss with respect to the parameters of Gaussian g."""
-        row, tiles_x = grad_row(0), binned.tiles_across(pictures, g)
-        for n in range(rects[g, 1] * rects[g, 2]):
-            if binned.reaches(rects, g, n):
-                e = binned.entry_of(starts, entries, binned.tile_of(rects, g, n, tiles_x), g)
-                for j in ti.static(range(GEOMETRY + channels)):
-                    row[j] += ti.bit_cast(rows[e * breadth + j], real)
-        record = records[g]
+        row, tiles_x = grad_row(0), binned.tiles_across(pictures, binned.middle(g))
+        for c in range(variant.copies):
+            slot = g * variant.copies + c
+            for n in range(rects[slot, 1] * rects[slot, 2]):
+                if binned.reaches(rects, slot, n):
+                    t = binned.tile_of(rects, slot, n, tiles_x)
+                    e = binned.entry_of(starts, entries, t, slot)
+                    for j in ti.static(range(GEOMETRY + channels)):
+                        row[j] += ti.bit_cast(rows[e * breadth + j], real)
+        record = records[binned.middle(g)]
         shaped = [params[g, j] for j in ti.static(range(GEOMETRY))]
         white = [record[j] for j in ti.static(range(COLOR))]
         return u.of_parameters(shaped, white, row)
@@ -235,5 +245,5 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
     elements = SimpleNamespace(records=binned.records, pixels=pixel_row, bits=bits_type)
     return SimpleNamespace(
         **vars(binned), elements=elements, make_walk=make_walk, make_push=make_push,
-        gather=gather, pixel_of=pixel_of,
+        gather=gather, pixel_of=pixel_of, residual=r,
     )  # fmt: skip

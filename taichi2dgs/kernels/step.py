@@ -5,7 +5,8 @@ have; see `lists.py` and `splat.py` for who owns what in them. Beside their arra
     params, exp_avg and exp_avg_sq [N, 5 + C]: the parameters, and Adam's averages of their
         gradients and of the squares of these;
     frozen [N]: 1 where a Gaussian stays as it is;
-    target [rows, W, C]: of all pictures, one below the other, see `pictures.py`;
+    target [rows, W, C]: of all pictures, one below the other, see `pictures.py`; behind the
+        channels is the weight of a pixel, if pixels have weights;
     progress [2]: steps done, and the first step that met a non-finite number (or 0);
     due [1]: whether the launch is the step whose turn it is, and its lists fit.
 A launch whose tile lists do not fit, and every launch after it, changes nothing but what the host
@@ -64,7 +65,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
         """Make step `number` (from 1), if all steps before it are done and the lists fit."""
         grid = ti.static(Grid(pitch_x, pitch_y, cutoff, left, top, shift_x, shift_y))
         rates = ti.static(Rates(xy, log_scale, theta, color, beta1, beta2, epsilon, correction2))
-        n, parts = params.shape[0], runs.shape[0]
+        n, slots, parts = params.shape[0], rects.shape[0], runs.shape[0]
         threads = tiles * tile[0] * tile[1]
         for g in range(n):
             f.project(params, records, rects, counts, pictures, g, grid)
@@ -72,7 +73,7 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             f.sum_run(counts, runs, b, tiles)
         for t in range(tiles):
             f.begin(counts, starts, runs, required, t, tiles)
-        for g in range(n):
+        for g in range(slots):
             f.fill(rects, counts, starts, required, entries, rows, breadth, pictures, g)
         for s in range(threads):
             if s == 0:
@@ -100,10 +101,12 @@ def make(variant: Variant, tile: tuple[int, int]) -> SimpleNamespace:
             for s in range(t * threads, (t + 1) * threads):
                 p, ix, iy, there = f.pixel_of(pictures, s)
                 if there:
+                    row, weight = pictures[p, ROW] + iy, ti.f32(1.0)
+                    if ti.static(variant.weighted):
+                        weight = target[row, ix, channels]
                     for c in ti.static(range(channels)):
-                        row = pictures[p, ROW] + iy
                         missed = ti.math.clamp(pixels[s][c], 0, 1) - target[row, ix, c]
-                        loss += missed * missed
+                        loss += f.residual.squared(missed, weight)
             losses[t] = loss
 
     return SimpleNamespace(step=step, error=error)

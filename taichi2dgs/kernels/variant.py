@@ -16,6 +16,9 @@ class Variant:
         blend: "normalized" (paper Eq. 3 over the top K) or "sum" (all Gaussians, no denominator).
         double: whether numbers are float64.
         shape: what columns 2 to 4 of the parameters are, see `binning.py`.
+        loss: of a fit, see `residual.py`.
+        tile: whether pictures wrap around, see `copies.py`.
+        weighted: whether the target of a fit has a weight for each pixel, behind its channels.
     """
 
     channels: int
@@ -23,11 +26,24 @@ class Variant:
     blend: str
     double: bool = False
     shape: str = "scale-rotation"
+    tile: bool = False
+    loss: str = "l2"
+    weighted: bool = False
 
     @property
     def normalized(self) -> bool:
         """Whether a pixel's colours are divided by the sum of its weights."""
         return self.blend == "normalized"
+
+    @property
+    def copies(self) -> int:
+        """Slots of a Gaussian, see `copies.py`."""
+        return 9 if self.tile else 1
+
+    @property
+    def columns(self) -> int:
+        """Numbers of a pixel of the target: its channels, and its weight if there are weights."""
+        return self.channels + self.weighted
 
     @property
     def real(self) -> Any:

@@ -18,7 +18,6 @@ from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_walk import power_of_two
 from taichi2dgs.kernels.launch import Relaunch
 from taichi2dgs.kernels.pictures import HEIGHT, TILE, TILES_X, WIDTH
-from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
 
@@ -28,16 +27,16 @@ class CoresWorkspace(Workspace):
 
     TILE = 16
 
-    def _kernels(self, double: bool, shape: str) -> Any:
-        s = self.settings
-        return kernels.make(Variant(self.channels, s.top_k, s.blend, double, shape))
+    def _kernels(self) -> Any:
+        return kernels.make(self.variant)
 
     def _make(self, n: int) -> None:
         self.view = self._shifted(0.0, 0.0)
         elements = self.kernels.elements
         self.blocks = -(-self.tile[0] // CELL) * -(-self.tile[1] // CELL) * BLOCKS
         self.parts = min(runtime.threads(), n)
-        self.records = runtime.array(self.real, (n, COLOR + self.channels))
+        slots = n * self.variant.copies
+        self.records = runtime.array(self.real, (slots, COLOR + self.channels))
         self.cursors = runtime.array("i32", (self.parts, self.tiles))
         self.bases = runtime.array("i32", (self.parts,))
         self.starts = runtime.array("i32", (self.tiles + 2,))
@@ -184,8 +183,12 @@ class CoresWorkspace(Workspace):
         return result
 
     def target(self, images: Sequence[Tensor]):
-        """Return the target of `step`, block by block: [T * B, C] of L lanes."""
-        shape = (self.tiles * self.blocks, self.channels)
+        """Return the target of `step`, block by block: [T * B, C] of L lanes, C + 1 with weights.
+
+        Args:
+            images: of each picture, weights behind its channels. [H, W, C] or [H, W, C + 1]
+        """
+        shape = (self.tiles * self.blocks, self.variant.columns)
         blocks = torch.empty((*shape, LANES), dtype=torch.float32, device="cpu")
         for image, part in zip(images, self._of_pictures(blocks), strict=True):
             part[:] = self._blocks(image.float().cpu())
@@ -240,8 +243,12 @@ class CoresWorkspace(Workspace):
         launch(rates=tuple(rates.values()), number=number)
 
     def _can_keep(self) -> bool:
-        """Whether a pixel blends K entries at most, and a word has room for all of a tile."""
-        return self.settings.blend == "normalized" and self.depth <= cores_kept.MAX_DEPTH
+        """Whether a pixel blends K entries at most, and a word has room for all of a tile.
+
+        In pictures that wrap around, the copies of a Gaussian may change places.
+        """
+        bounded = self.settings.blend == "normalized" and self.depth <= cores_kept.MAX_DEPTH
+        return bounded and not self.settings.tile
 
     def _selection(self, keeps: bool) -> Any:
         """Return the array of kept selections, or what stands for none."""

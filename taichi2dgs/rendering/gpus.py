@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from taichi2dgs.kernels import removal as removal_kernels
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.kernels import step as step_kernels
 from taichi2dgs.kernels.pictures import HEIGHT, ROW, WIDTH
-from taichi2dgs.kernels.variant import Variant
+from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
 
 
@@ -25,19 +26,17 @@ class GpuWorkspace(Workspace):
 
     TILE = 8  # pixels: half the candidates of a pixel in a tile of 16x16
 
-    def _kernels(self, double: bool, shape: str) -> Any:
-        s = self.settings
-        variant = Variant(self.channels, s.top_k, s.blend)
-        self.step_kernels = step_kernels.make(variant, self.tile)
-        self.removal_kernels = removal_kernels.make(variant, self.tile)
+    def _kernels(self) -> Any:
+        of_fit = replace(self.variant, double=False, shape=workspace.SHAPES[0])
+        self.step_kernels = step_kernels.make(of_fit, self.tile)
+        self.removal_kernels = removal_kernels.make(of_fit, self.tile)
         del self.grid["tile_w"], self.grid["tile_h"]  # compiled in: kernels divide by them
-        return render_kernels.make(
-            Variant(self.channels, s.top_k, s.blend, double, shape), self.tile
-        )
+        return render_kernels.make(self.variant, self.tile)
 
     def _make(self, n: int) -> None:
         runs = math.isqrt(self.tiles - 1) + 1
-        self.records = runtime.array(self.kernels.elements.records, (n,))
+        slots = n * self.variant.copies
+        self.records = runtime.array(self.kernels.elements.records, (slots,))
         self.counts = runtime.zeros("i32", (self.tiles,))
         self.starts = runtime.array("i32", (self.tiles + 1,))
         self.runs = runtime.array("i32", (runs,))
@@ -152,8 +151,13 @@ class GpuWorkspace(Workspace):
         return result
 
     def target(self, images: Sequence[Tensor]):
-        """Return the target of `step`: pictures one below the other. [rows, W, C]"""
-        shape = (int(self.table[-1, ROW]), int(self.table[:, WIDTH].max()), self.channels)
+        """Return the target of `step`: pictures one below the other. [rows, W, C]
+
+        Args:
+            images: of each picture, weights behind its channels. [H, W, C] or [H, W, C + 1]
+        """
+        rows, width = int(self.table[-1, ROW]), int(self.table[:, WIDTH].max())
+        shape = (rows, width, self.variant.columns)
         limits.check_values(self.what, math.prod(shape))
         sheet = np.zeros(shape, np.float32)
         for row, image in zip(self.table, images, strict=False):
@@ -198,7 +202,8 @@ class GpuWorkspace(Workspace):
         self.fill(params)
         device = runtime.device()
         costs = torch.zeros(params.shape[0], dtype=torch.float32, device=device)
-        residual = torch.zeros(target.shape, dtype=torch.float32, device=device)
+        shape = (*target.shape[:2], self.channels)
+        residual = torch.zeros(shape, dtype=torch.float32, device=device)
         self.removal_kernels.removal(
             rects=self.rects,
             target=target,

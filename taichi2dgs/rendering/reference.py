@@ -69,6 +69,7 @@ def render(
     """
     check_gaussians(gaussians)
     settings = gaussians.settings.but(**changes)
+    gaussians = copies(gaussians) if settings.tile else gaussians
     view = View.of(gaussians.size, size, crop)
     pixel_bytes = gaussians.xy.element_size()
     limits.check_render(view.height, view.width, gaussians.channels, len(gaussians), pixel_bytes)
@@ -79,6 +80,20 @@ def render(
     else:
         chunks = [blend_at(gaussians, part, settings) for part in parts]
     return torch.cat(chunks).reshape(view.height, view.width, gaussians.channels)
+
+
+def copies(gaussians: Gaussians) -> Gaussians:
+    """Return nine copies of each Gaussian, side by side, for a picture that wraps around. [9 N]
+
+    They are its centre, brought into the picture by whole widths and heights, and the eight places
+    next to it.
+    """
+    height, width = gaussians.size
+    period = gaussians.xy.new_tensor([width, height])
+    inside = gaussians.xy - (gaussians.xy / period).detach().floor() * period
+    steps = torch.tensor([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)]).to(period)
+    repeated = gaussians[torch.arange(len(gaussians)).repeat_interleave(len(steps))]
+    return repeated.replace(xy=(inside[:, None] + steps * period).flatten(0, 1))
 
 
 def sample_points(view: View, like: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ def render(
     cutoff: float | None = None,
     eps: float | None = None,
     blend: Blend | None = None,
+    tile: bool | None = None,
 ) -> Tensor:
     """Render Gaussians to an image, differentiably, once, in xy, log_scale, theta and color.
 
@@ -42,7 +43,7 @@ def render(
         antialias: below the picture's own size, average Gaussians over the larger pixels, so that
             detail fades instead of aliasing; see `footprint.py`. Here the normalised blend
             takes all Gaussians, whatever top_k. Without it, pixels are samples at their centres.
-        top_k, cutoff, eps, blend: see `RenderSettings`; those of `gaussians.settings` if None.
+        top_k, cutoff, eps, blend, tile: see `RenderSettings`; as `gaussians.settings` if None.
 
     Returns:
         The image, not clamped, on the device of the Gaussians. [H, W, C]
@@ -63,7 +64,7 @@ def render(
     True
     """
     check_gaussians(gaussians)
-    settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend)
+    settings = gaussians.settings.but(top_k=top_k, cutoff=cutoff, eps=eps, blend=blend, tile=tile)
     view, params = View.of(gaussians.size, size, crop, scale), gaussians.packed()
     if not antialias or view.spread == (0, 0):
         return render_packed(params, view, settings)

@@ -47,12 +47,13 @@ def render_stack(
     return {one.name: one.values(part) for one, part in split(image, gaussians.maps)}
 
 
-def psnrs(gaussians: Gaussians, image: Tensor) -> dict[str, float]:
+def psnrs(gaussians: Gaussians, image: Tensor, weight: Tensor | None = None) -> dict[str, float]:
     """Return what there is to say of the PSNR, in dB, beside that of all stored values together.
 
     Args:
         gaussians: of several maps, or of linear light; of others there is nothing to say.
         image: stored values that they were fitted to. [H, W, C]
+        weight: how much each pixel counts; None for all alike. [H, W]
 
     Returns:
         That of each of several maps, by "of NAME"; of linear light that in sRGB, too.
@@ -64,8 +65,8 @@ def psnrs(gaussians: Gaussians, image: Tensor) -> dict[str, float]:
     found = {}
     for (one, ours), (_, theirs) in zip(split(rendered, maps), split(image, maps), strict=True):
         if len(maps) > 1:
-            found[f"of {one.name}"] = psnr(ours, theirs)
+            found[f"of {one.name}"] = psnr(ours, theirs, weight=weight)
         if one.kind == "linear":
             label = f"of {one.name} in sRGB" if one.name else "in sRGB"
-            found[label] = psnr(one.shown(ours), one.shown(theirs))
+            found[label] = psnr(one.shown(ours), one.shown(theirs), weight=weight)
     return found

@@ -24,6 +24,8 @@ class View:
     height: int
     pitch_x: float
     pitch_y: float
+    period_x: int = 0  # the picture's own width and height, after which it comes again if it tiles
+    period_y: int = 0
 
     @property
     def spread(self) -> tuple[float, float]:
@@ -47,7 +49,7 @@ class View:
             )
         pitch_x, pitch_y = picture[1] / width, picture[0] / height
         if crop is None:
-            return cls(0, 0, width, height, pitch_x, pitch_y)
+            return cls(0, 0, width, height, pitch_x, pitch_y, picture[1], picture[0])
         box = wholes(crop, 4)
         if box is None:
             raise ValueError(
@@ -57,7 +59,7 @@ class View:
         inside = top >= 0 and left >= 0 and top + rows <= height and left + columns <= width
         if not inside or rows < 1 or columns < 1:
             raise ValueError(f"crop={shown(crop)} does not lie in an image of {height}x{width}")
-        return cls(left, top, columns, rows, pitch_x, pitch_y)
+        return cls(left, top, columns, rows, pitch_x, pitch_y, picture[1], picture[0])
 
 
 def _scaled(picture: tuple[int, int], size: object, scale: object) -> tuple[int, int]:

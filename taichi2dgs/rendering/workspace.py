@@ -12,9 +12,21 @@ import numpy as np
 
 from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import binning
-from taichi2dgs.kernels.pictures import COLUMNS, GAUSSIAN, HEIGHT, ROW, TILE, TILES_X, WIDTH
+from taichi2dgs.kernels.cores_lists import COLOR
+from taichi2dgs.kernels.pictures import (
+    COLUMNS,
+    GAUSSIAN,
+    HEIGHT,
+    PERIOD_X,
+    PERIOD_Y,
+    ROW,
+    TILE,
+    TILES_X,
+    WIDTH,
+)
+from taichi2dgs.kernels.variant import Variant
 from taichi2dgs.rendering.view import View
-from taichi2dgs.settings import RenderSettings
+from taichi2dgs.settings import LOSSES, RenderSettings
 
 SHAPES = ("scale-rotation", "cholesky")  # meanings of columns 2 to 4 of packed parameters
 SPARE = 1.3  # capacity of the tile lists over what they need, where Gaussians will move
@@ -32,6 +44,7 @@ class Workspace:
         shape: what columns 2 to 4 of the parameters are.
         tile: (height, width) of a tile in pixels, on which no result depends; None for what suits
             the device.
+        loss, weighted: of a fit, see `Variant`.
 
     Raises:
         ValueError: the view needs more memory than the limit, or than Taichi can index.
@@ -47,8 +60,13 @@ class Workspace:
         double: bool = False,
         shape: str = SHAPES[0],
         tile: tuple[int, int] | None = None,
+        loss: str = LOSSES[0],
+        weighted: bool = False,
     ) -> None:
         self.channels, self.settings = channels, settings
+        self.variant = Variant(
+            channels, settings.top_k, settings.blend, double, shape, settings.tile, loss, weighted
+        )
         self.tile = tile = tile or (self.TILE, self.TILE)
         self.owner = runtime.owner()
         self._grads: Any = None
@@ -68,17 +86,19 @@ class Workspace:
             "pitch_x": view.pitch_x,
             "pitch_y": view.pitch_y,
         }
-        self.kernels = self._kernels(double, shape)
+        self.kernels = self._kernels()
         limits.check_values(self.what, self.tiles * tile[0] * tile[1])
         image = sum(view.height * view.width for _, view in parts) * channels
         limits.check(self.what, (8 if double else 4) * image + 8 * self.tiles)
         self.pictures = runtime.array("i32", self.table.shape)
         self.pictures.from_numpy(self.table.astype(np.int32))
-        self.rects = runtime.array("i32", (n, limits.RECT))
+        slots = n * self.variant.copies
+        limits.check(self.what, slots * (8 if double else 4) * (limits.RECT + COLOR + channels))
+        self.rects = runtime.array("i32", (slots, limits.RECT))
         self._make(n)
         self.reserve(1)
 
-    def _kernels(self, double: bool, shape: str) -> Any:
+    def _kernels(self) -> Any:
         """Return the kernels of this kind of device."""
         raise NotImplementedError
 
@@ -172,11 +192,12 @@ class Workspace:
 
 
 def table_of(parts: tuple[tuple[int, View], ...], tile: tuple[int, int]) -> np.ndarray:
-    """Return what kernels know of each picture, see `kernels/pictures.py`. [P + 1, 6]"""
+    """Return what kernels know of each picture, see `kernels/pictures.py`. [P + 1, 8]"""
     table = np.zeros((len(parts) + 1, COLUMNS), np.int64)
     for row, (n, view) in enumerate(parts):
         tiles_y, tiles_x = -(-view.height // tile[0]), -(-view.width // tile[1])
         table[row, [WIDTH, HEIGHT, TILES_X]] = view.width, view.height, tiles_x
+        table[row, [PERIOD_X, PERIOD_Y]] = view.period_x, view.period_y
         for column, count in ((GAUSSIAN, n), (TILE, tiles_x * tiles_y), (ROW, view.height)):
             table[row + 1, column] = table[row, column] + count
     return table

@@ -139,6 +139,7 @@ class Stack:
     Args:
         image: stored values, which Gaussians are fitted to. [H, W, C]
         maps: what its channels are, in their order; none for a plain picture.
+        weight: how much each pixel counts, see `taichi2dgs.fit`; None for all alike. [H, W]
 
     >>> import taichi2dgs as t2
     >>> stack = t2.read_stack({"grey": torch.rand(8, 9, 1), "normal": torch.rand(8, 9, 3)})
@@ -148,6 +149,7 @@ class Stack:
 
     image: Tensor
     maps: tuple[Map, ...] = ()
+    weight: Tensor | None = None
 
     def linear(self) -> Stack:
         """Return the same picture with its colours as linear light.
@@ -161,7 +163,7 @@ class Stack:
             part if after == before else after.stored(before.light(part))
             for (before, part), after in zip(split(self.image, given), maps, strict=True)
         ]
-        return Stack(torch.cat(parts, dim=2), maps)
+        return Stack(torch.cat(parts, dim=2), maps, self.weight)
 
 
 def _linear(one: Map) -> Map:

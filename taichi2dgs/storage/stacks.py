@@ -20,6 +20,7 @@ from taichi2dgs.storage.decoding import Decoded
 from taichi2dgs.storage.maps import MOST, Map, Stack, checked, split, whole_maps
 from taichi2dgs.storage.paths import named
 from taichi2dgs.storage.stored import stack_of
+from taichi2dgs.storage.weights import weight_of
 
 # Parts of the names of maps that are colours, and of those that are not, though of three channels.
 COLORS = ("color", "colour", "albedo", "diff", "emiss")
@@ -150,15 +151,16 @@ def _check_sizes(parts: list[tuple[str, Stack]]) -> None:
             raise ValueError(f"{label}: {found} pixels; expected {height}x{width}, as {first} has")
 
 
-def as_stack(image: Any, linear: bool = False) -> Stack:
+def as_stack(image: Any, linear: bool = False, weight: Any = None) -> Stack:
     """Return a picture of any kind as stored values, with what they stand for.
 
     Args:
         image: what `taichi2dgs.encode` takes.
         linear: whether colours are to be linear light.
+        weight: how much each pixel counts, see `taichi2dgs.fit`.
 
     Raises:
-        ValueError: it is no picture.
+        ValueError: it is no picture, or the weights are none of it.
     """
     if isinstance(image, Stack):
         stack = image
@@ -168,6 +170,8 @@ def as_stack(image: Any, linear: bool = False) -> Stack:
         stack = Stack(pictures.as_image(image))
         if _is_deep(image) and stack.image.shape[2] <= MOST:
             stack = Stack(stack.image, (Map(channels=stack.image.shape[2], bits=16),))
+    height, width = stack.image.shape[:2]
+    stack = replace(stack, weight=weight_of(stack, weight, (height, width)))
     return stack.linear() if linear else stack
 
 

@@ -118,7 +118,7 @@ def encode(gaussians: Gaussians, quality: str = "high", progressive: bool = Fals
         width,
         len(params),
         s.top_k,
-        BLENDS.index(s.blend),
+        BLENDS.index(s.blend) + len(BLENDS) * s.tile,
         s.cutoff,
         s.eps,
     )
@@ -186,14 +186,15 @@ def decode(data: bytes, fraction: float = 1.0) -> Contents:
     if not (
         preset < len(QUALITIES)
         and 1 <= channels <= MAX_CHANNELS
-        and blend < len(BLENDS)
+        and blend < 2 * len(BLENDS)
         and 1 <= height * width <= MAX_PIXELS
         and k <= min(MAX_K, PER_BYTE * len(data))
         and version in (PLAIN, PROGRESSIVE)
         and (preset or version == PLAIN)
     ):
         raise ValueError("its header is out of range")
-    settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend])
+    tile, blend = divmod(blend, len(BLENDS))
+    settings = RenderSettings(top_k, cutoff, eps, BLENDS[blend], bool(tile))
     if not k:
         params = np.zeros((0, 5 + channels), np.float32)
     elif preset == 0:

@@ -19,7 +19,7 @@ from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.rendering.passes import RenderPass
 from taichi2dgs.rendering.view import View
 from taichi2dgs.rendering.workspace import SHAPES
-from taichi2dgs.settings import RenderSettings
+from taichi2dgs.settings import LOSSES, RenderSettings
 
 BLENDS = ("normalized", "sum")
 TOP_K = (1, 5, 16, 32, 64)  # the default, 10, is launched anyway
@@ -83,6 +83,11 @@ def main() -> None:
         mark(f"fit channels={channels} {blend} top_k={k}")
         options = FitOptions(settings=RenderSettings(blend=blend, top_k=k))
         Engine([Picture(torch.rand(*SIZE, channels), packed(channels, dtype, shape))], options)
+    for loss in () if few else LOSSES:
+        mark(f"fit channels=3 normalized top_k=10 {loss} weighted tile")
+        options = FitOptions(settings=RenderSettings(tile=True), loss=loss)
+        params, weight = packed(3, torch.float32, SHAPES[0]), torch.rand(*SIZE)
+        Engine([Picture(torch.rand(*SIZE, 3), params, weight=weight)], options)
 
 
 if __name__ == "__main__":
