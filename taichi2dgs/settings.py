@@ -14,6 +14,9 @@ MIN_EPS = 1.2e-38  # float32 has smaller numbers, but not every device that divi
 BLENDS = ("normalized", "sum")
 BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 QUALITIES = {"lossless": None, "high": 0.97, "medium": 3.65, "small": 7.0}  # factors of the steps
+# Formats of data sets, and the endings of their files.
+SETS = {"npz": ".npz", "parquet": ".parquet", "webdataset": ".tar"}
+DTYPES = ("float32", "float16")  # of their arrays
 Blend = Literal["normalized", "sum"]
 Quality = Literal["lossless", "high", "medium", "small"]
 
