@@ -33,9 +33,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         for name, known in (("format", SETS), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                value = shown(getattr(self, name))
-                raise ValueError(f"{name}={value}; expected one of {', '.join(known)}")
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in known:
+                raise ValueError(f"{name}={shown(value)}; expected one of {', '.join(known)}")
         whole(self.channels, "channels", 1, MOST)
         if self.shard_size is not None:
             whole(self.shard_size, "shard_size", 1)

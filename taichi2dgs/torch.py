@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import SETS, RenderSettings
 from taichi2dgs.storage import shard_files, shards, t2d
 from taichi2dgs.storage.maps import Map
-from taichi2dgs.storage.paths import named
 from taichi2dgs.storage.shards import NONE, Shard
 
 
@@ -56,7 +56,11 @@ class GaussianFolder(Dataset):
     def __init__(self, root: Any, transform: Callable[[dict[str, Any]], Any] | None = None) -> None:
         if transform is not None and not callable(transform):
             raise ValueError(f"transform={shown(transform)}; expected a function, or None")
-        self.root, self.transform = Path(named(root)), transform
+        try:
+            self.root = Path(os.fsdecode(root))
+        except TypeError:
+            raise ValueError(f"root={shown(root)}; expected the path of a folder") from None
+        self.transform = transform
         files, ending = _files(self.root)
         self.names: list[str] = []
         self.labels: list[int] = []
@@ -174,7 +178,7 @@ def _class_of(name: str) -> str:
 
 def _files(root: Path) -> tuple[list[Path], str]:
     """Return the files of a folder, in order, and the ending that all of them have."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ValueError(f"{root}: no such folder; expected one that `taichi2dgs encode` made")
     found: dict[str, list[Path]] = {}
     for ending in SETS.values():

@@ -255,7 +255,7 @@ CALLS = {
         {"gaussians": scatter(5, SIZE), "size": (4, 5), "crop": (0, 0, 2, 2)}, (),
     ),
     "load": (taichi2dgs.load, {"path": "missing.t2d", "fraction": 0.5}, ("missing",)),
-    "GaussianFolder": (GaussianFolder, {"root": "missing", "transform": print}, ()),
+    "GaussianFolder": (GaussianFolder, {"root": "missing", "transform": print}, ("missing",)),
     "GaussianFolder's items": (folder_of_one, {"index": 0}, ()),
     "Layout": (
         Layout, {"format": "npz", "dtype": "float16", "channels": 3, "shard_size": 9}, (),
