@@ -19,9 +19,11 @@ from pipelines.encoding import Encoding
 from pipelines.folder import encode_folder
 from pipelines.layout import Layout
 from pipelines.sets import encode_set
+from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.settings import SETS
 from taichi2dgs.storage import files, shard_files, shards
 from taichi2dgs.storage.channels import with_channels
+from taichi2dgs.storage.maps import Stack
 from taichi2dgs.torch import GaussianFolder
 
 ENCODING = Encoding(k=12, steps=3, start="random")
@@ -118,6 +120,10 @@ def test_half_floats_say_the_psnr_of_what_they_hold(source, tmp_path):
         image = sets.read(source / name, False, 3).image
         seen = taichi2dgs.psnr(dataset.gaussians(n).render(), image)
         assert float(dataset[n]["psnr"]) == pytest.approx(seen, abs=1e-3)
+    g = scatter(300, (40, 56))
+    fitted = FitResult(g, [taichi2dgs.Report(0, 0.0, 99.0)])
+    rounded = sets._row(fitted, Stack(g.render().clamp(0, 1)), "float16")
+    assert 30 < rounded.psnr < 70  # and not the fit's
     huge = scatter(2, (3, 4)).replace(color=torch.full((2, 3), -1e9))
     assert np.isfinite(shards.rows(huge, "float16")).all()
 
