@@ -14,7 +14,16 @@ readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where 
 plot = ["matplotlib>=3.8"]
 bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "imagecodecs>=2023.9", *plot]
 film = ["av>=11"]  # mp4; gif and webp need nothing
-test = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", *bench]
+datasets = ["pyarrow>=15"]  # Parquet; other formats of data sets need nothing
+test = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "scikit-learn>=1.3",
+    "webdataset>=0.2.86",
+    *datasets,
+    *bench,
+]
 view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it needs nothing
 tiff = ["tifffile>=2023.8.30", "imagecodecs>=2023.8.12"]  # 16 bits of colour, and floats
 exr = ["OpenEXR>=3.5"]
@@ -74,6 +83,7 @@ setup(
         "tiff": tiff,
         "exr": exr,
         "heic": heic,
+        "datasets": datasets,
         "cudaless": ["nvidia-cuda-nvcc>=13", "nvidia-cuda-cuobjdump>=13",
                      "nvidia-cuda-nvdisasm>=13"],  # assemble kernels; see tests/cudaless
         "dev": [*test, *view, *tiff, *exr, *heic, "ruff==0.17.6", "pyright[nodejs]==1.1.414",

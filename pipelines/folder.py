@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipelines.defaults import FAILURES, WHOLE, K
 from pipelines.encoding import Encoding
 from taichi2dgs import runtime
 from taichi2dgs.fitting.options import FitResult
+from taichi2dgs.settings import SETS
 from taichi2dgs.storage import files, pictures
 from taichi2dgs.storage.stacks import as_stack
 
@@ -29,6 +30,7 @@ Outcome = tuple[Path, Any]  # a picture's file, and its FitResult, or the error 
 ROOM = (1 << 18, 1 << 22)
 LOST = 60.0  # seconds of fits that Ctrl-C may lose, where one alone is not longer
 RECORD = ".taichi2dgs.json"  # the file that keeps the settings of a folder of .t2d files
+T2D = {"format": "t2d"}  # what the record says of such files, beside how they were encoded
 NAMED = 5  # files or folders in one message
 
 
@@ -103,7 +105,7 @@ def _encoded(todo: dict[Path, Path], out: Path, encoding: Encoding) -> Iterator[
         if len(paths) > 1:
             yield from _encoded_together({path: todo[path] for path in paths}, encoding)
         else:
-            yield paths[0], _tried(encode_file, paths[0], todo[paths[0]], encoding)
+            yield paths[0], tried(encode_file, paths[0], todo[paths[0]], encoding)
 
 
 def groups_of(paths: list[Path], encoding: Encoding) -> Iterator[list[Path]]:
@@ -145,7 +147,7 @@ def _pixels(path: Path) -> float:
 
 def _encoded_together(todo: dict[Path, Path], encoding: Encoding) -> Iterator[Outcome]:
     """Encode picture files in a fit of all that have as many channels; alone where that fails."""
-    images: dict[Path, Any] = {path: _tried(as_stack, path, encoding.linear) for path in todo}
+    images: dict[Path, Any] = {path: tried(as_stack, path, encoding.linear) for path in todo}
     alike: dict[int, list[Path]] = {}
     for path, image in images.items():
         if isinstance(image, Exception):
@@ -155,16 +157,16 @@ def _encoded_together(todo: dict[Path, Path], encoding: Encoding) -> Iterator[Ou
     for paths in alike.values():
         given = [images[path] for path in paths]
         # A file must not depend on which others were still to be made.
-        results = _tried(partial(encode_all, together=False), encoding, given)
+        results = tried(partial(encode_all, together=False), encoding, given)
         for n, path in enumerate(paths):
             if isinstance(results, Exception):
-                yield path, _tried(encode_file, path, todo[path], encoding)
+                yield path, tried(encode_file, path, todo[path], encoding)
                 continue
-            saved = _tried(encoding.save, todo[path], results[n].gaussians, images[path])
+            saved = tried(encoding.save, todo[path], results[n].gaussians, images[path])
             yield path, results[n] if saved is None else saved
 
 
-def _tried(call: Callable[..., Any], *arguments: Any) -> Any:
+def tried(call: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a call returns, or the error that ends one picture and not the others."""
     try:
         return call(*arguments)
@@ -249,16 +251,16 @@ class _OtherSettingsError(ValueError):
     """Files that are there were made with other settings."""
 
 
-def agree(out: Path, encoding: Encoding) -> None:
+def agree(out: Path, encoding: Encoding, more: Mapping[str, Any] = T2D) -> None:
     """Keep the settings in a folder of files, or raise ValueError if it has files of others.
 
     Several runs may do so at once. It is asked before every fit, in case that two of them began
-    with different settings.
+    with different settings. `more` are settings beside those of the encoding.
     """
     record = out / RECORD
-    mine: dict[str, Any] = json.loads(json.dumps(asdict(encoding), default=str))
+    mine: dict[str, Any] = json.loads(json.dumps({**more, **asdict(encoding)}, default=str))
     try:
-        there = json.loads(record.read_text(encoding="utf-8"))
+        there = T2D | json.loads(record.read_text(encoding="utf-8"))
         wrong = [name for name in mine if name in there and there[name] != mine[name]]
     except (FileNotFoundError, NotADirectoryError):
         there, wrong = {}, []
@@ -266,7 +268,7 @@ def agree(out: Path, encoding: Encoding) -> None:
         raise _OtherSettingsError(f"{record}: cannot be read; expected settings") from error
     if there and not wrong:
         return
-    made = any(out.rglob("*.t2d"))
+    made = any(path.suffix in (".t2d", *SETS.values()) for path in out.rglob("*"))
     if made and not there:
         print(f"taichi2dgs: {out}: has files of unknown settings; they are kept", file=sys.stderr)
     if made and wrong:

@@ -15,6 +15,9 @@ BLENDS = ("normalized", "sum")
 LOSSES = ("l2", "l1", "charbonnier")
 BACKENDS = ("auto", "cuda", "vulkan", "metal", "opengl", "cpu")
 QUALITIES = {"lossless": None, "high": 0.97, "medium": 3.65, "small": 7.0}  # factors of the steps
+# Formats of data sets, and the endings of their files.
+SETS = {"npz": ".npz", "parquet": ".parquet", "webdataset": ".tar"}
+DTYPES = ("float32", "float16")  # of their arrays
 Blend = Literal["normalized", "sum"]
 Loss = Literal["l2", "l1", "charbonnier"]
 Quality = Literal["lossless", "high", "medium", "small"]

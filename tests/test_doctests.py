@@ -11,6 +11,7 @@ import taichi2dgs
 
 NAMES = [("taichi2dgs", name) for name in taichi2dgs.__all__ if name not in ("draw", "reference")]
 NAMES += [("taichi2dgs.draw", name) for name in ("ellipses", "centres", "heatmap")]
+NAMES += [("taichi2dgs.torch", "GaussianFolder")]
 NAMES += [("pipelines", name) for name in pipelines.__all__ if name != "STARTS"]
 
 

@@ -1,5 +1,6 @@
 """The examples run as they stand, and make what they say."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,16 @@ def on_cpu(backend):
         pytest.skip("examples are run on CPU")
 
 
-def run(name: str, *arguments: object) -> str:
+def run(name: str, *arguments: object, folder: Path | None = None) -> str:
     pytest.importorskip("skimage", reason="needs the sample photograph")
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environment(), check=False, cwd=arguments[0]
+        command,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+        cwd=folder or arguments[0],
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -43,6 +49,13 @@ def test_an_object_is_moved(tmp_path):
     # Elsewhere only large Gaussians that reached there change something: 53.7 dB was seen.
     assert metrics.psnr(moved[:240], before[:240]) > 45
     assert len(taichi2dgs.load(tmp_path / "moved.t2d")) > 9000
+
+
+def test_digits_are_told_apart_from_pixels_and_from_gaussians(tmp_path):
+    pytest.importorskip("sklearn", reason="needs scikit-learn's digits")
+    said = run("digits.py", 8, 6, folder=tmp_path)
+    right = dict(re.findall(r"^(\w+): ([\d.]+)% right", said, flags=re.M))
+    assert float(right["pixels"]) > 85 and float(right["Gaussians"]) > 50, said  # by chance 10
 
 
 def test_the_tour(tmp_path):

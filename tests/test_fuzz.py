@@ -20,10 +20,12 @@ from PIL import Image
 import pipelines
 import taichi2dgs
 from pipelines import baselines
+from pipelines.layout import Layout
 from pipelines.starts import projection, sampling
 from taichi2dgs import FitOptions, Gaussians, RenderSettings, draw, metrics
 from taichi2dgs.neighbours import neighbour_distances
 from taichi2dgs.rendering import reference
+from taichi2dgs.torch import GaussianFolder
 
 COUNT = int(os.environ.get("TAICHI2DGS_FUZZ", 40))
 SIZE = (9, 12)
@@ -104,6 +106,12 @@ def parts(**changes: object) -> dict[str, object]:
     """Arguments with which `Gaussians` are made."""
     g = scatter(5, SIZE)
     return {f.name: getattr(g, f.name) for f in dataclasses.fields(g)} | changes
+
+
+def folder_of_one(index: object) -> object:
+    """An item of a folder with one file."""
+    scatter(5, SIZE).save("a.t2d")
+    return GaussianFolder(".")[index]  # type: ignore[index]
 
 
 GRADIENT = {"k": 4, "start": "gradient", "steps": 1}
@@ -256,12 +264,18 @@ CALLS = {
         {"gaussians": scatter(5, SIZE), "size": (4, 5), "crop": (0, 0, 2, 2)}, (),
     ),
     "load": (taichi2dgs.load, {"path": "missing.t2d", "fraction": 0.5}, ("missing",)),
+    "GaussianFolder": (GaussianFolder, {"root": "missing", "transform": print}, ("missing",)),
+    "GaussianFolder's items": (folder_of_one, {"index": 0}, ()),
+    "Layout": (
+        Layout, {"format": "npz", "dtype": "float16", "channels": 3, "shard_size": 9}, (),
+    ),
     "set_memory_limit": (taichi2dgs.set_memory_limit, {"limit": "1G"}, ()),
     "init": (taichi2dgs.init, {"backend": None}, ()),
 }  # fmt: skip
 BUDGETS = {"steps", "seconds", "refine", "target_psnr"}
 # Errors other than ValueError that docstrings name.
 ALSO = {
+    "GaussianFolder's items": (IndexError,),
     "init": (RuntimeError,), "fit": (FloatingPointError,), "fit_batch": (FloatingPointError,),
 }  # fmt: skip
 

@@ -54,6 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
     )
+    common.add_set(parser)
     parser.add_argument(
         "--live", action="store_true", help="show the fit in a browser while it goes on"
     )
@@ -89,15 +90,15 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
     for name, given in given_too.items():
         if given:
             raise ValueError(f"{name}: {options.image} is a folder; expected a picture")
+    layout = common.layout(options)
     runtime.init(options.backend)
-    return encode_folder(
-        Path(options.image),
-        Path(options.output),
-        encoding,
-        options.shard,
-        common.hidden(options.quiet),
-        options.recursive,
-    )
+    folders = Path(options.image), Path(options.output)
+    how = options.shard, common.hidden(options.quiet), options.recursive
+    if layout is not None:
+        from pipelines.sets import encode_set
+
+        return encode_set(*folders, encoding, layout, *how)
+    return encode_folder(*folders, encoding, *how)
 
 
 def _check_stack(options: argparse.Namespace) -> None:
@@ -129,7 +130,13 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     from taichi2dgs.rendering.stack import psnrs
     from taichi2dgs.storage import files
 
-    for name, given in (("--shard", options.shard != WHOLE), ("--recursive", options.recursive)):
+    common.layout(options)
+    of_folders = {
+        "--shard": options.shard != WHOLE,
+        "--recursive": options.recursive,
+        f"--format {options.format}": options.format != common.T2D,
+    }
+    for name, given in of_folders.items():
         if given:
             raise ValueError(f"{name}: {options.image} is not a folder of pictures")
     is_stream = options.stack is None and files.is_stream(options.image)

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
 from pipelines.starts.names import STARTS
-from taichi2dgs.settings import BACKENDS, LOSSES, QUALITIES
+from taichi2dgs.settings import BACKENDS, DTYPES, LOSSES, QUALITIES, SETS
 
 if TYPE_CHECKING:  # what takes seconds to import is imported where it runs
     from pipelines.encoding import Encoding
+    from pipelines.layout import Layout
+
+T2D = "t2d"  # the format of a folder of files, one for each picture
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +102,38 @@ def encoding(options: argparse.Namespace) -> Encoding:
         options=fit_options,
         linear=options.linear,
     )
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add what `layout` reads: how a folder becomes a data set."""
+    parser.add_argument(
+        "--format", choices=(T2D, *SETS), default=T2D,
+        help=f"of a folder: a file for each picture ({T2D}), or arrays to train on",
+    )  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES, help=f"of such arrays ({DTYPES[0]})")
+    parser.add_argument(
+        "--channels",
+        type=int,
+        metavar="1|2|3|4",
+        help="of their pictures, 2 and 4 with opacity (3)",
+    )
+    parser.add_argument(
+        "--shard-size", type=int, metavar="N", help="pictures in a file of them (as fit in 64 MiB)"
+    )
+
+
+def layout(options: argparse.Namespace) -> Layout | None:
+    """Return the layout of a data set, as the options say; None for a folder of .t2d files."""
+    given = {name: getattr(options, name) for name in ("dtype", "channels", "shard_size")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.format != T2D:
+        from pipelines.layout import Layout
+
+        return Layout(options.format, **given)
+    for name in given:
+        option = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{option} with --format {T2D}; expected one of {', '.join(SETS)}")
+    return None
 
 
 def count(text: str) -> int | str:
