@@ -25,7 +25,9 @@ SAMPLE = "sample:astronaut"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("image", nargs="?", help=f"a picture, or a folder of them ({SAMPLE})")
+    parser.add_argument(
+        "image", nargs="?", help=f"a picture, or many: a folder, URL or tar ({SAMPLE})"
+    )
     parser.add_argument(
         "--stack", nargs="+", metavar="MAP",
         help="in its place: pictures of one size, or a folder of them, that share their Gaussians",
@@ -46,7 +48,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the I-th of N parts of a folder",
     )
     parser.add_argument(
-        "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
+        "--recursive", action="store_true", help="pictures in subfolders and tar shards, too"
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="encode a folder on a Ray cluster: HOST:PORT, auto or local",
+    )
+    parser.add_argument(
+        "--cores", type=common.positive, metavar="N", help="of each task of --ray (1)"
     )
     parser.add_argument(
         "--live", action="store_true", help="show the fit in a browser while it goes on"
@@ -66,7 +76,9 @@ def run(options: argparse.Namespace) -> int:
         _check_stack(options)
         return _encode_picture(options, encoding)
     options.image = options.image or SAMPLE
-    if Path(options.image).is_dir():
+    from pipelines.plan import is_many
+
+    if is_many(options.image):
         return _encode_folder(options, encoding)
     return _encode_picture(options, encoding)
 
@@ -77,18 +89,29 @@ def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
 
     if options.output is None:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
-    for name, given in (("--live", options.live), ("--film", options.film)):
-        if given:
-            raise ValueError(f"{name}: {options.image} is a folder; expected a picture")
-    runtime.init(options.backend)
-    return encode_folder(
-        Path(options.image),
-        Path(options.output),
-        encoding,
-        options.shard,
-        common.hidden(options.quiet),
-        options.recursive,
-    )
+    shown = {"--live": options.live, "--film": options.film}
+    _refuse(shown, f"{options.image} is a folder; expected a picture")
+    given = {
+        "source": options.image, "out": options.output, "encoding": encoding,
+        "shard": options.shard, "quiet": common.hidden(options.quiet),
+        "recursive": options.recursive,
+    }  # fmt: skip
+    if options.ray is None:
+        _refuse({"--cores": options.cores}, "--ray is not given, which it is for")
+        runtime.init(options.backend)
+        return encode_folder(**given)
+    from pipelines.cluster import joined
+
+    _refuse({"--shard": options.shard != WHOLE}, "--ray shares pictures out by itself")
+    with joined(options.ray, options.backend, options.cores or 1) as cluster:
+        return encode_folder(**given, engine=cluster)
+
+
+def _refuse(given: dict[str, object], why: str) -> None:
+    """Raise ValueError if one of some options is given."""
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name}: {why}")
 
 
 def _check_stack(options: argparse.Namespace) -> None:
@@ -119,9 +142,9 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     from taichi2dgs.rendering.stack import psnrs
     from taichi2dgs.storage import files
 
-    for name, given in (("--shard", options.shard != WHOLE), ("--recursive", options.recursive)):
-        if given:
-            raise ValueError(f"{name}: {options.image} is not a folder of pictures")
+    shared = {"--shard": options.shard != WHOLE, "--recursive": options.recursive,
+              "--ray": options.ray, "--cores": options.cores}  # fmt: skip
+    _refuse(shared, f"{options.image} is not a folder of pictures")
     is_stream = options.stack is None and files.is_stream(options.image)
     if options.output is None and is_stream:
         raise ValueError(f"{options.image}: a pipe has no name; expected -o OUT.t2d too")
