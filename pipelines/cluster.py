@@ -144,6 +144,7 @@ class Cluster:
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         self.head = host, int(port)
         self.heard = time.monotonic()
+        self.slots = self._slots()
 
     def __call__(
         self, todo: dict[Picture, str], out: Place, encoding: Encoding
@@ -157,7 +158,7 @@ class Cluster:
         flight: dict[Any, list[Picture]] = {}
         try:
             while True:
-                while len(flight) < AHEAD * self._slots():
+                while len(flight) < AHEAD * self.slots:
                     group = again.pop() if again else next(groups, None)
                     if group is None:
                         break
@@ -180,7 +181,7 @@ class Cluster:
 
     def _groups(self, pictures: list[Picture], encoding: Encoding) -> Iterator[list[Picture]]:
         """Yield pictures of a task; a worker, which sees them, may take them in several parts."""
-        most = max(1, len(pictures) // (SHARE * self._slots()))
+        most = max(1, len(pictures) // (SHARE * self.slots))
         return groups_of(pictures, encoding, Picture.guess, self.on_gpu, most)
 
     def _slots(self) -> int:
@@ -190,17 +191,22 @@ class Cluster:
         return max(1, int(slots))
 
     def _done(self, refs: list[Any]) -> list[Any]:
-        """Wait a while; return tasks that have ended, or raise ClusterError if the cluster has."""
+        """Wait a while; return tasks that have ended, or raise ClusterError if the cluster has.
+
+        A head that does not answer is asked for nothing: Ray's calls would wait for it.
+        """
+        now = time.monotonic()
+        if not _answers(*self.head):
+            if now - self.heard > PATIENCE:
+                head = ":".join(map(str, self.head))
+                raise ClusterError(f"the cluster at {head} is dead; {GOES_ON}")
+            time.sleep(POLL)
+            return []
+        self.heard, self.slots = now, self._slots()
         try:
-            done, _ = self.ray.wait(refs, timeout=POLL)
+            return self.ray.wait(refs, timeout=POLL)[0]
         except self.ray.exceptions.RayError as error:
             raise ClusterError(f"the cluster has ended ({one_line(error)}); {GOES_ON}") from error
-        now = time.monotonic()
-        if _answers(*self.head):
-            self.heard = now
-        elif now - self.heard > PATIENCE:
-            raise ClusterError(f"the cluster at {':'.join(map(str, self.head))} is dead; {GOES_ON}")
-        return done
 
     def _answer(self, ref: Any) -> Answer | Exception:
         """Return what a task says, or the error if its workers died; other errors end the run."""
@@ -224,11 +230,12 @@ class Cluster:
 
     def _cancel(self, refs: list[Any]) -> None:
         """End tasks, and leave them a moment to take away what is unfinished."""
-        with contextlib.suppress(Exception):  # a dead cluster has none
+        if not refs or not _answers(*self.head):
+            return
+        with contextlib.suppress(Exception):  # the cluster may end meanwhile
             for ref in refs:
                 self.ray.cancel(ref)
-            if refs and _answers(*self.head):
-                self.ray.wait(refs, num_returns=len(refs), timeout=GOODBYE)
+            self.ray.wait(refs, num_returns=len(refs), timeout=GOODBYE)
 
 
 def _outcomes(group: list[Picture], answer: Answer) -> Iterator[Outcome]:

@@ -137,7 +137,8 @@ def bucket(monkeypatch):
     places._opened.cache_clear()
     places._probe.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("pictures")
+    with contextlib.suppress(FileExistsError):  # moto keeps what a server had
+        s3fs.S3FileSystem().mkdir("pictures")
     yield SimpleNamespace(url="s3://pictures", server=server, system=s3fs.S3FileSystem())
     with contextlib.suppress(Exception):
         server.stop()
@@ -165,25 +166,26 @@ def test_a_bucket_that_is_not_there_or_not_reached_is_one_line(bucket, pictures,
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "taichi2dgs: error: s3://nobody/out" in lines[0]
     bucket.server.stop()
+    places._opened.cache_clear()
     assert cli.main(["encode", bucket.url, "--out", "none", *OPTIONS]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "error: s3://pictures: cannot be read (" in lines[0]
 
 
-def test_tasks_are_tried_alone_where_workers_die_of_one(pictures, tmp_path):
+def test_tasks_are_tried_alone_where_workers_die_of_one(pictures, tmp_path, monkeypatch):
     """Workers that die of one picture take neither the others of its task nor the run with them."""
     sent: list[list[str]] = []
     out = places.place_of(tmp_path)
     todo = {one: f"{one.name}.t2d" for one in plan.find(pictures.folder).pictures[:9]}
 
-    class Dead(Exception):
+    class DeadError(Exception):
         pass
 
     def answer(task):
         names = [one.name for one in task.targets]
         sent.append(names)
         if "04.png" in names:
-            return Dead()
+            return DeadError()
         return cluster.Answer([(name, 30.0) for name in names])
 
     made = object.__new__(cluster.Cluster)
@@ -191,12 +193,13 @@ def test_tasks_are_tried_alone_where_workers_die_of_one(pictures, tmp_path):
         cluster_resources=lambda: {"CPU": 1.0}, cancel=lambda ref: None,
         wait=lambda refs, **_: (refs[:1], refs[1:]), get=_raised,
         exceptions=SimpleNamespace(
-            LocalRayletDiedError=(), RayTaskError=(), RaySystemError=(), RayError=Dead
+            LocalRayletDiedError=(), RayTaskError=(), RaySystemError=(), RayError=DeadError
         ),
     )  # fmt: skip
     made.work = SimpleNamespace(remote=lambda task: _Ref(answer(task)))
     made.backend, made.cores, made.on_gpu, made.head = None, 1, False, ("127.0.0.1", 9)
-    made.heard = math.inf
+    made.heard, made.slots = math.inf, 1
+    monkeypatch.setattr(cluster, "_answers", lambda *head: True)
     made._groups = lambda found, encoding: iter([found[:3], found[3:6], found[6:]])
     outcomes = {one.name: result for one, result in made(todo, out, ENCODING)}
     assert sorted(outcomes) == sorted(one.name for one in todo)
@@ -211,6 +214,7 @@ def test_tasks_are_tried_alone_where_workers_die_of_one(pictures, tmp_path):
     made.work = SimpleNamespace(remote=lambda task: _Ref(full))
     with pytest.raises(WriteError, match="No space left"):
         list(made(todo, out, ENCODING))
+    monkeypatch.setattr(cluster, "_answers", lambda *head: False)
     made.heard = -math.inf
     with pytest.raises(cluster.ClusterError, match="is dead; what is finished is kept"):
         list(made(todo, out, ENCODING))
@@ -230,8 +234,11 @@ def _raised(ref):
 def test_no_more_tasks_are_in_flight_than_twice_those_that_run(pictures, tmp_path, monkeypatch):
     flying: list[int] = []
     made = object.__new__(cluster.Cluster)
-    made.ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 5.0}, get=_raised)
-    made.backend, made.cores, made.on_gpu = None, 2, False
+    made.ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 5.0}, get=_raised, exceptions=None, cancel=None
+    )
+    made.backend, made.cores, made.on_gpu, made.head = None, 2, False, ("127.0.0.1", 9)
+    made.slots = made._slots()
     made.work = SimpleNamespace(
         remote=lambda task: _Ref(cluster.Answer([(one.name, 1.0) for one in task.targets]))
     )
