@@ -104,7 +104,7 @@ def check(expected: Path, found: Path, count: int) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=200, help="of pictures (200)")
     parser.add_argument("--size", type=int, default=128, help="of each in pixels, squared (128)")
     parser.add_argument("--k", type=int, default=2000, help="Gaussians of each (2000)")
