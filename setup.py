@@ -21,7 +21,7 @@ exr = ["OpenEXR>=3.5"]
 heic = ["pillow-heif>=1"]
 remote = ["fsspec>=2023.10", "s3fs>=2023.10"]  # URLs; others than s3:// need packages of their own
 cluster = ["ray>=2.40"]
-servers = ["moto[s3]>=5", "flask>=3", "flask-cors>=4", *remote, *cluster]  # tests of both
+servers = ["moto[s3]>=5", "flask>=3", "flask-cors>=4", "psutil>=5.9", *remote, *cluster]  # tests
 docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
 
 setup(
