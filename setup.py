@@ -28,6 +28,9 @@ view = ["playwright>=1.45"]  # tests of the page, with Chromium and Node.js; it 
 tiff = ["tifffile>=2023.8.30", "imagecodecs>=2023.8.12"]  # 16 bits of colour, and floats
 exr = ["OpenEXR>=3.5"]
 heic = ["pillow-heif>=1"]
+remote = ["fsspec>=2023.10", "s3fs>=2023.10"]  # URLs; others than s3:// need packages of their own
+cluster = ["ray>=2.40"]
+servers = ["moto[s3]>=5", "flask>=3", "flask-cors>=4", "psutil>=5.9", *remote, *cluster]  # tests
 docs = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27"]
 
 setup(
@@ -84,6 +87,9 @@ setup(
         "exr": exr,
         "heic": heic,
         "datasets": datasets,
+        "remote": remote,
+        "cluster": cluster,
+        "servers": servers,
         "cudaless": ["nvidia-cuda-nvcc>=13", "nvidia-cuda-cuobjdump>=13",
                      "nvidia-cuda-nvdisasm>=13"],  # assemble kernels; see tests/cudaless
         "dev": [*test, *view, *tiff, *exr, *heic, "ruff==0.17.6", "pyright[nodejs]==1.1.414",

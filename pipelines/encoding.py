@@ -194,15 +194,24 @@ class Encoding:
             ValueError: the file cannot be written.
             KeyboardInterrupt: Ctrl-C came while refining; there is no file.
         """
+        t2d.write(path, self.file_of(gaussians, image, on_stage, path))
+
+    def file_of(
+        self,
+        gaussians: Gaussians,
+        image: Any,
+        on_stage: Callable[[int], object] | None = None,
+        name: str | Path = "file",
+    ) -> bytes:
+        """Return the bytes that `save` writes; `name` is what messages call them."""
         if on_stage is not None and not callable(on_stage):
             raise ValueError(f"on_stage={shown(on_stage)}; expected a function, or None")
         data = encode_refined(
             gaussians, self.quality, image, self.refine_steps, on_stage, self.progressive
         )
-        if self.target_bytes is not None and len(data) > self.target_bytes:
-            self.save_unrefined(path, gaussians)  # their number was chosen to fit in target_bytes
-        else:
-            t2d.write(path, data)
+        if self.target_bytes is None or len(data) <= self.target_bytes:
+            return data
+        return self._unrefined(gaussians, name)  # their number was chosen to fit in target_bytes
 
     def save_unrefined(self, path: str | Path, gaussians: Gaussians) -> None:
         """Write Gaussians as they are to a .t2d file.
@@ -210,10 +219,13 @@ class Encoding:
         Raises:
             ValueError: it would have more than target_bytes, or cannot be written.
         """
+        t2d.write(path, self._unrefined(gaussians, path))
+
+    def _unrefined(self, gaussians: Gaussians, name: str | Path) -> bytes:
         data = t2d.encode(gaussians, self.quality, self.progressive)
         if self.target_bytes is not None and len(data) > self.target_bytes:
-            raise ValueError(f"{path}: {len(data)} bytes; expected {self.target_bytes} at most")
-        t2d.write(path, data)
+            raise ValueError(f"{name}: {len(data)} bytes; expected {self.target_bytes} at most")
+        return data
 
     def _start(self, image: Stack, k: int) -> Gaussians:
         """Return what a fit begins with; without a fit, in the colours that suit it best."""

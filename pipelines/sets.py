@@ -18,8 +18,10 @@ from tqdm import tqdm
 from pipelines.batch import encode_all
 from pipelines.defaults import WHOLE
 from pipelines.encoding import Encoding
-from pipelines.folder import LOST, agree, groups_of, left_out, targets_of, tried
+from pipelines.folder import agree, said, tried
 from pipelines.layout import Layout
+from pipelines.places import URL, Folder
+from pipelines.plan import LOST, Picture, find, groups_of, targets_of
 from taichi2dgs.fitting.batch import fit_batch
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.gaussians import Gaussians
@@ -28,7 +30,6 @@ from taichi2dgs.storage import files, shard_files, shards
 from taichi2dgs.storage.channels import with_channels
 from taichi2dgs.storage.maps import Map, Stack
 from taichi2dgs.storage.shards import NONE, Shard
-from taichi2dgs.storage.stacks import as_stack
 
 BYTES = 1 << 26  # of the arrays in a file, unless told otherwise: it is held in memory
 
@@ -42,8 +43,8 @@ class Row(NamedTuple):
 
 
 def encode_set(
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     encoding: Encoding,
     layout: Layout,
     shard: tuple[int, int] = WHOLE,
@@ -72,9 +73,12 @@ def encode_set(
         WriteError: files cannot be written.
     """
     shard_files.check_package(layout.format)
+    if URL.match(str(out)):
+        raise ValueError(f"{out}: a data set is written to a folder of this machine")
+    out = Path(out)
     plan = _Plan(source, out, encoding, layout, recursive)
     plan.agree()
-    for line in left_out(source, recursive):
+    for line in plan.left_out:
         print(f"taichi2dgs: left out: {line}", file=sys.stderr)
     numbers = range(shard[0] - 1, plan.count, shard[1])
     total = sum(len(plan.pictures(number)) for number in numbers)
@@ -95,28 +99,30 @@ class _Plan:
     """Which pictures go to which file."""
 
     def __init__(
-        self, source: Path, out: Path, encoding: Encoding, layout: Layout, recursive: bool
+        self, source: str | Path, out: Path, encoding: Encoding, layout: Layout, recursive: bool
     ) -> None:
         self.out, self.encoding, self.layout = out, encoding, layout
         self.shape = layout.shape(encoding)
-        self.paths = list(targets_of(source, out, recursive))
-        self.names = [path.relative_to(source).as_posix() for path in self.paths]
+        found = find(source, recursive)
+        self.left_out = found.left_out
+        self.taken = list(targets_of(found.pictures, Folder(out)))
+        self.names = [picture.name for picture in self.taken]
         of = [name.partition("/")[0] if "/" in name else "" for name in self.names]
         self.classes = sorted({one for one in of if one})
         numbers = {name: number for number, name in enumerate(self.classes)}
         self.labels = [numbers.get(one, NONE) for one in of]
         each = self.shape[0] * self.shape[1] * np.dtype(layout.dtype).itemsize
-        self.count = -(-len(self.paths) // (layout.shard_size or max(1, BYTES // each)))
+        self.count = -(-len(self.taken) // (layout.shard_size or max(1, BYTES // each)))
         crc = zlib.crc32("\n".join(self.names).encode("utf-8", "surrogateescape"))
         self.settings = asdict(layout) | {"pictures": f"{len(self.names)}, of names {crc:08x}"}
 
     def agree(self) -> None:
         """Raise ValueError if files that are there are of other settings or pictures."""
-        agree(self.out, self.encoding, self.settings)
+        agree(Folder(self.out), self.encoding, self.settings)
 
     def pictures(self, number: int) -> range:
         """Return the pictures of a file."""
-        return range(number, len(self.paths), self.count)
+        return range(number, len(self.taken), self.count)
 
     def file(self, number: int) -> Path:
         """Return a file of the data set."""
@@ -142,27 +148,25 @@ def _fill(plan: _Plan, number: int, bar: tqdm, done: dict[str, int]) -> None:
     file = plan.file(number)
     part = file.with_name(f".{file.name}")
     found, count = _found(plan, number), len(plan.pictures(number))
-    todo = {plan.paths[index]: index for index in plan.pictures(number) if index not in found}
+    todo = {plan.taken[index]: index for index in plan.pictures(number) if index not in found}
     bar.update(count - len(todo))
     done["were there"] += count - len(todo)
     fresh: dict[int, Row] = {}
     blend: Gaussians | None = None
     since = time.monotonic()
     try:
-        for paths in groups_of(list(todo), plan.encoding):
+        for group in groups_of(list(todo), plan.encoding):
             plan.agree()
             files.check_writable(part)
-            for path, result in _encoded(paths, plan):
+            for picture, result in _encoded(group, plan):
                 if isinstance(result, Exception):
-                    text = files.one_line(result)
-                    line = text if str(path) in text else f"{path}: {text}"
-                    tqdm.write(f"taichi2dgs: skipped: {line}", file=sys.stderr)
+                    tqdm.write(f"taichi2dgs: skipped: {said(picture, result)}", file=sys.stderr)
                     done["failed"] += 1
                 else:
                     row, blend = result
-                    fresh[todo[path]] = row
+                    fresh[todo[picture]] = row
                     done["encoded"] += 1
-                    bar.set_postfix_str(f"{path.name} {row.psnr:.2f} dB")
+                    bar.set_postfix_str(f"{picture.name} {row.psnr:.2f} dB")
                 bar.update()
             if blend is not None and time.monotonic() - since > LOST:
                 shard_files.write(part, plan.shard(found | fresh, blend))
@@ -204,27 +208,27 @@ def _found(plan: _Plan, number: int) -> dict[int, Row]:
     return found
 
 
-def _encoded(paths: list[Path], plan: _Plan) -> Iterator[tuple[Path, Any]]:
+def _encoded(group: list[Picture], plan: _Plan) -> Iterator[tuple[Picture, Any]]:
     """Encode pictures in one fit, one by one where that fails; yield each with its row, and
     Gaussians that say how all of them blend, or with an error in place of both."""
     encoding, channels = plan.encoding, plan.layout.channels
-    images: dict[Path, Stack] = {}
-    for path in paths:
-        image = tried(read, path, encoding.linear, channels)
+    images: dict[Picture, Stack] = {}
+    for picture in group:
+        image = tried(read, picture, encoding.linear, channels)
         if isinstance(image, Exception):
-            yield path, image
+            yield picture, image
         else:
-            images[path] = image
+            images[picture] = image
     if not images:
         return
     results = tried(partial(encode_all, together=False), encoding, list(images.values()))
     if isinstance(results, Exception):
         results = [tried(encoding.run, image) for image in images.values()]
-    for (path, image), result in zip(images.items(), results, strict=True):
+    for (picture, image), result in zip(images.items(), results, strict=True):
         if isinstance(result, Exception):
-            yield path, result
+            yield picture, result
         else:
-            yield path, (_row(result, image, plan.layout.dtype), result.gaussians[:0])
+            yield picture, (_row(result, image, plan.layout.dtype), result.gaussians[:0])
 
 
 def _row(result: FitResult, image: Stack, dtype: str) -> Row:
@@ -239,16 +243,16 @@ def _row(result: FitResult, image: Stack, dtype: str) -> Row:
     return Row(g.size, fit_batch([image], [rounded], steps=0)[0].psnr, params)
 
 
-def read(path: Path, linear: bool, channels: int) -> Stack:
+def read(picture: Picture, linear: bool, channels: int) -> Stack:
     """Read a picture with so many channels, see `with_channels`.
 
     Raises:
         ValueError: it cannot be read, or holds other numbers than colours of sRGB or linear light,
             whose range would not be in the data set.
     """
-    given = as_stack(path)
+    given = picture.stack(False)
     if any(one.kind != "srgb" for one in given.maps):
-        raise ValueError(f"{path}: floats beyond sRGB; expected integers of 8 or 16 bits")
+        raise ValueError(f"{picture}: floats beyond sRGB; expected integers of 8 or 16 bits")
     image = with_channels(given.image, channels)
     if not linear:
         return Stack(image)

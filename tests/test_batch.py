@@ -10,7 +10,7 @@ from PIL import Image
 
 import pipelines
 import taichi2dgs
-from pipelines import folder
+from pipelines import folder, plan
 from pipelines.batch import encode_all
 from pipelines.encoding import Encoding
 from pipelines.starts.named import initialize_all
@@ -279,7 +279,7 @@ def test_small_pictures_of_a_folder_are_encoded_together(small, tmp_path, capsys
     assert calls == [2, 2] and "4 encoded, 0 were there, 1 failed" in out
     assert err.count("skipped") == 1 and "2.png" in err
     for path in (*small[:2], *small[3:]):
-        folder.encode_file(path, tmp_path / "alone.t2d", encoding)
+        encoding.save(tmp_path / "alone.t2d", encoding.run(path).gaussians, path)
         alone = (tmp_path / "alone.t2d").read_bytes()
         assert (tmp_path / "out" / f"{path.stem}.t2d").read_bytes() == alone
 
@@ -298,19 +298,21 @@ def test_groups_are_as_large_as_pays_and_no_longer_than_may_be_lost(tmp_path, mo
     paths = [tmp_path / f"{n}.png" for n in range(7)]
     for n, path in enumerate(paths):
         files.write_image(path, torch.rand(10, 30 if n == 3 else 10, 3))
-    paths.insert(5, tmp_path / "missing.png")
-    monkeypatch.setattr(folder, "ROOM", (250, 250))
-    numbers = [[paths.index(path) for path in group] for group in folder.groups_of(paths, RANDOM)]
+    found = plan.find(tmp_path).pictures
+    missing = plan.Picture(found[0].place, "missing.png", "missing.png", 9)
+    found.insert(5, missing)
+    monkeypatch.setattr(plan, "ROOM", (250, 250))
+    numbers = [[found.index(one) for one in group] for group in plan.groups_of(found, RANDOM)]
     assert numbers == [[0, 1], [2], [3], [4], [5], [6, 7]]
-    monkeypatch.setattr(folder, "ROOM", (10**6, 10**6))
+    monkeypatch.setattr(plan, "ROOM", (10**6, 10**6))
 
     def lengths(**given) -> list[int]:
         encoding = Encoding(start="random", **given)
-        return [len(group) for group in folder.groups_of(paths[:4], encoding)]
+        return [len(group) for group in plan.groups_of(found[:4], encoding)]
 
     assert lengths(k=9, steps=2) == [4] and lengths(k="auto", steps=2) == [1, 1, 1, 1]
     assert lengths(k=300_000, steps=2) == [3, 1]
-    assert lengths(k=9, seconds=folder.LOST / 3) == [3, 1]
-    assert lengths(k=9, seconds=2 * folder.LOST) == [1] * 4
+    assert lengths(k=9, seconds=plan.LOST / 3) == [3, 1]
+    assert lengths(k=9, seconds=2 * plan.LOST) == [1] * 4
     assert lengths(target_psnr=30, steps=2) == lengths(target_bytes=900, steps=2) == [1] * 4
     assert all(pictures.is_picture(path) for path in paths[:4])

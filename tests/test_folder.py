@@ -13,12 +13,12 @@ from conftest import scatter
 from PIL import Image
 
 import taichi2dgs
-from pipelines import cli, folder
+from pipelines import cli, folder, places, plan
 from pipelines.encoding import Encoding
-from pipelines.folder import encode_folder, targets_of
+from pipelines.folder import encode_folder
 from taichi2dgs import Report
 from taichi2dgs.fitting.fit import FitResult
-from taichi2dgs.storage import files, pictures, t2d
+from taichi2dgs.storage import files, pictures
 
 ENCODING = Encoding(k=9, steps=1, start="random")
 
@@ -51,11 +51,11 @@ def out(tmp_path):
 def quick(monkeypatch):
     """Replace fits by ones that take no time; the list has the names of their pictures."""
     fitted = []
-    monkeypatch.setattr(folder, "ROOM", (0, 0))  # each picture alone
+    monkeypatch.setattr(plan, "ROOM", (0, 0))  # each picture alone
 
-    def encode_file(path, target, encoding):
-        fitted.append(path.name)
-        t2d.write(target, b"fitted")
+    def encode_file(picture, place, target, encoding):
+        fitted.append(picture.name.rpartition("/")[2])
+        place.write(target, b"fitted")
         return FitResult.__new__(FitResult)
 
     monkeypatch.setattr(folder, "encode_file", encode_file)
@@ -75,8 +75,8 @@ def test_every_ending_that_is_read_is_taken(source, out, quick, capsys):
 
 
 def test_each_of_them_can_be_read(source):
-    for path in targets_of(source, source):
-        assert taichi2dgs.read_image(path).shape[:2] == (4, 4)
+    for picture in plan.find(source).pictures:
+        assert taichi2dgs.read_image(source / picture.name).shape[:2] == (4, 4)
 
 
 def test_subfolders_are_taken_when_told_and_keep_their_names(source, out, quick, capsys):
@@ -97,11 +97,11 @@ def test_a_folder_with_pictures_in_subfolders_only_says_so(tmp_path, out):
 
 
 def test_thousands_of_names_take_time_in_proportion(monkeypatch, tmp_path, out):
-    names = [tmp_path / f"{index}.png" for index in range(10_000)]
-    monkeypatch.setattr(folder, "_walk", lambda source, recursive: iter(names))
-    monkeypatch.setattr(pictures, "is_picture", lambda path: True)
+    entries = [places.Entry(f"{index}.png", 9) for index in range(10_000)]
+    monkeypatch.setattr(places.Folder, "walk", lambda *_, **__: iter(entries))
     begin = time.process_time()
-    assert len(targets_of(tmp_path, out)) == 10_000
+    found = plan.find(tmp_path).pictures
+    assert len(plan.targets_of(found, places.place_of(out))) == 10_000
     assert time.process_time() - begin < 4  # 0.3 s was seen, and 18 s if each is compared with all
 
 
@@ -129,9 +129,9 @@ def test_shards_agree_on_settings_also_while_they_run(source, out, quick, monkey
         path.unlink()
     plain = folder.encode_file
 
-    def meanwhile(path, target, encoding):
+    def meanwhile(*arguments):
         (out / folder.RECORD).write_text('{"k": 77}')  # another run begins with nothing there
-        return plain(path, target, encoding)
+        return plain(*arguments)
 
     monkeypatch.setattr(folder, "encode_file", meanwhile)
     with pytest.raises(ValueError, match="its files were made with k=77, not 9"):
@@ -163,12 +163,12 @@ def test_a_disk_that_becomes_full_ends_the_run_at_the_first_fit_that_is_lost(
 ):
     plain = folder.encode_file
 
-    def filling(path, target, encoding):
+    def filling(picture, place, target, encoding):
         if len(quick) < 2:
-            return plain(path, target, encoding)
-        quick.append(path.name)
+            return plain(picture, place, target, encoding)
+        quick.append(picture.name)
         with full_disk():
-            t2d.write(target, bytes(9999))
+            place.write(target, bytes(9999))
 
     monkeypatch.setattr(folder, "encode_file", filling)
     with pytest.raises(files.WriteError, match=r"\.t2d: cannot be written \(File too large\)"):
@@ -184,8 +184,8 @@ def test_a_disk_that_becomes_full_between_fits_ends_the_run_before_the_next(
     plain = folder.encode_file
     with contextlib.ExitStack() as stack:
 
-        def filling(path, target, encoding):
-            result = plain(path, target, encoding)
+        def filling(*arguments):
+            result = plain(*arguments)
             if len(quick) == 2:
                 stack.enter_context(full_disk())
             return result
@@ -198,7 +198,7 @@ def test_a_disk_that_becomes_full_between_fits_ends_the_run_before_the_next(
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"gone: cannot be read \(No such file"):
-        targets_of(tmp_path / "gone", tmp_path)
+        plan.find(tmp_path / "gone")
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(source, out, quick):

@@ -223,6 +223,10 @@ CALLS = {
         ENCODING.save,
         {"path": "a.t2d", "gaussians": scatter(5, SIZE), "image": PICTURE, "on_stage": print}, (),
     ),
+    "Encoding.file_of": (
+        ENCODING.file_of,
+        {"gaussians": scatter(5, SIZE), "image": PICTURE, "on_stage": print}, (),
+    ),
     "initialize": (
         pipelines.initialize,
         {"image": PICTURE, "k": 4, "start": "gradient", "seed": 1, "sampler": "top-k",

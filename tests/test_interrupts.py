@@ -182,8 +182,8 @@ def test_ctrl_c_ends_a_folder_with_what_is_finished(tmp_path, photograph):
     process = started(
         "-c",
         """
-from pipelines import cli, folder
-folder.LOST = 2  # so that there is one picture at a time
+from pipelines import cli, plan
+plan.LOST = 2  # so that there is one picture at a time
 raise SystemExit(cli.main("encode in -o out -k 20 --seconds 2 --start random".split()))
 """,
         cwd=tmp_path,

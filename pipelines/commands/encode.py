@@ -25,7 +25,9 @@ SAMPLE = "sample:astronaut"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("image", nargs="?", help=f"a picture, or a folder of them ({SAMPLE})")
+    parser.add_argument(
+        "image", nargs="?", help=f"a picture, or many: a folder, URL or tar ({SAMPLE})"
+    )
     parser.add_argument(
         "--stack", nargs="+", metavar="MAP",
         help="in its place: pictures of one size, or a folder of them, that share their Gaussians",
@@ -52,7 +54,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the I-th of N parts of a folder",
     )
     parser.add_argument(
-        "--recursive", action="store_true", help="pictures in subfolders of a folder, too"
+        "--recursive", action="store_true", help="pictures in subfolders and tar shards, too"
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="encode a folder on a Ray cluster: HOST:PORT, auto or local",
+    )
+    parser.add_argument(
+        "--cores", type=common.positive, metavar="N", help="of each task of --ray (1)"
     )
     common.add_set(parser)
     parser.add_argument(
@@ -75,30 +85,48 @@ def run(options: argparse.Namespace) -> int:
         _check_stack(options)
         return _encode_picture(options, encoding)
     options.image = options.image or SAMPLE
-    if Path(options.image).is_dir():
+    from pipelines.plan import is_many
+
+    if is_many(options.image):
         return _encode_folder(options, encoding)
     return _encode_picture(options, encoding)
 
 
 def _encode_folder(options: argparse.Namespace, encoding: Encoding) -> int:
     from pipelines.folder import encode_folder
+    from pipelines.sets import encode_set
     from taichi2dgs import runtime
 
     if options.output is None:
         raise ValueError(f"{options.image} is a folder; expected --out DIR too")
-    given_too = {"--live": options.live, "--film": options.film, "--mask": options.mask}
-    for name, given in given_too.items():
-        if given:
-            raise ValueError(f"{name}: {options.image} is a folder; expected a picture")
+    shown = {"--live": options.live, "--film": options.film, "--mask": options.mask}
+    _refuse(shown, f"{options.image} is a folder; expected a picture")
     layout = common.layout(options)
-    runtime.init(options.backend)
-    folders = Path(options.image), Path(options.output)
-    how = options.shard, common.hidden(options.quiet), options.recursive
-    if layout is not None:
-        from pipelines.sets import encode_set
+    given = {
+        "source": options.image, "out": options.output, "encoding": encoding,
+        "shard": options.shard, "quiet": common.hidden(options.quiet),
+        "recursive": options.recursive,
+    }  # fmt: skip
+    if options.ray is None:
+        _refuse({"--cores": options.cores}, "--ray is not given, which it is for")
+        runtime.init(options.backend)
+        if layout is not None:
+            return encode_set(**given, layout=layout)
+        return encode_folder(**given)
+    from pipelines.cluster import joined
 
-        return encode_set(*folders, encoding, layout, *how)
-    return encode_folder(*folders, encoding, *how)
+    if layout is not None:
+        raise ValueError(f"--format {options.format}: --ray makes files of t2d only")
+    _refuse({"--shard": options.shard != WHOLE}, "--ray shares pictures out by itself")
+    with joined(options.ray, options.backend, options.cores or 1) as cluster:
+        return encode_folder(**given, engine=cluster)
+
+
+def _refuse(given: dict[str, object], why: str) -> None:
+    """Raise ValueError if one of some options is given."""
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name}: {why}")
 
 
 def _check_stack(options: argparse.Namespace) -> None:
@@ -131,14 +159,10 @@ def _encode_picture(options: argparse.Namespace, encoding: Encoding) -> int:
     from taichi2dgs.storage import files
 
     common.layout(options)
-    of_folders = {
-        "--shard": options.shard != WHOLE,
-        "--recursive": options.recursive,
-        f"--format {options.format}": options.format != common.T2D,
-    }
-    for name, given in of_folders.items():
-        if given:
-            raise ValueError(f"{name}: {options.image} is not a folder of pictures")
+    shared = {"--shard": options.shard != WHOLE, "--recursive": options.recursive,
+              "--ray": options.ray, "--cores": options.cores,
+              f"--format {options.format}": options.format != common.T2D}  # fmt: skip
+    _refuse(shared, f"{options.image} is not a folder of pictures")
     is_stream = options.stack is None and files.is_stream(options.image)
     if options.output is None and is_stream:
         raise ValueError(f"{options.image}: a pipe has no name; expected -o OUT.t2d too")

@@ -143,6 +143,13 @@ def count(text: str) -> int | str:
     raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number or {AUTO}")
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1")
+    return int(text)
+
+
 def shard(text: str) -> tuple[int, int]:
     """Read I/N, the I-th of N parts."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)

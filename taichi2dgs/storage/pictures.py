@@ -87,15 +87,25 @@ def read_picture(path: Any, name: str = "", is_data: bool = False) -> Stack:
     """
     file = named(path)
     if file.startswith("sample:"):
-        found = Decoded(_sample(file.removeprefix("sample:")))
-    else:
-        data = contents(file, MAX_BYTES)
-        try:
-            found = decoding.decoded(data, file, is_data)
-        except RefusedError as error:
-            raise ValueError(f"{file}: {error}") from error
-        except Exception as error:  # decoders raise anything from OSError to SyntaxError
-            raise ValueError(f"{file}: not a readable picture ({one_line(error)})") from error
+        return stack_of(Decoded(_sample(file.removeprefix("sample:"))), file, name, is_data)
+    return decoded_picture(contents(file, MAX_BYTES), file, name, is_data)
+
+
+def decoded_picture(data: bytes, file: str, name: str = "", is_data: bool = False) -> Stack:
+    """Decode the bytes of a picture file; see `read_picture`.
+
+    Args:
+        data: all of them.
+        file: what messages call it.
+        name: of the map that it is.
+        is_data: whether its numbers are no colours.
+    """
+    try:
+        found = decoding.decoded(data, file, is_data)
+    except RefusedError as error:
+        raise ValueError(f"{file}: {error}") from error
+    except Exception as error:  # decoders raise anything from OSError to SyntaxError
+        raise ValueError(f"{file}: not a readable picture ({one_line(error)})") from error
     return stack_of(found, file, name, is_data)
 
 
