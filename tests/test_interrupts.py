@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from pipelines import cli, encoding
-from pipelines.baselines import method
+from pipelines import baselines, cli, encoding
 from pipelines.encoding import Encoding
 from pipelines.training import position
 from taichi2dgs import FitInterrupted, fit_batch, metrics
@@ -235,7 +234,7 @@ def test_ctrl_c_in_a_method_of_others_raises_with_what_is_there(photograph):
         raise KeyboardInterrupt
 
     with pytest.raises(FitInterrupted) as raised:
-        method.run(image, 20, method.load("image-gs-gradient"), steps=5, on_report=interrupt)
+        baselines.run(image, 20, baselines.load("image-gs-gradient"), steps=5, on_report=interrupt)
     result = raised.value.result
     seen = metrics.psnr(result.gaussians.render(), image)
     assert result.history[-1].psnr == pytest.approx(seen, abs=1e-3)

@@ -5,7 +5,9 @@ import math
 import pickle
 import subprocess
 import sys
+import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from pipelines import cli, sets
 from pipelines.encoding import Encoding
 from pipelines.folder import encode_folder
 from pipelines.layout import Layout
+from pipelines.places import Folder
+from pipelines.plan import Picture
 from pipelines.sets import encode_set
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.settings import SETS
@@ -30,6 +34,10 @@ ENCODING = Encoding(k=12, steps=3, start="random")
 NAMES = ["cats/a.png", "cats/b.png", "cats/deep/c.png", "dogs/a.png", "dogs/b.v2.png", "root.png"]
 LABELS = [0, 0, 0, 1, 1, -1]
 SIZE = 4  # pictures in a file of `layout_of`
+
+
+def picture_of(path: Path) -> Picture:
+    return Picture(Folder(path.parent), path.name, path.name, path.stat().st_size)
 
 
 def needs(form: str) -> None:
@@ -83,7 +91,7 @@ def test_items_are_the_fits_of_the_pictures(made, source, tmp_path):
     assert dataset.classes == ["cats", "dogs"] and dataset.shape == (12, 8)
     for n, name in enumerate(NAMES):
         item = dataset[n]
-        image = sets.read(source / name, False, 3)
+        image = sets.read(picture_of(source / name), False, 3)
         fitted = ENCODING.run(image)
         rows = torch.from_numpy(shards.rows(fitted.gaussians, "float32"))
         assert torch.equal(item["gaussians"], rows) and item["name"] == name
@@ -117,7 +125,7 @@ def test_half_floats_say_the_psnr_of_what_they_hold(source, tmp_path):
     dataset = GaussianFolder(tmp_path)
     for n, name in enumerate(NAMES):
         assert dataset[n]["gaussians"].dtype == torch.float32
-        image = sets.read(source / name, False, 3).image
+        image = sets.read(picture_of(source / name), False, 3).image
         seen = taichi2dgs.psnr(dataset.gaussians(n).render(), image)
         assert float(dataset[n]["psnr"]) == pytest.approx(seen, abs=1e-3)
     g = scatter(300, (40, 56))
@@ -259,7 +267,26 @@ def test_light_is_linear_where_told_and_floats_are_refused(source, tmp_path):
     assert GaussianFolder(tmp_path / "out").gaussians(0).maps[0].kind == "linear"
     Image.fromarray(np.full((4, 5), 3.0, np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a\.tif: floats beyond sRGB"):
-        sets.read(tmp_path / "a.tif", False, 3)
+        sets.read(picture_of(tmp_path / "a.tif"), False, 3)
+
+
+def test_a_tar_shard_becomes_a_set_as_its_folder_does(source, tmp_path):
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(source, ".")
+    encoded(source, tmp_path / "of_folder", "npz")
+    assert not encode_set(tmp_path / "all.tar", tmp_path / "of_tar", ENCODING, layout_of())
+    datasets = [GaussianFolder(tmp_path / name) for name in ("of_folder", "of_tar")]
+    assert datasets[0].names == datasets[1].names
+    for n in range(len(NAMES)):
+        assert torch.equal(datasets[0][n]["gaussians"], datasets[1][n]["gaussians"])
+
+
+def test_sets_are_made_here_and_on_no_cluster(source, tmp_path, capsys):
+    command = ["encode", str(source), "--steps", "1", "--format", "npz", "-k", "9", "--out"]
+    assert cli.main([*command, "memory://sets"]) == 2
+    assert "memory://sets: a data set is written to a folder" in capsys.readouterr().err
+    assert cli.main([*command, str(tmp_path), "--ray", "local"]) == 2
+    assert "--format npz: --ray makes files of t2d only" in capsys.readouterr().err
 
 
 def test_files_of_t2d_are_read_with_their_labels(tmp_path):
