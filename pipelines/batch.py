@@ -21,6 +21,7 @@ def encode_all(
     k: Any = None,
     on_report: OnBatchReport | None = None,
     together: bool = True,
+    weight: Sequence[Any] | None = None,
 ) -> list[FitResult]:
     """Encode many pictures, all in one fit where there is nothing to search for.
 
@@ -31,6 +32,7 @@ def encode_all(
         on_report: called with the number of the image, from 0, and every `Report`.
         together: see `initialize_all`; where it is false, results do not depend on the other images
             unless the budget is in seconds.
+        weight: for each image, how much each of its pixels counts, None for all alike.
 
     Returns:
         The fit of each image that counts.
@@ -41,9 +43,11 @@ def encode_all(
             ends with the image that it came to.
     """
     given: list[Stack] = []
-    for n, image in enumerate(listed(images, "images")):
+    images = listed(images, "images")
+    weights = [None] * len(images) if weight is None else listed(weight, "weight", len(images))
+    for n, (image, own) in enumerate(zip(images, weights, strict=True)):
         with naming(n):
-            given.append(as_stack(image, encoding.linear))
+            given.append(as_stack(image, encoding.linear, own))
     if encoding.searches and k is not None:
         raise ValueError("k and a target are given; expected one of them")
     if encoding.searches:

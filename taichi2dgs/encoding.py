@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taichi2dgs.checks import shown
 from taichi2dgs.fitting.options import Report
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import Quality
 from taichi2dgs.storage.stacks import as_stack
+
+if TYPE_CHECKING:
+    from pipelines.encoding import Encoding
 
 
 def encode(
@@ -82,9 +85,7 @@ def encode(
         seed=seed,
         linear=linear,
     )
-    if not isinstance(tile, bool):
-        raise ValueError(f"tile={shown(tile)}; expected True or False")
-    encoding = encoding.tiled() if tile else encoding
+    encoding = _tiled(encoding, tile)
     if weight is not None:
         image = as_stack(image, linear, weight)
     with FitBar(encoding, hidden=not progress) as bar:
@@ -109,6 +110,8 @@ def encode_batch(
     start: str = "prior",
     seed: int = 0,
     linear: bool = False,
+    weight: Sequence[Any] | None = None,
+    tile: bool = False,
     on_report: Callable[[int, Report], object] | None = None,
 ) -> list[Gaussians]:
     """Turn many pictures into Gaussians at once, which takes less time where they are small.
@@ -121,7 +124,8 @@ def encode_batch(
         k: number of Gaussians, one for all or one for each; see `encode`.
         target_psnr, target_bytes: for each picture, see `encode`; then, and with an "auto" k, they
             are encoded one by one.
-        quality, steps, start, seed, linear: see `encode`; all pictures have the same seed.
+        quality, steps, start, seed, linear, tile: see `encode`; all pictures have the same seed.
+        weight: for each picture, see `encode`, None where all pixels count alike.
         seconds: of a fit, on average: a batch of B pictures takes B times as long.
         on_report: called with the number of the picture, from 0, and every `Report`.
 
@@ -153,5 +157,12 @@ def encode_batch(
         seed=seed,
         linear=linear,
     )
-    results = encode_all(encoding, images, k if several else None, on_report)
+    ks = k if several else None
+    results = encode_all(_tiled(encoding, tile), images, ks, on_report, weight=weight)
     return [result.gaussians for result in results]
+
+
+def _tiled(encoding: Encoding, tile: bool) -> Encoding:
+    if not isinstance(tile, bool):
+        raise ValueError(f"tile={shown(tile)}; expected True or False")
+    return encoding.tiled() if tile else encoding

@@ -196,7 +196,8 @@ CALLS = {
     ),
     "encode_batch": (
         taichi2dgs.encode_batch,
-        {"images": [PICTURE, PICTURE], "seed": 0, "linear": True, **GRADIENT}, ("start", "image"),
+        {"images": [PICTURE, PICTURE], "seed": 0, "linear": True, "tile": True,
+         "weight": [torch.ones(SIZE), None], **GRADIENT}, ("start", "image"),
     ),
     "encode": (
         taichi2dgs.encode,

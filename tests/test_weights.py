@@ -169,6 +169,22 @@ def test_a_batch_has_weights_of_each_picture():
     assert both[0].psnr == alone[0].psnr and both[1].psnr == pytest.approx(alone[1].psnr, abs=1e-4)
 
 
+def test_encode_batch_takes_weights_and_wraps_around():
+    masks = [left(), None]
+    given = {"steps": 3, "start": "random", "tile": True}
+    found = taichi2dgs.encode_batch([PICTURE, PICTURE], 40, weight=masks, **given)
+    for made, mask in zip(found, masks, strict=True):
+        alone = taichi2dgs.encode(PICTURE, 40, weight=mask, **given)
+        torch.testing.assert_close(made.packed(), alone.packed())
+        assert made.settings.tile
+    with pytest.raises(ValueError, match=r"images\[1\]: weight has 3x3 pixels"):
+        taichi2dgs.encode_batch([PICTURE, PICTURE], 40, weight=[None, torch.ones(3, 3)])
+    with pytest.raises(ValueError, match="weight has 1 items; expected 2"):
+        taichi2dgs.encode_batch([PICTURE, PICTURE], 40, weight=[None])
+    with pytest.raises(ValueError, match="tile=1; expected True or False"):
+        taichi2dgs.encode_batch([PICTURE], 40, tile=1)
+
+
 def test_colours_are_solved_by_weights():
     mask = left()
     start = pipelines.initialize(PICTURE, 80, "gradient")
