@@ -29,7 +29,6 @@ SHARE = 8  # tasks of each worker at least, so that none waits long for the last
 STORE = 80 << 20  # bytes of Ray's store of objects, which holds next to nothing here
 POLL = 1.0  # seconds between looks at the cluster
 PATIENCE = 20.0  # seconds of silence after which a cluster is dead; Ray ends the process after 60
-GOODBYE = 5.0  # seconds in which cancelled tasks may end
 GOES_ON = "what is finished is kept, and the same command goes on from there"
 
 
@@ -149,35 +148,36 @@ class Cluster:
     def __call__(
         self, todo: dict[Picture, str], out: Place, encoding: Encoding
     ) -> Iterator[Outcome]:
-        """Encode pictures, and yield each when its task is done, in whichever order that is."""
+        """Encode pictures, and yield each when its task is done, in whichever order that is.
+
+        What is under way when it is left ends with the connection: Ray 2.60 ends this process where
+        a task that is cancelled happens to be done.
+        """
         out, places = _anywhere(out), {one.place: _anywhere(one.place) for one in todo}
         for one in todo:
             one.place = places[one.place]
         groups = self._groups(list(todo), encoding)
         again: list[list[Picture]] = []
         flight: dict[Any, list[Picture]] = {}
-        try:
-            while True:
-                while len(flight) < AHEAD * self.slots:
-                    group = again.pop() if again else next(groups, None)
-                    if group is None:
-                        break
-                    targets = {one: todo[one] for one in group}
-                    task = Task(targets, out, encoding, self.backend, self.cores)
-                    flight[self.work.remote(task)] = group
-                if not flight:
-                    return
-                for ref in self._done(list(flight)):
-                    group = flight.pop(ref)
-                    answer = self._answer(ref)
-                    if isinstance(answer, Answer):
-                        yield from _outcomes(group, answer)
-                    elif len(group) > 1:  # one of them may be what kills workers
-                        again += [[one] for one in group]
-                    else:
-                        yield group[0], answer
-        finally:
-            self._cancel(list(flight))
+        while True:
+            while len(flight) < AHEAD * self.slots:
+                group = again.pop() if again else next(groups, None)
+                if group is None:
+                    break
+                targets = {one: todo[one] for one in group}
+                task = Task(targets, out, encoding, self.backend, self.cores)
+                flight[self.work.remote(task)] = group
+            if not flight:
+                return
+            for ref in self._done(list(flight)):
+                group = flight.pop(ref)
+                answer = self._answer(ref)
+                if isinstance(answer, Answer):
+                    yield from _outcomes(group, answer)
+                elif len(group) > 1:  # one of them may be what kills workers
+                    again += [[one] for one in group]
+                else:
+                    yield group[0], answer
 
     def _groups(self, pictures: list[Picture], encoding: Encoding) -> Iterator[list[Picture]]:
         """Yield pictures of a task; a worker, which sees them, may take them in several parts."""
@@ -227,15 +227,6 @@ class Cluster:
             ) from error
         except errors.RayError:
             return RuntimeError(f"each of {RETRIES + 1} workers died of it, or was killed")
-
-    def _cancel(self, refs: list[Any]) -> None:
-        """End tasks, and leave them a moment to take away what is unfinished."""
-        if not refs or not _answers(*self.head):
-            return
-        with contextlib.suppress(Exception):  # the cluster may end meanwhile
-            for ref in refs:
-                self.ray.cancel(ref)
-            self.ray.wait(refs, num_returns=len(refs), timeout=GOODBYE)
 
 
 def _outcomes(group: list[Picture], answer: Answer) -> Iterator[Outcome]:
