@@ -65,6 +65,7 @@ def main() -> None:
                 yield {**dict(zip(KEYS, key, strict=True)), **row}
 
         rows.want(keys, made)
+    rows.write()  # with this command
     page = as_markdown(run, rows.asked, options.options)
     options.out.with_suffix(".md").write_text(page)
     plot(rows.asked, options.options, options.out.with_suffix(".webp"))
@@ -136,6 +137,9 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
             axes.plot(budgets, gains, marker="o", label=f"{name}, {k:,} Gaussians")
     axes.axhline(0, color="0.5", linewidth=1)
     axes.set_xscale("log")
+    every = sorted({float(row["budget"].split()[0]) for row in rows})
+    axes.set_xticks(every, [f"{budget:g}" for budget in every])
+    axes.minorticks_off()
     axes.set_xlabel(f"budget, {rows[0]['budget'].split()[1]}")
     axes.set_ylabel(f"mean PSNR less that of {names[0]}, dB")
     axes.legend(frameon=False)

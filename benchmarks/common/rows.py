@@ -37,7 +37,11 @@ class Rows:
         """Ask for some rows, which are made together if one of them is not there."""
         if self.lacks(keys):
             self.known |= dict(zip(keys, make(), strict=True))
-            with files.replacing(self.path) as temporary:
-                content = {**self.run, "rows": list(self.known.values())}
-                Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+            self.write()
         self.asked += [self.known[key] for key in keys]
+
+    def write(self) -> None:
+        """Write all rows that are known, as after each that is made."""
+        with files.replacing(self.path) as temporary:
+            content = {**self.run, "rows": list(self.known.values())}
+            Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
