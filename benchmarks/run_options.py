@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from common import identity, kodak, measure, table
-from common.rows import Rows
+from common import kodak, measure, table
+from common.rows import Rows, made_by, named
 from torch import Tensor
 from tqdm import tqdm
 
@@ -47,14 +47,14 @@ def main() -> None:
     size = f"{options.crop}x{options.crop} centre crops" if options.crop else "full frames"
     run = measure.describe(f"{folder.resolve().name}, {size}", [folder])
     rows = Rows(options.out.with_suffix(".json"), run, KEYS)
-    made_by = f"package {identity.package_digest()}, backend {runtime.current()}"
+    code = made_by()
     budgets = [{"steps": steps} for steps in options.steps]
     budgets += [{"seconds": seconds} for seconds in options.seconds]
     asked = [(path, k, budget) for path in pictures for k in options.k for budget in budgets]
     is_warm = False
     for path, k, budget in tqdm(asked, "fits", unit="fit"):
         common = (path.stem, options.crop, k, options.start, named(budget))
-        keys = [(*common, name, made_by) for name in options.options]
+        keys = [(*common, name, code) for name in options.options]
         if rows.lacks(keys) and not is_warm:
             list(fitted(read(path, WARM_UP), 60, {"steps": 20}, options))
             is_warm = True
@@ -80,12 +80,6 @@ def fitted(
     for name in options.options:
         made = taichi2dgs.fit(image, start, **budget, options=FitOptions(**OPTIONS[name]))
         yield {"psnr": made.psnr, "steps": made.history[-1].step, "seconds": made.seconds}
-
-
-def named(budget: dict[str, Any]) -> str:
-    """Return what a table says of a budget."""
-    ((unit, most),) = budget.items()
-    return f"{most:g} {'s' if unit == 'seconds' else 'steps'}"
 
 
 def as_markdown(run: dict[str, Any], rows: list[dict], names: list[str]) -> str:
@@ -147,9 +141,8 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
 
 
 def read(path: Path, crop: int | None) -> Tensor:
-    """Read a picture, or its centre. [H, W, 3]"""
-    image = files.read_image(path).to(runtime.device())
-    return measure.centre_crop(image, crop) if crop else image
+    """Read a picture, or its centre, for the device. [H, W, 3]"""
+    return measure.centre_crop(files.read_image(path), crop or None).to(runtime.device())
 
 
 def parse() -> argparse.Namespace:

@@ -65,8 +65,7 @@ def main() -> None:
         kind = dict(zip(BY, (dataset, k, name), strict=True))
         if (path.stem, *kind.values()) in done:
             continue
-        image = files.read_image(path)[..., :3]
-        image = measure.centre_crop(image, options.crop) if options.crop else image
+        image = measure.centre_crop(files.read_image(path)[..., :3], options.crop or None)
         count = count_of(k, image.shape[0] * image.shape[1]) if options.crop else k
         row = {"image": path.stem, **kind, **measured(image, count, folders[name], options.steps)}
         rows.append(row)

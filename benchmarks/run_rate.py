@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import codecs, identity, kodak, measure, rate_page
+from common import codecs, kodak, measure, rate_page
 from common.costs import seconds_of
-from common.rows import Rows
+from common.rows import Rows, made_by, named
 from torch import Tensor
 from tqdm import tqdm
 
@@ -88,7 +88,7 @@ def codec_rows(codec: codecs.Codec, path: Path, crop: int | None) -> Iterator[di
 
 def measure_ours(pictures: list[Path], rows: Rows, options: argparse.Namespace) -> None:
     """Fit every picture at each number and budget, and save it by each preset."""
-    made_by = f"package {identity.package_digest()}, backend {runtime.current()}"
+    code = made_by()
     refines = {
         preset: Encoding(quality=preset, refine=options.refine).refine_steps
         for preset in options.presets
@@ -102,7 +102,7 @@ def measure_ours(pictures: list[Path], rows: Rows, options: argparse.Namespace) 
     for budget, k, path in bar:
         bar.set_postfix_str(f"{k} {path.stem}")
         keys = [
-            (file_name(preset, budget), path.stem, options.crop, k, steps, made_by)
+            (file_name(preset, budget), path.stem, options.crop, k, steps, code)
             for preset, steps in refines.items()
         ]
         if rows.lacks(keys) and not is_warm:
@@ -120,8 +120,7 @@ def measure_ours(pictures: list[Path], rows: Rows, options: argparse.Namespace) 
 
 def file_name(preset: str, budget: dict[str, Any]) -> str:
     """Return what stands for files of a preset after fits of a budget."""
-    ((unit, most),) = budget.items()
-    return f".t2d {preset}, {most:g} {'s' if unit == 'seconds' else 'steps'}"
+    return f".t2d {preset}, {named(budget)}"
 
 
 def our_rows(
@@ -162,8 +161,7 @@ def seen(data: bytes, shown: Tensor, image: Tensor) -> dict[str, Any]:
 
 def read(path: Path, crop: int | None) -> Tensor:
     """Read a picture, or its centre. [H, W, 3]"""
-    image = files.read_image(path)
-    return measure.centre_crop(image, crop) if crop else image
+    return measure.centre_crop(files.read_image(path), crop or None)
 
 
 def parse() -> argparse.Namespace:

@@ -19,6 +19,7 @@ from pipelines.places import MissingError, Place, place_of
 from pipelines.plan import Picture, find, groups_of, some, targets_of
 from taichi2dgs.fitting.options import FitResult
 from taichi2dgs.settings import SETS
+from taichi2dgs.storage.maps import Stack
 from taichi2dgs.storage.paths import WriteError, one_line
 
 Outcome = tuple[Picture, Any]  # a picture, and what has its `psnr`, or the error in its place
@@ -136,15 +137,19 @@ def _encoded_together(
         else:
             alike.setdefault(image.image.shape[2], []).append(picture)
     for group in alike.values():
-        given = [images[picture] for picture in group]
-        # A file must not depend on which others were still to be made.
-        results = tried(partial(encode_all, together=False), encoding, given)
-        for n, picture in enumerate(group):
-            if isinstance(results, Exception):
-                yield picture, tried(encode_file, picture, out, todo[picture], encoding)
-                continue
-            saved = tried(_save, results[n], images[picture], out, todo[picture], encoding)
-            yield picture, results[n] if saved is None else saved
+        for picture, result in fitted({one: images[one] for one in group}, encoding):
+            failed = isinstance(result, Exception)
+            saved = failed or tried(_save, result, images[picture], out, todo[picture], encoding)
+            yield picture, saved if isinstance(saved, Exception) else result
+
+
+def fitted(images: dict[Picture, Stack], encoding: Encoding) -> Iterator[Outcome]:
+    """Fit pictures of as many channels together, and where that fails one after the other."""
+    # What becomes of one must not depend on which others were still to be made.
+    results = tried(partial(encode_all, together=False), encoding, list(images.values()))
+    for n, (picture, image) in enumerate(images.items()):
+        is_alone = isinstance(results, Exception)
+        yield picture, tried(encoding.run, image) if is_alone else results[n]
 
 
 def tried(call: Callable[..., Any], *arguments: Any) -> Any:

@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +14,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pipelines.batch import encode_all
 from pipelines.defaults import WHOLE
 from pipelines.encoding import Encoding
-from pipelines.folder import agree, said, tried
+from pipelines.folder import agree, fitted, said, tried
 from pipelines.layout import Layout
 from pipelines.places import URL, Folder
 from pipelines.plan import LOST, Picture, find, groups_of, targets_of
@@ -29,7 +27,7 @@ from taichi2dgs.settings import SETS
 from taichi2dgs.storage import files, shard_files, shards
 from taichi2dgs.storage.channels import with_channels
 from taichi2dgs.storage.maps import Map, Stack
-from taichi2dgs.storage.shards import NONE, Shard
+from taichi2dgs.storage.shards import Shard
 
 BYTES = 1 << 26  # of the arrays in a file, unless told otherwise: it is held in memory
 
@@ -107,10 +105,7 @@ class _Plan:
         self.left_out = found.left_out
         self.taken = list(targets_of(found.pictures, Folder(out)))
         self.names = [picture.name for picture in self.taken]
-        of = [name.partition("/")[0] if "/" in name else "" for name in self.names]
-        self.classes = sorted({one for one in of if one})
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        self.labels = [numbers.get(one, NONE) for one in of]
+        self.classes, self.labels = shards.labelled(self.names)
         each = self.shape[0] * self.shape[1] * np.dtype(layout.dtype).itemsize
         self.count = -(-len(self.taken) // (layout.shard_size or max(1, BYTES // each)))
         crc = zlib.crc32("\n".join(self.names).encode("utf-8", "surrogateescape"))
@@ -219,16 +214,12 @@ def _encoded(group: list[Picture], plan: _Plan) -> Iterator[tuple[Picture, Any]]
             yield picture, image
         else:
             images[picture] = image
-    if not images:
-        return
-    results = tried(partial(encode_all, together=False), encoding, list(images.values()))
-    if isinstance(results, Exception):
-        results = [tried(encoding.run, image) for image in images.values()]
-    for (picture, image), result in zip(images.items(), results, strict=True):
+    for picture, result in fitted(images, encoding) if images else ():
         if isinstance(result, Exception):
             yield picture, result
         else:
-            yield picture, (_row(result, image, plan.layout.dtype), result.gaussians[:0])
+            row = _row(result, images[picture], plan.layout.dtype)
+            yield picture, (row, result.gaussians[:0])
 
 
 def _row(result: FitResult, image: Stack, dtype: str) -> Row:

@@ -133,10 +133,7 @@ class GaussianFolder(Dataset):
     def _list(self, files: list[Path]) -> None:
         """Take .t2d files."""
         self.names = [file.relative_to(self.root).as_posix() for file in files]
-        of = [_class_of(name) for name in self.names]
-        self.classes = sorted({one for one in of if one})
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        self.labels = [numbers.get(one, NONE) for one in of]
+        self.classes, self.labels = shards.labelled(self.names)
         first = t2d.load(files[0])
         self.shape = (len(first), len(shards.SHAPE) + first.channels)
 
@@ -161,7 +158,10 @@ class GaussianFolder(Dataset):
         self.labels = [int(self._shards[number].labels[row]) for number, row in self._places]
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"{self.root}: files have a picture twice; expected files of one run")
-        of = {label: _class_of(name) for label, name in zip(self.labels, self.names, strict=True)}
+        of = {
+            label: shards.class_of(name)
+            for label, name in zip(self.labels, self.names, strict=True)
+        }
         given = first.about["classes"] or []  # tar files do not hold those of other files
         self.classes = given or [of.get(label, "") for label in range(max(of, default=NONE) + 1)]
 
@@ -169,11 +169,6 @@ class GaussianFolder(Dataset):
 def _differs(shard: Shard, other: Shard) -> bool:
     """Whether colours, or how Gaussians blend, are not the same."""
     return any(shard.about[name] != other.about[name] for name in other.about)
-
-
-def _class_of(name: str) -> str:
-    """Return the first subfolder of a path, "" if there is none."""
-    return name.partition("/")[0] if "/" in name else ""
 
 
 def _files(root: Path) -> tuple[list[Path], str]:

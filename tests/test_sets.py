@@ -16,7 +16,7 @@ from conftest import environment, scatter
 from PIL import Image
 
 import taichi2dgs
-from pipelines import cli, sets
+from pipelines import cli, folder, sets
 from pipelines.encoding import Encoding
 from pipelines.folder import encode_folder
 from pipelines.layout import Layout
@@ -139,7 +139,7 @@ def test_half_floats_say_the_psnr_of_what_they_hold(source, tmp_path):
 def test_a_stop_and_a_kill_lose_nothing_and_change_nothing(made, source, tmp_path, monkeypatch):
     form, _, whole = made
     monkeypatch.setattr(sets, "groups_of", lambda paths, encoding: ([path] for path in paths))
-    plain, count = sets.encode_all, 0
+    plain, count = folder.encode_all, 0
 
     def stopping(*arguments, **named):
         nonlocal count
@@ -148,7 +148,7 @@ def test_a_stop_and_a_kill_lose_nothing_and_change_nothing(made, source, tmp_pat
             raise KeyboardInterrupt
         return plain(*arguments, **named)
 
-    monkeypatch.setattr(sets, "encode_all", stopping)
+    monkeypatch.setattr(folder, "encode_all", stopping)
     code, there = encoded(source, tmp_path, form)
     assert code == 130
     assert list(there) == [f".gaussians-00000-of-00002{SETS[form]}", ".taichi2dgs.json"]

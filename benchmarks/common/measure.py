@@ -261,8 +261,10 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
     return round(float(similarity_package().ms_ssim(*pair, data_range=1.0)), 5)
 
 
-def centre_crop(image: Tensor, side: int) -> Tensor:
-    """Return the centre of an image, side x side pixels or as much as there is. [H, W, C]"""
+def centre_crop(image: Tensor, side: int | None) -> Tensor:
+    """Return the centre of an image, side x side pixels or as much as there is, all for None."""
+    if side is None:
+        return image
     return cropped(image.permute(2, 0, 1), side).permute(1, 2, 0).contiguous()
 
 

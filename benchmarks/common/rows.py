@@ -7,7 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import identity
+from taichi2dgs import runtime
 from taichi2dgs.storage import files
+
+
+def made_by() -> str:
+    """Return what tells rows of this code on this device from others."""
+    return f"package {identity.package_digest()}, backend {runtime.current()}"
+
+
+def named(budget: dict[str, Any]) -> str:
+    """Return what a table says of a budget in steps or seconds."""
+    ((unit, most),) = budget.items()
+    return f"{most:g} {'s' if unit == 'seconds' else 'steps'}"
 
 
 class Rows:

@@ -63,6 +63,23 @@ def rows(gaussians: Gaussians, dtype: str) -> np.ndarray:
     return packed.clip(-most, most).astype(dtype)
 
 
+def class_of(name: str) -> str:
+    """Return the first subfolder of a path, "" if there is none."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def labelled(names: list[str]) -> tuple[list[str], list[int]]:
+    """Return the classes of pictures, in order, and the number of each picture's.
+
+    >>> labelled(["cats/a.png", "dogs/deep/b.png", "c.png"])
+    (['cats', 'dogs'], [0, 1, -1])
+    """
+    of = [class_of(name) for name in names]
+    classes = sorted({one for one in of if one})
+    numbers = {name: number for number, name in enumerate(classes)}
+    return classes, [numbers.get(one, NONE) for one in of]
+
+
 def about(gaussians: Gaussians, classes: list[str]) -> dict[str, Any]:
     """Return what all pictures of a data set share, for its files."""
     s = gaussians.settings
