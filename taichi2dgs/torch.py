@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class GaussianFolder(Dataset):
             return t2d.load(self.root / self.names[n])
         params, size, _ = self._row(n)
         about = self._shards[0].about
-        settings = RenderSettings(about["top_k"], about["cutoff"], about["eps"], about["blend"])
+        settings = RenderSettings(**{one.name: about[one.name] for one in fields(RenderSettings)})
         channels = params.shape[1] - len(shards.SHAPE)
         maps = () if about["colors"] == "srgb" else (Map("", channels, about["colors"]),)
         tensor = torch.from_numpy(params.astype(np.float32))

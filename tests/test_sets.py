@@ -270,6 +270,13 @@ def test_light_is_linear_where_told_and_floats_are_refused(source, tmp_path):
         sets.read(picture_of(tmp_path / "a.tif"), False, 3)
 
 
+@pytest.mark.parametrize("form", SETS)
+def test_a_set_of_textures_wraps_around(form, source, tmp_path):
+    needs(form)
+    encoded(source, tmp_path, form, encoding=ENCODING.tiled())
+    assert GaussianFolder(tmp_path).gaussians(0).settings.tile
+
+
 def test_a_tar_shard_becomes_a_set_as_its_folder_does(source, tmp_path):
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         tar.add(source, ".")

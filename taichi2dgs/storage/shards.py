@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -82,14 +82,10 @@ def labelled(names: list[str]) -> tuple[list[str], list[int]]:
 
 def about(gaussians: Gaussians, classes: list[str]) -> dict[str, Any]:
     """Return what all pictures of a data set share, for its files."""
-    s = gaussians.settings
     return {
         "version": 1,
         "columns": [*SHAPE, *(f"color_{c}" for c in range(gaussians.channels))],
         "colors": gaussians.maps[0].kind if gaussians.maps else "srgb",
-        "blend": s.blend,
-        "top_k": s.top_k,
-        "cutoff": s.cutoff,
-        "eps": s.eps,
+        **asdict(gaussians.settings),
         "classes": classes,
     }
