@@ -184,7 +184,8 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
         assert all(time > 0 for name in ("step", "render", "numpy") for time in row[f"{name}_ms"])
     if result["backend"] in ("cpu", "cuda"):
         times = large["stages_ms"]
-        assert 6 <= large["launches"] <= 20 and times["walk"] == max(times.values())
+        assert 6 <= large["launches"] <= 20 and {"project", "scan", "walk"} <= set(times)
+        assert min(times.values()) > 0  # which is the longest depends on what else runs
     assert abs(result["torch"]["psnr"] - large["psnr"]) < 0.02  # both round to 0.01
     assert len(result["torch"]["step_ms"]) == 2
 

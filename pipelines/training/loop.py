@@ -30,10 +30,11 @@ class Processes:
 
     As a context it starts and ends their group. Each sees one GPU, if there are any: Taichi can
     use a process's first only. CUDA looks at what it may see once, when it is first asked for
-    anything, so make this before a backend starts.
+    anything, so make this before a backend starts. Where CUDA_VISIBLE_DEVICES names one GPU,
+    several processes share it: small networks leave most of one idle.
 
     Raises:
-        ValueError: there are fewer GPUs to see than processes on this machine.
+        ValueError: there are fewer GPUs to see than processes on this machine, and more than one.
     """
 
     def __init__(self) -> None:
@@ -50,8 +51,20 @@ class Processes:
 
     def __enter__(self) -> Processes:
         if self.world > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            on_gpus = self.device.type == "cuda"
+            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
+            if on_gpus and self._share_a_gpu():  # which NCCL refuses
+                dist.destroy_process_group()
+                dist.init_process_group("gloo")
         return self
+
+    def _share_a_gpu(self) -> bool:
+        """Whether any two processes see the same GPU."""
+        seen: list[Any] = [None] * self.world
+        # Objects travel on the CPU here, so that NCCL is not started yet.
+        own = str(torch.cuda.get_device_properties(0).uuid)
+        dist.all_gather_object(seen, own, group=dist.new_group(backend="gloo"))
+        return len(set(seen)) < self.world
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if dist.is_initialized():
