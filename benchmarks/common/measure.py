@@ -222,12 +222,13 @@ def measure(
     result = result or longest
     last = result.history[-1]
     final = result.gaussians.render()
+    moments = sorted({*SECONDS, *budgets})
     if method.fused:
-        within = {at: own[at] for at in SECONDS if at in own}
+        within = {at: own[at] for at in moments if at in own}
     else:  # rates do not depend on the budget, and reports are as close as 2 %
         within = {
             at: [r.psnr for r in longest.history if r.seconds <= at][-1]
-            for at in SECONDS
+            for at in moments
             if at <= longest.history[-1].seconds * 1.02
         }
     return {

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from common.costs import times_of
-from common.measure import KINDS, SECONDS, STEPS
+from common.measure import KINDS, STEPS
 from nets import weights
 from taichi2dgs import runtime
 
@@ -62,7 +62,7 @@ def name_of(row: dict) -> str:
 def summary(groups: list[list[dict]]) -> str:
     """One line for each kind of fit: the means over its pictures."""
     steps = [str(s) for s in STEPS if any(str(s) in group[0]["psnr_at"] for group in groups)]
-    spans = [str(s) for s in SECONDS if any(str(s) in group[0]["psnr_within"] for group in groups)]
+    spans = sorted({at for group in groups for at in group[0]["psnr_within"]}, key=float)
     lines = [
         [
             "pictures",
