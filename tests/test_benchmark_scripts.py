@@ -1,5 +1,6 @@
 """The scripts beside run_kodak.py: other data, searches, speed and costs."""
 
+import ast
 import json
 import platform
 import subprocess
@@ -20,6 +21,7 @@ from taichi2dgs import runtime
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.fit import FitOptions
 from taichi2dgs.fitting.picture import Picture
+from taichi2dgs.kernels import step
 from taichi2dgs.storage import files
 
 
@@ -184,7 +186,7 @@ def test_run_speed_measures_every_size(tmp_path, photograph):
         assert all(time > 0 for name in ("step", "render", "numpy") for time in row[f"{name}_ms"])
     if result["backend"] in ("cpu", "cuda"):
         times = large["stages_ms"]
-        assert 6 <= large["launches"] <= 20 and {"project", "scan", "walk"} <= set(times)
+        assert 6 <= large["launches"] <= 20 and {"project", "scan", "fill"} <= set(times)
         assert min(times.values()) > 0  # which is the longest depends on what else runs
     assert abs(result["torch"]["psnr"] - large["psnr"]) < 0.02  # both round to 0.01
     assert len(result["torch"]["step_ms"]) == 2
@@ -212,10 +214,17 @@ def test_stages_are_told_apart_by_the_order_of_loops(benchmarks):
     loops = stages.GPU if runtime.is_gpu() else stages.CORES
     records = [("k_serial", 1.0)] + [("k_range_for", 10.0) for _ in loops] + [("k_serial", 1.0)]
     times = stages.stages_of(records)
-    assert times["project"] == (21 if runtime.is_gpu() else 11)
-    assert times["walk"] == 10 and times["gather and Adam"] == 21
-    with pytest.raises(ValueError, match="parallel loops; expected"):
+    assert times["project"] == 11 and times["fill"] == 10
+    assert times["gather and Adam"] == 1 + 10 * loops.count("gather and Adam")
+    with pytest.raises(ValueError, match=r"loops: .*k_serial.*; expected"):
         stages.stages_of(records[:-2])
+
+
+def test_the_step_of_gpus_has_the_stages_that_are_named(benchmarks):
+    source = ast.parse(Path(step.__file__).read_text())
+    kernels = [node for node in ast.walk(source) if getattr(node, "name", None) == "step"]
+    loops = [node for node in kernels[0].body if isinstance(node, ast.For)]
+    assert len(loops) == len(benchmarks("common.stages").GPU)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so")

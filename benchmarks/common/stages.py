@@ -24,18 +24,7 @@ BACKENDS = ("cpu", "cuda")
 STEPS = 5
 # The parallel loops of a step in order: of kernels/cores.py, and of kernels/step.py.
 CORES = ("project", "scan", "fill", "walk", "gather and Adam", "gather and Adam")
-GPU = (
-    "project",
-    "project",
-    "scan",
-    "scan",
-    "fill",
-    "sort and pack",
-    "clear",
-    "walk",
-    "gather and Adam",
-    "gather and Adam",
-)
+GPU = ("project", "scan", "scan", "fill", "sort", "mark", "push", "gather and Adam")
 
 
 def measure(states: list[Path], backend: str) -> list[dict] | None:
@@ -100,7 +89,8 @@ def stages_of(records: list[tuple[str, float]]) -> dict[str, float]:
     loops = GPU if runtime.is_gpu() else CORES
     found = sum("serial" not in name for name, _ in records)
     if found != len(loops):
-        raise ValueError(f"a step has {found} parallel loops; expected {len(loops)}: {loops}")
+        names = [name for name, _ in records]
+        raise ValueError(f"a step has {found} loops: {names}; expected {len(loops)}: {loops}")
     times: dict[str, float] = dict.fromkeys(loops, 0.0)
     index = 0
     for name, milliseconds in records:

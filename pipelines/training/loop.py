@@ -43,6 +43,7 @@ class Processes:
         if self.world > 1:
             _see_one_gpu(int(os.environ.get("LOCAL_RANK", 0)))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.group: dist.ProcessGroup | None = None  # that of all, as torch chooses
 
     @property
     def is_first(self) -> bool:
@@ -50,21 +51,17 @@ class Processes:
         return self.rank == 0
 
     def __enter__(self) -> Processes:
-        if self.world > 1:
-            on_gpus = self.device.type == "cuda"
-            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
-            if on_gpus and self._share_a_gpu():  # which NCCL refuses
-                dist.destroy_process_group()
-                dist.init_process_group("gloo")
+        if self.world > 1 and self.device.type == "cuda":
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+            through_cpu = dist.new_group(backend="gloo")
+            seen: list[Any] = [None] * self.world
+            own = str(torch.cuda.get_device_properties(0).uuid)
+            dist.all_gather_object(seen, own, group=through_cpu)
+            if len(set(seen)) < self.world:  # NCCL refuses two processes on a GPU
+                self.group = through_cpu
+        elif self.world > 1:
+            dist.init_process_group("gloo")
         return self
-
-    def _share_a_gpu(self) -> bool:
-        """Whether any two processes see the same GPU."""
-        seen: list[Any] = [None] * self.world
-        # Objects travel on the CPU here, so that NCCL is not started yet.
-        own = str(torch.cuda.get_device_properties(0).uuid)
-        dist.all_gather_object(seen, own, group=dist.new_group(backend="gloo"))
-        return len(set(seen)) < self.world
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if dist.is_initialized():
@@ -72,13 +69,13 @@ class Processes:
                 # Gloo's threads outlive the group once DistributedDataParallel has used it. A sum
                 # that one still holds would be freed while the interpreter ends, which aborts the
                 # process; when a barrier is through, they hold nothing.
-                dist.barrier()
+                dist.barrier(self.group)
             dist.destroy_process_group()
 
     def wait(self) -> None:
         """Return when all processes have come here."""
         if self.world > 1:
-            dist.barrier()
+            dist.barrier(self.group)
 
     def share(self, number: int) -> range:
         """Return this process's part of `number` items."""
@@ -89,7 +86,7 @@ class Processes:
         total = torch.tensor(rows, dtype=torch.float64).reshape(-1, columns).sum(0)
         total = torch.cat([total, total.new_tensor([len(rows)])]).to(self.device)
         if self.world > 1:
-            dist.all_reduce(total)
+            dist.all_reduce(total, group=self.group)
         return (total[:-1] / total[-1]).tolist()
 
     def from_first(self, make: Callable[[], Made]) -> Made:
@@ -101,7 +98,7 @@ class Processes:
             except ValueError as error:
                 made[1] = error
         if self.world > 1:
-            dist.broadcast_object_list(made, device=self.device)
+            dist.broadcast_object_list(made, device=self.device, group=self.group)
         if made[1] is not None:
             raise made[1]
         return made[0]
@@ -109,11 +106,11 @@ class Processes:
     def agree(self, net: nn.Module) -> None:
         """Give all processes the first one's buffers."""
         for buffer in net.buffers() if self.world > 1 else ():
-            dist.broadcast(buffer, 0)
+            dist.broadcast(buffer, 0, group=self.group)
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """Return the network with gradients averaged over the processes."""
-        return DistributedDataParallel(net) if self.world > 1 else net
+        return DistributedDataParallel(net, process_group=self.group) if self.world > 1 else net
 
     def autocast(self) -> torch.autocast:
         """Return a bf16 context where it helps: on a CPU without the instructions it costs 10x."""

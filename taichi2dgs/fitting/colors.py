@@ -65,8 +65,9 @@ def solve_colors(
 
 def _solved(target: Tensor, weight: Tensor | None, gaussians: Gaussians, steps: int) -> Tensor:
     """Return colours after some steps of preconditioned conjugate gradients. [N, C]"""
-    order = morton_order(gaussians.xy, gaussians.size)
-    params = gaussians.packed().detach().float().cpu()[order]
+    params = gaussians.packed().detach().float().cpu()
+    order = morton_order(params[:, :2], gaussians.size)
+    params = params[order]
     pushes = _Pushes(target, weight, params, gaussians.settings)
     colors = params[:, GEOMETRY:]
     area = params[:, 2:4].sum(1, keepdim=True).clamp(-LARGEST, LARGEST).exp()
