@@ -284,9 +284,17 @@ def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:
         "commit": commit(),
         "package": measured_package(),
         "backend": runtime.current(),
-        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "versions": {k: v for k, v in doctor.versions().items() if k != "platform"},
     }
+
+
+def machine() -> str:
+    """Name the processor, and the GPU that runs the kernels, where torch sees it."""
+    cores = f"{processor()}, {os.cpu_count()} cores"
+    if runtime.current() == "cuda" and torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}; {cores}"
+    return cores
 
 
 def processor() -> str:
