@@ -46,6 +46,11 @@ class Processes:
         self.group: dist.ProcessGroup | None = None  # that of all, as torch chooses
 
     @property
+    def device_name(self) -> str:
+        """The GPU of this process, or "cpu"."""
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+
+    @property
     def is_first(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
@@ -226,6 +231,8 @@ class Folder:
             "images": len(images),
             "config": config,
             "cpu_hours": round(hours, 2),
+            "processes": self.processes.world,
+            "device": self.processes.device_name,
             "validation": validation,
             "commit": doctor.commit(),
             "torch": torch.__version__,
