@@ -12,7 +12,14 @@ readme = (root / "README.md").read_text(encoding="utf-8")
 readme = re.sub(r"(!\[[^]]*\])\((?!http)", rf"\1({url}/raw/main/", readme)  # pictures, then links,
 readme = re.sub(r"\]\((?!http|#)", f"]({url}/blob/main/", readme)  # work where it is alone
 plot = ["matplotlib>=3.8"]
-bench = ["scikit-image>=0.22", "pytorch-msssim>=1", "imagecodecs>=2023.9", *plot]
+bench = [
+    "scikit-image>=0.22",
+    "scipy>=1.10",
+    "pytorch-msssim>=1",
+    "flip-evaluator>=1.7",
+    "imagecodecs>=2023.9",
+    *plot,
+]
 film = ["av>=11"]  # mp4; gif and webp need nothing
 datasets = ["pyarrow>=15"]  # Parquet; other formats of data sets need nothing
 test = [

@@ -14,6 +14,8 @@ import taichi2dgs
 from pipelines import baselines, configuration
 from pipelines.baselines import parameters, schedule, starts
 from pipelines.baselines.adan import Adan
+from pipelines.baselines.triangles import triangulated
+from pipelines.starts import sampling
 from taichi2dgs import RenderSettings, metrics
 from taichi2dgs.rendering import reference
 from taichi2dgs.rendering.autograd import render_packed
@@ -273,8 +275,29 @@ def test_shipped_methods_are_those_of_the_configurations():
     assert set(baselines.names()) == set(json.loads(GOLDENS.read_text()))
 
 
+def test_triangles_shape_gaussians_along_their_edges(monkeypatch):
+    """On points twice as far apart down as across, every Gaussian is twice as long down."""
+    pytest.importorskip("scipy", reason="needs the extra 'bench'")
+    image = torch.rand(40, 40, 3, generator=torch.Generator().manual_seed(0))
+    pixels = torch.tensor([y * 40 + x for y in range(2, 40, 6) for x in range(2, 40, 3)])
+    monkeypatch.setattr(sampling, "sample", lambda *arguments: [pixels])
+    made = triangulated(image, len(pixels), seed=0)
+    inner = ((made.xy - 20).abs() < 12).all(1)
+    sizes = made.log_scale[inner].exp()
+    assert len(sizes) > 10 and (sizes[:, 0] / sizes[:, 1]).median() > 1.6
+    assert (made.theta[inner].sin().abs() > 0.8).all()  # the long axis points down
+    assert (made.color == image.reshape(-1, 3)[pixels]).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 40])
+def test_triangles_take_any_points(k):
+    pytest.importorskip("scipy", reason="needs the extra 'bench'")
+    made = triangulated(torch.rand(1, 9, 3), k, seed=0)  # on a line, some on the same pixel
+    assert len(made) == k and torch.isfinite(made.packed()).all()
+
+
 def test_an_adaptive_method_has_more_gaussians_for_more_detail(crop):
-    method = baselines.load("instant-gi-adaptive")
+    method = baselines.load("ours-dithered-adaptive")
     smooth = crop.mean((0, 1), keepdim=True) + 0.3 * (crop - crop.mean((0, 1), keepdim=True))
     counts = [
         len(baselines.run(image[:64, :64].contiguous(), 400, method, steps=0).gaussians)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import environment
 
-from taichi2dgs.storage import files
+import pipelines
+from taichi2dgs.storage import files, t2d
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "run_kodak.py"
 
@@ -88,7 +89,7 @@ def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for row in json.loads((tmp_path / "both.json").read_text())["rows"]:
-        assert row["steps"] == 3 and list(row["psnr_within"]) == ["1"]
+        assert row["steps"] == 3 and list(row["psnr_within"]) == ["0.2", "1"]
         assert row["psnr_within"]["1"] > row["psnr"]  # a second has room for more than 3 steps
 
 
@@ -272,3 +273,19 @@ def test_the_busiest_square_holds_the_detail(benchmarks):
     image[42:56, 83:97] = torch.rand(14, 14, 3, generator=torch.Generator().manual_seed(0))
     top, left, height, width = benchmarks("common.regions").busiest(image)
     assert (height, width) == (20, 20) and 36 < top < 44 and 77 < left < 85
+
+
+def test_likeness_and_files_are_measured(benchmarks, photograph):
+    quality = benchmarks("common.quality")
+    worse = (photograph + 0.05 * torch.randn(photograph.shape)).clamp(0, 1)
+    small = torch.nn.functional.interpolate(worse.permute(2, 0, 1)[None], scale_factor=2)[0]
+    equal, other = (quality.similarities(one, photograph) for one in (photograph, worse))
+    assert equal == {"ssim": 1.0, "ms_ssim": None, "flip": 0.0}
+    assert other["ssim"] < 0.99 and other["flip"] > 0.01
+    large = photograph.repeat(2, 2, 1)
+    assert quality.similarities(small.permute(1, 2, 0), large)["ms_ssim"] is not None
+    made = pipelines.initialize(photograph, 200, "gradient")
+    found, pixels = quality.of_files(made), photograph[..., 0].numel()
+    assert found["bpp_float32"] == round(200 * 8 * 32 / pixels, 3)
+    assert found["bpp_high"] == round(8 * len(t2d.encode(made, "high")) / pixels, 3)
+    assert 0 < found["decode_seconds"] < 5

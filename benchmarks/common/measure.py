@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from common import quality
 from common.costs import peak_mib, reset_peak, seconds_of
 from common.identity import RESULTS, commit, digest, measured_package
 from pipelines import baselines, configuration
-from pipelines.baselines.similarity import similarity_package
 from pipelines.baselines.starts import PEERS, begin
 from pipelines.starts.sampling import METHODS
 from pipelines.training.images import cropped
@@ -32,7 +32,6 @@ from taichi2dgs.storage.pictures import is_picture
 STEPS = (0, 25, 50, 100, 200, 500, 1000)  # that tables report, where a fit makes them
 SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
-SMALLEST_MS_SSIM = 161  # pixels a side
 
 
 def script(main: Callable[[], object]) -> Callable[[], int]:
@@ -153,7 +152,7 @@ def measure_all(
         run = {**run, "files": own}
     rows = earlier_rows(out, run)
     done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
-    similarity_package()  # if it is missing, the error comes before hours of fits
+    quality.check_packages()
     methods = {
         (name, sampler): method_of(name, sampler, options.config)
         for name, sampler in itertools.product(options.methods, options.sampler)
@@ -238,7 +237,8 @@ def measure(
         "psnr_within": {str(at): round(psnr, 3) for at, psnr in within.items()},
         "psnr": round(last.psnr, 3),
         "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
-        "ms_ssim": ms_ssim(final, image),
+        **quality.similarities(final, image),
+        **quality.of_files(result.gaussians),
         "steps": last.step,
         "start_seconds": round(start_seconds, 3),
         "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
@@ -252,14 +252,6 @@ def wait() -> None:
     runtime.sync()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
-    """Multi-scale structural similarity of the clamped image; None if it is too small for that."""
-    if min(image.shape[:2]) < SMALLEST_MS_SSIM:
-        return None
-    pair = (one.clamp(0, 1).permute(2, 0, 1)[None] for one in (image, reference))
-    return round(float(similarity_package().ms_ssim(*pair, data_range=1.0)), 5)
 
 
 def centre_crop(image: Tensor, side: int | None) -> Tensor:

@@ -20,7 +20,8 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
     pages = [every_picture([r for r in rows if r["dataset"] == name], name) for name in datasets]
     return (
         f"{run['pictures']}: mean PSNR in dB of the clamped render after so many iterations or\n"
-        "seconds, at the end also rounded to 8 bits; mean MS-SSIM; medians of the time that a\n"
+        "seconds, at the end also rounded to 8 bits; mean MS-SSIM, SSIM, FLIP (0 for equal);\n"
+        "bits a pixel of a .t2d file and of float32 numbers; medians of the time that a\n"
         "start and an iteration take, with the latter's spread, and of renders per second; the\n"
         "peak memory of the process in fits. Compiling and starting are not in the seconds of a\n"
         "fit. Fused methods, whose rates fall towards the end, fit anew for each of --seconds.\n\n"
@@ -73,6 +74,7 @@ def summary(groups: list[list[dict]]) -> str:
             "end",
             "8 bits",
             "MS-SSIM",
+            *(name for name, key, _ in MORE if any(key in group[0] for group in groups)),
             "start s",
             "ms/it",
             "render/s",
@@ -93,6 +95,11 @@ def summary(groups: list[list[dict]]) -> str:
                 mean([row["psnr"] for row in group]),
                 mean([row["psnr_8bit"] for row in group]),
                 mean([row["ms_ssim"] for row in group], 4),
+                *(
+                    mean([row.get(key) for row in group], digits)
+                    for _, key, digits in MORE
+                    if any(key in one[0] for one in groups)
+                ),
                 f"{statistics.median(row['start_seconds'] for row in group):.2f}",
                 spread if moved else "-",
                 f"{statistics.median(row['render_fps'] for row in group):.1f}",
@@ -113,6 +120,16 @@ def mean(values: list[float | None], digits: int = 2) -> str:
     """Return a mean as text, or a dash if a value is missing."""
     known = [value for value in values if value is not None]
     return f"{statistics.fmean(known):.{digits}f}" if len(known) == len(values) else "-"
+
+
+# Columns that older tables lack: name, key, digits.
+MORE = (
+    ("SSIM", "ssim", 4),
+    ("FLIP", "flip", 4),
+    ("bits a pixel", "bpp_high", 2),
+    ("as float32", "bpp_float32", 2),
+    ("decode s", "decode_seconds", 3),
+)
 
 
 def about_networks() -> str:

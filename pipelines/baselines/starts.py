@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nets.detail import blur, gradient_magnitude
 from pipelines.baselines.parameters import extent_of, from_cholesky
+from pipelines.baselines.triangles import triangulated
 from pipelines.starts import named, sampling
 from pipelines.starts.names import STARTS as OURS
 from taichi2dgs.gaussians import Gaussians
@@ -113,6 +114,7 @@ PEERS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
     "gaussianimage-rs": gaussianimage_rs,
     "image-gs-gradient": image_gs_gradient,
     "image-gs-saliency": image_gs_saliency,
+    "instant-gi": triangulated,
 }
 STARTS = (*PEERS, *OURS)
 
