@@ -50,7 +50,7 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
 
 
 def of_files(gaussians: Gaussians) -> dict[str, float]:
-    """Return bits a pixel, as float32 parameters and as a `.t2d` file, and seconds to decode that."""
+    """Return bits a pixel, as float32 numbers and as a `.t2d` file, and seconds to decode it."""
     pixels = gaussians.size[0] * gaussians.size[1]
     data = t2d.encode(gaussians, "high")
     return {

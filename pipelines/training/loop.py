@@ -63,7 +63,7 @@ class Processes:
             own = str(torch.cuda.get_device_properties(0).uuid)
             dist.all_gather_object(seen, own, group=through_cpu)
             if len(set(seen)) < self.world:  # NCCL refuses two processes on a GPU
-                self.group = through_cpu
+                self.group = through_cpu  # type: ignore[assignment]  # an int only where it has no part
         elif self.world > 1:
             dist.init_process_group("gloo")
         return self
