@@ -210,7 +210,7 @@ def test_tasks_are_tried_alone_where_workers_die_of_one(pictures, tmp_path, monk
     made.backend, made.cores, made.on_gpu, made.head = None, 1, False, ("127.0.0.1", 9)
     made.heard, made.slots = math.inf, 1
     monkeypatch.setattr(cluster, "_answers", lambda *head: True)
-    made._groups = lambda found, encoding: iter([found[:3], found[3:6], found[6:]])
+    made._groups = lambda pictures, encoding: iter([pictures[:3], pictures[3:6], pictures[6:]])
     outcomes = {one.name: result for one, result in made(todo, out, ENCODING)}
     assert sorted(outcomes) == sorted(one.name for one in todo)
     failed = {name for name, result in outcomes.items() if isinstance(result, Exception)}
