@@ -25,8 +25,9 @@ from taichi2dgs.storage.paths import WriteError, one_line
 LOCAL = "local"  # the address of a cluster that begins and ends with the run
 RETRIES = 3  # times that a task is done again when its worker died
 AHEAD = 2  # tasks in flight for each that runs
-SHARE = 8  # tasks of each worker at least, so that none waits long for the last
+SHARE = 2  # tasks that each worker is still to have, at least, when the size of one is chosen
 STORE = 80 << 20  # bytes of Ray's store of objects, which holds next to nothing here
+LEAVING = 5.0  # seconds that workers have at the end to keep what they have compiled
 POLL = 1.0  # seconds between looks at the cluster
 PATIENCE = 20.0  # seconds of silence after which a cluster is dead; Ray ends the process after 60
 GOES_ON = "what is finished is kept, and the same command goes on from there"
@@ -140,6 +141,7 @@ class Cluster:
         self.on_gpu = backend != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1
         needs = {"num_cpus": cores, "num_gpus": int(self.on_gpu)}
         self.work = ray.remote(work).options(max_retries=RETRIES, **needs)
+        self.stop = ray.remote(runtime.stop).options(max_retries=0, **needs)
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         self.head = host, int(port)
         self.heard = time.monotonic()
@@ -168,7 +170,7 @@ class Cluster:
                 task = Task(targets, out, encoding, self.backend, self.cores)
                 flight[self.work.remote(task)] = group
             if not flight:
-                return
+                break
             for ref in self._done(list(flight)):
                 group = flight.pop(ref)
                 answer = self._answer(ref)
@@ -178,11 +180,20 @@ class Cluster:
                     again += [[one] for one in group]
                 else:
                     yield group[0], answer
+        self._keep_kernels()
+
+    def _keep_kernels(self) -> None:
+        """Let workers keep what they have compiled for later runs: Ray ends them before they do.
+
+        Which worker gets which task is Ray's choice, so one of several may keep nothing.
+        """
+        refs = [self.stop.remote() for _ in range(self.slots)]
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            self.ray.wait(refs, num_returns=len(refs), timeout=LEAVING)
 
     def _groups(self, pictures: list[Picture], encoding: Encoding) -> Iterator[list[Picture]]:
         """Yield pictures of a task; a worker, which sees them, may take them in several parts."""
-        most = max(1, len(pictures) // (SHARE * self.slots))
-        return groups_of(pictures, encoding, Picture.guess, self.on_gpu, most)
+        return groups_of(pictures, encoding, Picture.guess, self.on_gpu, SHARE * self.slots)
 
     def _slots(self) -> int:
         """Return how many tasks can run at once, which changes as machines come and go."""

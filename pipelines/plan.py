@@ -27,7 +27,6 @@ ROOM = (1 << 18, 1 << 22)
 LOST = 60.0  # seconds of fits that Ctrl-C may lose, where one alone is not longer
 NAMED = 5  # files or folders in one message
 SHARD = ".tar"  # the ending of files whose members are pictures
-PER_BYTE = 4  # pixels of a byte of a file, as photographs have
 
 
 @dataclass(eq=False)
@@ -75,8 +74,8 @@ class Picture:
             return math.inf
 
     def guess(self) -> float:
-        """Return how many pixels it may have, without looking into it."""
-        return float(PER_BYTE * self.size)
+        """Return how many pixels it has, or where that would fetch it, as many as it has bytes."""
+        return self.pixels() if self._path() else float(self.size)
 
     def _path(self) -> Path | None:
         """Return the path of a whole file of this machine."""
@@ -217,7 +216,7 @@ def groups_of(
     encoding: Encoding,
     pixels: Callable[[Picture], float] = Picture.pixels,
     on_gpu: bool | None = None,
-    most: int | None = None,
+    parts: int = 1,
 ) -> Iterator[list[Picture]]:
     """Yield pictures that are to be encoded together: a large one, or several small ones.
 
@@ -230,9 +229,10 @@ def groups_of(
         encoding: how.
         pixels: returns how many pixels a picture has.
         on_gpu: whether a GPU encodes them; as it is in this process if None.
-        most: pictures of a group.
+        parts: of which a group is at most one, where what is left is shared out evenly: with more
+            workers than one, groups become smaller towards the end, so that all end together.
     """
-    most = len(found) if most is None else most
+    most = len(found)
     if encoding.searches:
         most = 1
     elif encoding.seconds:
@@ -241,10 +241,12 @@ def groups_of(
     k = encoding.k if isinstance(encoding.k, int) else K
     group: list[Picture] = []
     filled = 0.0
+    left = len(found)
     for picture in found:
         needed = max(pixels(picture), k)
-        if group and (filled + needed > room or len(group) >= most):
+        if group and (filled + needed > room or len(group) >= min(most, left // parts)):
             yield group
+            left -= len(group)
             group, filled = [], 0.0
         group.append(picture)
         filled += needed

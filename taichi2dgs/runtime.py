@@ -66,6 +66,16 @@ def init(backend: str | None = None) -> str:
         return running
 
 
+def stop() -> None:
+    """End Taichi, which keeps what it has compiled for later processes only then.
+
+    A process that ends by itself does that at its end; one that is killed does not. What was made
+    before cannot be used any more; the next render or fit starts Taichi anew.
+    """
+    with lock:
+        ti.reset()
+
+
 def _check_options() -> None:
     """Raise RuntimeError if Taichi was started, by whomever, with options that break kernels."""
     global _checked

@@ -206,10 +206,11 @@ def test_tasks_are_tried_alone_where_workers_die_of_one(pictures, tmp_path, monk
         ),
     )  # fmt: skip
     made.work = SimpleNamespace(remote=lambda task: _Ref(answer(task)))
+    made.stop = SimpleNamespace(remote=lambda: _Ref(None))
     made.backend, made.cores, made.on_gpu, made.head = None, 1, False, ("127.0.0.1", 9)
     made.heard, made.slots = math.inf, 1
     monkeypatch.setattr(cluster, "_answers", lambda *head: True)
-    made._groups = lambda found, encoding: iter([found[:3], found[3:6], found[6:]])
+    made._groups = lambda pictures, encoding: iter([pictures[:3], pictures[3:6], pictures[6:]])
     outcomes = {one.name: result for one, result in made(todo, out, ENCODING)}
     assert sorted(outcomes) == sorted(one.name for one in todo)
     failed = {name for name, result in outcomes.items() if isinstance(result, Exception)}
@@ -242,8 +243,14 @@ def _raised(ref):
 
 def test_no_more_tasks_are_in_flight_than_twice_those_that_run(pictures, tmp_path, monkeypatch):
     flying: list[int] = []
+    stopped: list[object] = []
     made = object.__new__(cluster.Cluster)
-    made.ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 5.0}, get=_raised, exceptions=None)
+    made.ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 5.0}, get=_raised,
+        wait=lambda refs, **_: stopped.extend(refs),
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )  # fmt: skip
+    made.stop = SimpleNamespace(remote=object)
     made.backend, made.cores, made.on_gpu, made.head = None, 2, False, ("127.0.0.1", 9)
     made.slots = made._slots()
     made.work = SimpleNamespace(
@@ -253,6 +260,7 @@ def test_no_more_tasks_are_in_flight_than_twice_those_that_run(pictures, tmp_pat
     found = plan.find(pictures.folder).pictures
     done = list(made({one: one.name for one in found}, places.place_of(tmp_path), ENCODING))
     assert len(done) == len(found) and max(flying) == cluster.AHEAD * 2 < len(flying)
+    assert len(stopped) == 2  # each worker keeps what it has compiled
 
 
 @pytest.mark.parametrize(

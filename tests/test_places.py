@@ -167,3 +167,20 @@ def test_pictures_of_a_url_are_fetched_once(memory, tmp_path, monkeypatch):
     assert encode_folder(memory, tmp_path / "out", ENCODING, quiet=True) == 0
     assert read == ["a.png", "b.png"]
     assert (tmp_path / "out" / RECORD).is_file()
+    guesses = [one.guess() for one in plan.find(memory).pictures]
+    assert guesses == [one.size for one in plan.find(memory).pictures] and len(read) == 2
+
+
+def test_pixels_are_guessed_by_the_header_where_that_fetches_nothing(source):
+    found = plan.find(source).pictures
+    assert [one.guess() for one in found] == [one.pixels() for one in found]
+    assert all(one.pixels() != one.size for one in found)
+
+
+def test_groups_for_several_workers_become_smaller_towards_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "ROOM", (10 * 9, 10 * 9))
+    place = places.place_of(tmp_path)
+    found = [plan.Picture(place, f"{n}.png", f"{n}.png", 9) for n in range(50)]
+    groups = list(plan.groups_of(found, ENCODING, pixels=lambda picture: 9.0, parts=4))
+    assert [one for group in groups for one in group] == found
+    assert [len(group) for group in groups] == [10, 10, 7, 5, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]

@@ -164,3 +164,14 @@ def test_arrays_are_freed_by_the_program_that_made_them_or_not_at_all(monkeypatc
     monkeypatch.setattr(runtime, "program", lambda: None)
     runtime._free_dropped()
     assert not runtime._dropped
+
+
+def test_what_was_compiled_is_kept_by_a_process_that_stops_taichi_and_is_then_killed(tmp_path):
+    script = (
+        "import os; from taichi2dgs import runtime; runtime.init('cpu'); runtime.counts_right(); "
+        "runtime.stop(); print(runtime.current(), runtime.init('cpu'), runtime.counts_right(), "
+        "flush=True); os._exit(0)"
+    )
+    done = run(script, TI_OFFLINE_CACHE_FILE_PATH=str(tmp_path))
+    assert done.stdout == "None cpu True\n", done.stderr
+    assert list(tmp_path.rglob("*.tic"))
