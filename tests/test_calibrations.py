@@ -21,7 +21,7 @@ from taichi2dgs.storage import files, t2d
 
 @pytest.fixture
 def pictures(tmp_path, photograph):
-    """A folder of two pictures of 40x40 pixels, of which tests take the middle 24x24."""
+    """A folder of two pictures of 40x40 pixels."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name, part in (("a", photograph[:40, :40]), ("b", photograph[56:, 88:])):
@@ -41,8 +41,9 @@ def main_of(script, *arguments: object) -> int:
         return script.main()
 
 
-def middle(path) -> torch.Tensor:
-    return files.read_image(path)[8:32, 8:32].contiguous()
+def middle(path, side: int) -> torch.Tensor:
+    edge = (40 - side) // 2
+    return files.read_image(path)[edge : edge + side, edge : edge + side].contiguous()
 
 
 def cells(page: str) -> dict[str, list[str]]:
@@ -52,7 +53,7 @@ def cells(page: str) -> dict[str, list[str]]:
 
 
 def test_calibrate_gain_prints_constants_that_foretell_fits(pictures):
-    done = run("calibrate_gain", "--data", pictures, "--crop", 24, "--steps", 30, 40)
+    done = run("calibrate_gain", "--data", pictures, "--crop", 32, "--steps", 30, 40)
     assert done.returncode == 0, done.stderr
     lines, page = cells(done.stdout), done.stdout[done.stdout.index("STEEP") :]
     assert list(lines)[2:] == ["0.4", "0.5", "probe", "log slope"]
@@ -60,10 +61,10 @@ def test_calibrate_gain_prints_constants_that_foretell_fits(pictures):
     exec(page, found)  # as it is to stand in pipelines/aims.py
     assert list(found["GAIN"]) == list(GAIN)
     off = {name: float(own[-1]) for name, own in lines.items() if name in ("0.4", "0.5", "probe")}
-    image = middle(pictures / "a.png")
+    image = middle(pictures / "a.png", 32)
     ends, errors = {}, {name: [] for name in off}
     for each in (8, 4):
-        start = pipelines.initialize(image, 24 * 24 // each)
+        start = pipelines.initialize(image, 32 * 32 // each)
         fit = taichi2dgs.fit(image, start, steps=30, options=FitOptions(report_every=3))
         psnrs = [report.psnr for report in fit.history if report.step % 3 == 0]
         ends[each] = fit.psnr
@@ -81,6 +82,32 @@ def test_calibrate_gain_prints_constants_that_foretell_fits(pictures):
     slope = (ends[4] - ends[8]) / math.log(2)
     told = found["STEEP"] * (1 / math.sqrt(8 * 4)) ** found["STEEPER"]
     assert abs(math.log(told / slope)) < 3 * float(lines["log slope"][-1]) < 1, (told, slope)
+
+
+def test_gains_are_related_to_their_signs(pictures, benchmarks, monkeypatch):
+    """Two Gaussians end below the PSNRs that count, but make a slope."""
+    script, rows = benchmarks("calibrate_gain"), {}
+    monkeypatch.setattr(script, "PIXELS_EACH", (512, 8, 4))
+    script.measured(pictures / "a.png", 30, 32, rows)
+    image = middle(pictures / "a.png", 32)
+    ends, expected = [], {"0.4": [], "0.5": [], "probe": [], "log slope": []}
+    for k, each in ((2, 512), (128, 8), (256, 4)):
+        start = pipelines.initialize(image, k)
+        fit = taichi2dgs.fit(image, start, steps=30, options=FitOptions(report_every=3))
+        psnrs = {report.step: report.psnr for report in fit.history}
+        ends.append(fit.psnr)
+        if k > 2:
+            for name, step in (("0.4", 12), ("0.5", 15)):
+                terms = signs(psnrs[step], psnrs[step] - psnrs[step - 3], 30, each)
+                expected[name].append([fit.psnr - psnrs[step], *terms])
+            probe = taichi2dgs.fit(image, start, steps=5).psnr
+            expected["probe"].append([fit.psnr - probe, *probe_signs(30, each)])
+    for low, high, factor, density in ((0, 1, 64, 1 / 64), (1, 2, 2, 1 / math.sqrt(32))):
+        slope = (ends[high] - ends[low]) / math.log(factor)
+        expected["log slope"].append([math.log(slope), 1.0, math.log(density)])
+    assert ends[0] < 25 < ends[1] and set(rows) == set(expected)
+    for name, own in expected.items():
+        np.testing.assert_allclose(rows[name], own, atol=1e-3, err_msg=name)
 
 
 def test_constants_are_found_from_what_they_foretell(benchmarks):
@@ -122,7 +149,7 @@ def test_run_search_says_what_searches_end_with(pictures, tmp_path):
         k, budgets, most, seconds = map(float, line)
         ks, used, offs, gains, good = [], [], [], [], 0
         for path in sorted(pictures.iterdir()):
-            image = middle(path)
+            image = middle(path, 24)
             made = Encoding(**{name: value}, steps=20).run(image)
             ks.append(len(made.gaussians))
             used.append(made.history[-1].step / 20)
