@@ -30,25 +30,28 @@ from taichi2dgs.storage import files, t2d
 @measure.script
 def main() -> None:
     options = parse()
+    kinds: list[tuple[str, Any]] = [("k", "auto")]
+    kinds += [("target_psnr", psnr) for psnr in options.psnr]
+    kinds += [("target_bytes", size) for size in options.bytes]
+    searches = {
+        f"{name}={value}": Encoding(**{name: value}, steps=options.steps) for name, value in kinds
+    }
     paths = measure.spread_pictures(options.data, options.images)
     taichi2dgs.init(options.backend)
-    kinds: list[dict[str, Any]] = [{"k": "auto"}]
-    kinds += [{"target_psnr": psnr} for psnr in options.psnr]
-    kinds += [{"target_bytes": size} for size in options.bytes]
-    rows: dict[str, list[dict[str, Any]]] = {}
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in searches}
     for path in tqdm(paths, "searches", unit="picture"):
         image = measure.centre_crop(files.read_image(path), options.crop)
         Encoding(k=50, steps=20).run(image)  # compiles
-        for kind in kinds:
-            ((name, value),) = kind.items()
-            row = measured(image, kind, options.steps)
-            rows.setdefault(f"{name}={value}", []).append(row)
+        for name, encoding in searches.items():
+            rows[name].append(measured(image, encoding, options.steps))
         if options.out is not None:
             options.out.write_text(report(rows) + "\n")
     print(report(rows))
 
 
-def measured(image: Tensor, kind: dict[str, Any], steps: int) -> dict[str, Any]:
+def measured(image: Tensor, encoding: Encoding, steps: int) -> dict[str, Any]:
     """Search once, and fit the number that was found from its start."""
     made: list[int] = []  # steps of each fit
 
@@ -57,7 +60,6 @@ def measured(image: Tensor, kind: dict[str, Any], steps: int) -> dict[str, Any]:
             made.append(0)
         made[-1] = seen.step
 
-    encoding = Encoding(**kind, steps=steps)
     began = time.perf_counter()
     result = encoding.run(image, count)
     seconds = time.perf_counter() - began
@@ -108,7 +110,10 @@ def parse() -> argparse.Namespace:
         "--bytes", type=int, nargs="*", default=[10_000, 40_000], help="(10000 40000)"
     )
     parser.add_argument("--out", type=Path, help="file for the table, after every picture, too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.steps < 1:
+        raise ValueError(f"--steps {options.steps}: expected 1 or more")
+    return options
 
 
 if __name__ == "__main__":

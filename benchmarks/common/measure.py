@@ -82,9 +82,9 @@ def add_options(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def spread_pictures(folder: Path, count: int) -> list[Path]:
-    """Return so many pictures of a folder, evenly spread over it."""
-    every = find_pictures(folder, None)
-    return every[:: max(1, len(every) // count)][:count]
+    """Return so many pictures of a folder, evenly spread over it, or raise ValueError."""
+    count, every = len(find_pictures(folder, count)), find_pictures(folder, None)
+    return every[:: len(every) // count][:count]
 
 
 def training_parser(
@@ -258,6 +258,8 @@ def centre_crop(image: Tensor, side: int | None) -> Tensor:
     """Return the centre of an image, side x side pixels or as much as there is, all for None."""
     if side is None:
         return image
+    if side < 1:
+        raise ValueError(f"a centre crop of {side}x{side} pixels; expected a side of 1 or more")
     return cropped(image.permute(2, 0, 1), side).permute(1, 2, 0).contiguous()
 
 
