@@ -29,7 +29,8 @@ from taichi2dgs import doctor, metrics, runtime
 from taichi2dgs.storage import files
 from taichi2dgs.storage.pictures import is_picture
 
-STEPS = (0, 25, 50, 100, 200, 500, 1000)  # that tables report, where a fit makes them
+# Iterations that tables report, where a fit makes them.
+STEPS = (0, 25, 50, 100, 200, 500, 1000, 3000, 5000, 50_000)
 SECONDS = (1, 2, 5, 10, 30)
 KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
 

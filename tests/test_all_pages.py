@@ -1,0 +1,69 @@
+"""The script that makes all pages: its commands, its clock, and what it says of a failure."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from taichi2dgs.storage import files
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks/all.py"
+
+
+def all_pages(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment())
+
+
+@pytest.fixture
+def script(benchmarks, monkeypatch):
+    return benchmarks("all")
+
+
+def test_every_page_is_a_command_that_its_script_understands(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, "argv", ["all.py", *(f"--{one}={tmp_path / one}" for one in script.SETS)]
+    )
+    options = script.parse()
+    for name in script.PAGES:
+        _, path, *arguments = script.command_of(name, options)
+        asked = subprocess.run(
+            [sys.executable, path, *arguments], capture_output=True, text=True, env=environment()
+        )
+        # the folders are empty: the options were understood, and nothing was measured
+        assert asked.returncode == 2 and "no pictures there" in asked.stderr, asked.stderr
+
+
+def test_a_page_is_made(tmp_path, photograph, script, monkeypatch):
+    (tmp_path / "kodak").mkdir()
+    files.write_image(tmp_path / "kodak/a.png", photograph[:40, :40])
+    small = "run_kodak.py --data {kodak} --k 30 --steps 2 --methods ours-random"
+    monkeypatch.setattr(script, "PAGES", {"small": small, "broken": small + " --k 0"})
+    begin = ["all.py", f"--kodak={tmp_path / 'kodak'}", f"--out={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", [*begin, "--pages", "small"])
+    assert script.main() == 0 and (tmp_path / "small.md").exists()
+
+
+def test_a_page_that_fails_does_not_keep_others_from_being_made(script, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(script, "run", lambda command, seconds: done.append(command) or 1)
+    monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--pages", "rate", "seconds"])
+    assert script.main() == 2 and len(done) == 2
+    assert "not made: rate, seconds" in capsys.readouterr().err
+
+
+def test_when_the_hours_are_over_the_command_is_stopped(script, monkeypatch, capsys):
+    assert script.run([sys.executable, "-c", "pass"], 20) == 0
+    assert script.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.5) is None
+    assert script.run(["nothing"], 0) is None
+    monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--hours", "0", "--pages", "rate"])
+    assert script.main() == 2
+    assert "--hours 0 are over at the page 'rate'" in capsys.readouterr().err
+
+
+def test_a_set_that_is_absent_is_named():
+    done = all_pages("--list", "--kodak", "x")
+    assert done.returncode == 2
+    assert "the page 'datasets' needs --photographs, --art, --textures" in done.stderr
