@@ -12,6 +12,8 @@ end, and does not keep the others from being made.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -39,7 +41,7 @@ PAGES = {
     f"--methods {OURS} {PEERS}",
     "frames": "run_datasets.py --data {kodak} --native --k 5000 10000 28000 37000 52000 70000 "
     "--steps 0 --seconds 10 60",
-    "datasets": "run_datasets.py --data {kodak} {photographs} {art} {textures} --steps 0 "
+    "other_sets": "run_datasets.py --data {kodak} {photographs} {art} {textures} --steps 0 "
     f"--seconds 1 10 --methods {BEST}",
     "ablations": f"run_kodak.py --data {{kodak}} --steps 200 --seconds 1 10 --methods {ABLATIONS}",
     "rate": "run_rate.py --data {kodak} --seconds 10 60",
@@ -62,15 +64,16 @@ def main() -> None:
     ends, failed = time.monotonic() + 3600 * options.hours, []
     for name, command in tqdm(commands.items(), "pages", unit="page"):
         code = run(command, ends - time.monotonic())
-        if code is None:
-            raise ValueError(
-                f"--hours {options.hours:g} are over at the page {name!r}; "
-                "the same command goes on there"
-            )
         if code:
             failed.append(name)
+        if code is None:
+            break
+    lacking = f"not made: {', '.join(failed)}; what their commands said is above"
+    if code is None:
+        over = f"--hours {options.hours:g} are over at the page {name!r}; "
+        raise ValueError(over + "the same command goes on there" + f"; {lacking}" * bool(failed))
     if failed:
-        raise ValueError(f"not made: {', '.join(failed)}; what their commands said is above")
+        raise ValueError(lacking)
 
 
 def command_of(name: str, options: argparse.Namespace) -> list[str]:
@@ -91,15 +94,19 @@ def run(command: list[str], seconds: float) -> int | None:
         return None
     process = subprocess.Popen(command)
     try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(seconds)
+        if os.name == "nt":  # which sends no Ctrl-C to a process alone
+            process.terminate()
+        else:
+            process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
             process.kill()
             process.wait()
-        return None
 
 
 def parse() -> argparse.Namespace:

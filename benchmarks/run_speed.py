@@ -233,7 +233,7 @@ def speed_line(row: dict) -> list[str]:
         spread(row["step_ms"]),
         f"{row.get('cores', 0):.2f}",
         f"{1000 / step:,.1f}",
-        f"{1e6 * step / pixels(row):.0f}",
+        table.brief(1e6 * step / pixels(row)),
         f"{1000 / render:,.1f}",
         f"{1000 / numpy:,.1f}",
         str(row.get("launches", "-")),

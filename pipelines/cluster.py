@@ -187,8 +187,8 @@ class Cluster:
 
         Which worker gets which task is Ray's choice, so one of several may keep nothing.
         """
-        refs = [self.stop.remote() for _ in range(self.slots)]
         with contextlib.suppress(self.ray.exceptions.RayError):
+            refs = [self.stop.remote() for _ in range(self.slots)]
             self.ray.wait(refs, num_returns=len(refs), timeout=LEAVING)
 
     def _groups(self, pictures: list[Picture], encoding: Encoding) -> Iterator[list[Picture]]:

@@ -15,9 +15,6 @@ import torch
 os.environ.setdefault("TAICHI2DGS_BACKEND", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")  # which opens no windows
 
-if "TAICHI2DGS_DEVICE" in os.environ:  # "cuda": whether tensors on a GPU are taken as well
-    torch.set_default_device(os.environ["TAICHI2DGS_DEVICE"])
-
 import pipelines
 import taichi2dgs
 from taichi2dgs import Gaussians, runtime

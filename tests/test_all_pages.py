@@ -18,7 +18,7 @@ def all_pages(*arguments: object) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def script(benchmarks, monkeypatch):
+def script(benchmarks):
     return benchmarks("all")
 
 
@@ -40,7 +40,7 @@ def test_a_page_is_made(tmp_path, photograph, script, monkeypatch):
     (tmp_path / "kodak").mkdir()
     files.write_image(tmp_path / "kodak/a.png", photograph[:40, :40])
     small = "run_kodak.py --data {kodak} --k 30 --steps 2 --methods ours-random"
-    monkeypatch.setattr(script, "PAGES", {"small": small, "broken": small + " --k 0"})
+    monkeypatch.setattr(script, "PAGES", {"small": small})
     begin = ["all.py", f"--kodak={tmp_path / 'kodak'}", f"--out={tmp_path}"]
     monkeypatch.setattr(sys, "argv", [*begin, "--pages", "small"])
     assert script.main() == 0 and (tmp_path / "small.md").exists()
@@ -52,6 +52,15 @@ def test_a_page_that_fails_does_not_keep_others_from_being_made(script, monkeypa
     monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--pages", "rate", "seconds"])
     assert script.main() == 2 and len(done) == 2
     assert "not made: rate, seconds" in capsys.readouterr().err
+
+    def over(command, seconds):
+        return None if "rate" in str(command) else 1
+
+    monkeypatch.setattr(script, "run", over)
+    monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--pages", "seconds", "rate"])
+    assert script.main() == 2
+    error = capsys.readouterr().err
+    assert "are over at the page 'rate'" in error and "not made: seconds" in error
 
 
 def test_when_the_hours_are_over_the_command_is_stopped(script, monkeypatch, capsys):
@@ -66,4 +75,4 @@ def test_when_the_hours_are_over_the_command_is_stopped(script, monkeypatch, cap
 def test_a_set_that_is_absent_is_named():
     done = all_pages("--list", "--kodak", "x")
     assert done.returncode == 2
-    assert "the page 'datasets' needs --photographs, --art, --textures" in done.stderr
+    assert "the page 'other_sets' needs --photographs, --art, --textures" in done.stderr

@@ -48,6 +48,16 @@ def test_more_processes_than_listed_gpus_are_refused(started):
         Processes()
 
 
+def test_more_processes_than_gpus_are_refused_unless_they_are_to_share(started, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    started(1, None)
+    with pytest.raises(ValueError, match=r"2 or more processes for 1 GPUs; .*DEVICES=0"):
+        Processes()
+    started(1, "0")
+    Processes()
+    assert os.environ[SEEN] == "0"
+
+
 def test_one_process_alone_keeps_its_list(monkeypatch):
     monkeypatch.setenv(SEEN, "4,5")
     monkeypatch.delenv("WORLD_SIZE", raising=False)

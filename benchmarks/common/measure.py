@@ -235,7 +235,7 @@ def measure(
         "size": [*image.shape[:2]],
         "gaussians": len(result.gaussians),
         "psnr_at": {str(r.step): round(r.psnr, 3) for r in result.history if r.step in STEPS},
-        "psnr_within": {str(at): round(psnr, 3) for at, psnr in within.items()},
+        "psnr_within": {f"{at:g}": round(psnr, 3) for at, psnr in within.items()},
         "psnr": round(last.psnr, 3),
         "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
         **quality.similarities(final, image),

@@ -22,23 +22,26 @@ def check_packages() -> None:
 
 
 def similarities(image: Tensor, reference: Tensor) -> dict[str, float | None]:
-    """Compare a clamped image with the original. [H, W, 3], [H, W, 3]
+    """Compare a clamped image with the original. [H, W, C], [H, W, C]
 
     Returns:
         "ssim" and "ms_ssim", 1 for the same, the latter None for a picture too small for it; and
-        "flip", the mean of the FLIP map at 67 pixels a degree, 0 for the same.
+        "flip", the mean of the FLIP map at 67 pixels a degree, 0 for the same, None unless RGB.
     """
     shown, original = image.detach().clamp(0, 1), reference.detach()
-    flip = _flip_package().evaluate(
-        original.cpu().numpy(), shown.cpu().numpy(), "LDR", applyMagma=False
-    )
     pair = [one.permute(2, 0, 1)[None] for one in (shown, original)]
     package = similarity_package()
     return {
         "ssim": round(float(package.ssim(*pair, data_range=1.0)), 5),
         "ms_ssim": ms_ssim(image, reference),
-        "flip": round(float(flip[1]), 5),
+        "flip": _flip(shown, original) if image.shape[2] == 3 else None,
     }
+
+
+def _flip(image: Tensor, reference: Tensor) -> float:
+    """[H, W, 3], [H, W, 3]"""
+    pair = (one.cpu().contiguous().numpy() for one in (reference, image))
+    return round(float(_flip_package().evaluate(*pair, "LDR", applyMagma=False)[1]), 5)
 
 
 def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
@@ -49,12 +52,19 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
     return round(float(similarity_package().ms_ssim(*pair, data_range=1.0)), 5)
 
 
-def of_files(gaussians: Gaussians) -> dict[str, float]:
-    """Return bits a pixel, as float32 numbers and as a `.t2d` file, and seconds to decode it."""
+def of_files(gaussians: Gaussians) -> dict[str, float | None]:
+    """Return bits a pixel, as float32 numbers and as a `.t2d` file, and seconds to decode it.
+
+    The latter two are None for a fit that ended in numbers that are not finite.
+    """
     pixels = gaussians.size[0] * gaussians.size[1]
-    data = t2d.encode(gaussians, "high")
+    raw = {"bpp_float32": round(32 * gaussians.packed().numel() / pixels, 3)}
+    try:
+        data = t2d.encode(gaussians, "high")
+    except ValueError:
+        return {**raw, "bpp_high": None, "decode_seconds": None}
     return {
-        "bpp_float32": round(32 * gaussians.packed().numel() / pixels, 3),
+        **raw,
         "bpp_high": round(8 * len(data) / pixels, 3),
         "decode_seconds": round(seconds_of(lambda: t2d.decode(data)), 4),
     }

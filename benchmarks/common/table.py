@@ -83,7 +83,7 @@ def summary(groups: list[list[dict]]) -> str:
     ]
     for group in groups:
         speed = sorted(row["ms_per_iteration"] for row in group)
-        spread = f"{statistics.median(speed):.0f} ({speed[0]:.0f} to {speed[-1]:.0f})"
+        spread = f"{brief(statistics.median(speed))} ({brief(speed[0])} to {brief(speed[-1])})"
         moved = any(row["steps"] for row in group)
         lines.append(
             [
@@ -107,6 +107,11 @@ def summary(groups: list[list[dict]]) -> str:
             ]
         )
     return pipes(lines)
+
+
+def brief(number: float) -> str:
+    """Two digits at least, and no decimals that mean nothing: 0.31, 5.2, 17."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def count(group: list[dict]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import socket
 from collections.abc import Callable, Collection
 from itertools import takewhile
 from pathlib import Path
@@ -60,10 +61,9 @@ class Processes:
             dist.init_process_group("cpu:gloo,cuda:nccl")
             through_cpu = dist.new_group(backend="gloo")
             seen: list[Any] = [None] * self.world
-            own = str(torch.cuda.get_device_properties(0).uuid)
-            dist.all_gather_object(seen, own, group=through_cpu)
+            dist.all_gather_object(seen, _gpu(), group=through_cpu)
             if len(set(seen)) < self.world:  # NCCL refuses two processes on a GPU
-                self.group = through_cpu  # type: ignore[assignment]  # an int only where it has no part
+                self.group = through_cpu  # type: ignore[assignment]  # None for no part only
         elif self.world > 1:
             dist.init_process_group("gloo")
         return self
@@ -123,10 +123,22 @@ class Processes:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
+def _gpu() -> str:
+    """Name the GPU of this process such that another one has another name."""
+    unique = getattr(torch.cuda.get_device_properties(0), "uuid", None)  # since torch 2.5
+    return str(unique or (socket.gethostname(), os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
 def _see_one_gpu(local: int) -> None:
     """Let CUDA show this process one GPU only: of those that it may see, the `local`-th."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
+        there = torch.cuda.device_count()
+        if 0 < there <= local:
+            raise ValueError(
+                f"{local + 1} or more processes for {there} GPUs; expected a GPU for each, or "
+                "CUDA_VISIBLE_DEVICES=0, for all to share one"
+            )
         os.environ["CUDA_VISIBLE_DEVICES"] = str(local)
         return
     names = [name.strip() for name in listed.split(",")]

@@ -142,7 +142,7 @@ class Stage(Generic[Config]):
         self.kept = {"net": self.net, "optimizer": self.optimizer, "average": self.average}
         self.epoch, self.rows = 0, []
         self.losses: list[list[float]] = []  # of the steps of this epoch
-        self.hours = 0.0  # of all cores, for the network that is there
+        self.hours = 0.0  # of the cores of this process, for the network that is there
         self._measured = self._saved = 0.0
 
     def run(self) -> Path | None:
@@ -159,6 +159,7 @@ class Stage(Generic[Config]):
         self.wrapped = self.processes.wrap(self.net)
         self._measured, self._saved = time.process_time(), time.monotonic()
         self._train()
+        self.hours = self.processes.mean([[self.hours]], 1)[0] * self.processes.world
         return self._export() if self.processes.is_first else None
 
     def _train(self) -> None:
