@@ -62,6 +62,7 @@ def main() -> None:
             print(shlex.join(["python", *command[1:]]))
         return
     ends, failed = time.monotonic() + 3600 * options.hours, []
+    name, code = "", None
     for name, command in tqdm(commands.items(), "pages", unit="page"):
         code = run(command, ends - time.monotonic())
         if code:

@@ -98,7 +98,7 @@ def test_the_first_prior_start_leaves_torchs_random_numbers_alone(picture):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", sorted(set(starts.PEERS) - {"image-gs-saliency"}))
+@pytest.mark.parametrize("name", sorted(set(starts.PEERS) - {"image-gs-saliency", "instant-gi"}))
 def test_peers_begin_on_the_device_of_the_image(name, monkeypatch):
     """A device without values stands for a GPU; there is none that every machine has."""
     monkeypatch.setattr(Gaussians, "__post_init__", lambda self: None)  # it would look at values
