@@ -172,6 +172,6 @@ def test_what_was_compiled_is_kept_by_a_process_that_stops_taichi_and_is_then_ki
         "runtime.stop(); print(runtime.current(), runtime.init('cpu'), runtime.counts_right(), "
         "flush=True); os._exit(0)"
     )
-    done = run(script, TI_OFFLINE_CACHE_FILE_PATH=str(tmp_path))
+    done = run(script, TI_OFFLINE_CACHE="1", TI_OFFLINE_CACHE_FILE_PATH=str(tmp_path))
     assert done.stdout == "None cpu True\n", done.stderr
     assert list(tmp_path.rglob("*.tic"))
