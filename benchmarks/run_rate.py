@@ -136,7 +136,8 @@ def our_rows(
         began = time.perf_counter()
         data = encode_refined(fitted, preset, image, steps)
         taken = fit_seconds + time.perf_counter() - began
-        shown = (opened(data).to(image).clamp(0, 1) * 255).round() / 255
+        # In float64, as `metrics.psnr` rounds: in float32 a pixel may be rounded the other way.
+        shown = ((opened(data).double().clamp(0, 1) * 255).round() / 255).to(image)
         yield {
             **seen(data, shown, image),
             "unsaved": unsaved,

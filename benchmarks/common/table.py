@@ -64,6 +64,7 @@ def summary(groups: list[list[dict]]) -> str:
     """One line for each kind of fit: the means over its pictures."""
     steps = [str(s) for s in STEPS if any(str(s) in group[0]["psnr_at"] for group in groups)]
     spans = sorted({at for group in groups for at in group[0]["psnr_within"]}, key=float)
+    more = [column for column in MORE if any(column[1] in group[0] for group in groups)]
     lines = [
         [
             "pictures",
@@ -74,7 +75,7 @@ def summary(groups: list[list[dict]]) -> str:
             "end",
             "8 bits",
             "MS-SSIM",
-            *(name for name, key, _ in MORE if any(key in group[0] for group in groups)),
+            *(name for name, _, _ in more),
             "start s",
             "ms/it",
             "render/s",
@@ -95,11 +96,7 @@ def summary(groups: list[list[dict]]) -> str:
                 mean([row["psnr"] for row in group]),
                 mean([row["psnr_8bit"] for row in group]),
                 mean([row["ms_ssim"] for row in group], 4),
-                *(
-                    mean([row.get(key) for row in group], digits)
-                    for _, key, digits in MORE
-                    if any(key in one[0] for one in groups)
-                ),
+                *(mean([row.get(key) for row in group], digits) for _, key, digits in more),
                 f"{statistics.median(row['start_seconds'] for row in group):.2f}",
                 spread if moved else "-",
                 f"{statistics.median(row['render_fps'] for row in group):.1f}",
