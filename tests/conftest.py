@@ -17,7 +17,10 @@ os.environ.setdefault("MPLBACKEND", "agg")  # which opens no windows
 
 import pipelines
 import taichi2dgs
+from pipelines.baselines import method
 from taichi2dgs import Gaussians, runtime
+from taichi2dgs.fitting import budget
+from taichi2dgs.fitting.engine import Engine
 
 # Every run tries the same examples. There is no deadline, since kernels may have to compile.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -96,6 +99,41 @@ def fitted(photograph) -> taichi2dgs.FitResult:
     """2,000 Gaussians after 60 steps on the photograph; tests share it, and must not change it."""
     start = pipelines.initialize(photograph, 2000, "gradient")
     return taichi2dgs.fit(photograph, start, steps=60)
+
+
+class Watch:
+    """A clock in place of the module `time`, which moves by what is said to take time."""
+
+    STEP, COMPILING = 0.01, 3.0  # seconds
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def watch(monkeypatch) -> Watch:
+    """The clock of fits: 10 ms a step and 3 s for what compiles, however busy the machine is."""
+    watch = Watch()
+    launch, advance = Engine._launch, method._Run._advance
+
+    def launched(self, number, *arguments, **more):
+        launch(self, number, *arguments, **more)
+        watch.sleep(Watch.STEP if number else Watch.COMPILING)
+
+    def advanced(self):
+        advance(self)
+        watch.sleep(Watch.STEP)
+
+    monkeypatch.setattr(budget, "time", watch)
+    monkeypatch.setattr(Engine, "_launch", launched)
+    monkeypatch.setattr(method._Run, "_advance", advanced)
+    return watch
 
 
 @pytest.fixture(scope="session")

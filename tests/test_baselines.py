@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,27 +152,23 @@ def test_a_step_takes_nothing_to_the_cpu(crop, monkeypatch):
     run._advance()
 
 
-def test_the_clock_waits_for_the_device(crop, monkeypatch):
+def test_the_clock_waits_for_the_device(crop, monkeypatch, watch):
     """The device of this test takes 50 ms to finish when it is waited for."""
-    waits = []
-
-    def sync() -> None:
-        waits.append(time.perf_counter())
-        time.sleep(0.05)
-
-    monkeypatch.setattr(baselines.method.runtime, "sync", sync)
+    monkeypatch.setattr(baselines.method.runtime, "sync", lambda: watch.sleep(0.05))
     method = baselines.load("image-gs-gradient")
-    result = baselines.run(crop[:32, :32], 60, method, steps=3)
-    assert result.history[-1].step == 3 and result.history[-1].seconds >= 0.05
-    waits.clear()
-    steps = baselines.run(crop[:32, :32], 60, method, seconds=0.3).history[-1].step
-    assert steps < 100 and len(waits) >= 4  # after some steps each time
+    result = baselines.run(crop[:32, :32], 60, method, seconds=0.3)  # it waits for each report
+    assert [report.step for report in result.history] == list(range(6))
+    seconds = [report.seconds for report in result.history]
+    assert seconds == pytest.approx([0.05 + 0.06 * step for step in range(6)])
+    monkeypatch.setattr(baselines.method, "REPORT_GROWTH", 100)
+    result = baselines.run(crop[:32, :32], 60, method, seconds=0.3)  # and after every 20 ms
+    assert result.history[-1].step == 8
 
 
-def test_reports_do_not_count_against_the_seconds(crop):
+def test_reports_do_not_count_against_the_seconds(crop, watch):
     method = baselines.load("image-gs-gradient")
-    result = baselines.run(crop[:32, :32], 60, method, steps=3, on_report=lambda _: time.sleep(0.4))
-    assert len(result.history) > 2 and result.seconds < 0.4 * (len(result.history) - 1)
+    result = baselines.run(crop[:32, :32], 60, method, steps=3, on_report=lambda _: watch.sleep(9))
+    assert len(result.history) > 2 and result.seconds == pytest.approx(0.03)
 
 
 def test_similarity_is_that_of_the_package(crop):

@@ -21,28 +21,29 @@ def small(photograph):
     return photograph[:32, :40].contiguous()
 
 
-@pytest.fixture
-def seconds(backend) -> float:
-    """A budget for many steps: emulated devices take up to half a second for each."""
-    return 0.6 if backend == "cpu" else 6.0
-
-
-def test_seconds_are_kept_and_the_schedule_ends(photograph, seconds):
+def test_seconds_are_kept_and_the_schedule_ends(photograph, watch):
+    """The compiler's seconds do not count; no step begins of which most would be over."""
     reports, image = [], small(photograph)
     start = pipelines.initialize(image, 60, "gradient")
-    result = fit_function(image, start, seconds=seconds, on_report=reports.append)
+    result = fit_function(image, start, seconds=0.594, on_report=reports.append)
     assert reports == result.history and len(reports) > 3
-    # One step may overrun by half its length; 3 s would mean that the compiler was on the clock.
-    assert seconds / 2 < result.history[-1].seconds < seconds + 2.4
+    assert result.history[-1].step == 59 and result.seconds == pytest.approx(0.59)
     assert result.history[-1].psnr > result.history[0].psnr
 
 
-def test_callbacks_do_not_use_up_the_seconds(photograph):
-    start = pipelines.initialize(photograph, 200, "gradient")
+def test_seconds_are_those_of_a_clock(photograph):
+    """However slow the machine is: 20 ms is when a fit looks at the clock, if steps allow it."""
+    image = small(photograph)
+    start = pipelines.initialize(image, 60, "gradient")
     began = time.perf_counter()
-    result = fit_function(photograph, start, seconds=1.0, on_report=lambda report: time.sleep(0.3))
-    awake = time.perf_counter() - began - 0.3 * len(result.history)
-    assert 0.5 < result.history[-1].seconds <= awake  # the sleep does not count
+    result = fit_function(image, start, seconds=0.5)
+    assert 0.1 < result.seconds < time.perf_counter() - began
+
+
+def test_callbacks_do_not_use_up_the_seconds(photograph, watch):
+    start = pipelines.initialize(photograph, 200, "gradient")
+    result = fit_function(photograph, start, seconds=0.5, on_report=lambda _: watch.sleep(9))
+    assert result.history[-1].step == 50 and result.seconds == pytest.approx(0.5)
 
 
 def test_target_psnr_stops_early(photograph):
@@ -96,19 +97,19 @@ def test_a_target_out_of_reach_changes_nothing(photograph):
         assert one.step == other.step and one.psnr == pytest.approx(other.psnr, abs=1e-4)
 
 
-def test_with_both_budgets_reports_follow_what_runs_out_first(photograph, seconds):
+def test_with_both_budgets_reports_follow_what_runs_out_first(photograph, watch):
     image = small(photograph)
     start = pipelines.initialize(image, 60, "gradient")
-    result = fit_function(image, start, steps=10**7, seconds=seconds)
-    assert len(result.history) > 3 and result.history[-1].step < 10**7
-    began, target = time.perf_counter(), result.history[0].psnr + 1
-    stopped = fit_function(image, start, steps=10**7, seconds=60, target_psnr=target)
-    assert stopped.history[-1].psnr >= target and time.perf_counter() - began < 30
+    result = fit_function(image, start, steps=10**7, seconds=0.5)
+    assert len(result.history) > 3 and result.history[-1].step == 50
+    target = result.history[0].psnr + 1
+    stopped = fit_function(image, start, steps=10**7, seconds=2, target_psnr=target)
+    assert stopped.psnr >= target and 0 < stopped.history[-1].step < 200
     few = fit_function(image, start, steps=40, seconds=600)
     assert [report.step for report in few.history] == [*range(0, 41, 2)]
 
 
-def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch, seconds):
+def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch, watch):
     """Learning rates follow one cosine, whether steps or seconds measure the budget."""
     rates = []
     steps = Engine.steps
@@ -121,7 +122,7 @@ def test_the_rate_falls_to_nothing_under_either_budget(photograph, monkeypatch, 
     monkeypatch.setattr(Engine, "steps", noted)
     image = small(photograph)
     start = pipelines.initialize(image, 60, "gradient")
-    for budget in ({"steps": 40}, {"seconds": seconds}, {"steps": 10**7, "seconds": seconds}):
+    for budget in ({"steps": 40}, {"seconds": 0.4}, {"steps": 10**7, "seconds": 0.4}):
         rates.clear()
         fit_function(image, start, **budget)
         assert rates[0] > 0.99 and rates[-1] < 0.1, budget

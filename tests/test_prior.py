@@ -157,7 +157,7 @@ def test_encode_says_what_is_wrong_with_a_picture(image, message):
         taichi2dgs.encode(image, k=5, steps=1)
 
 
-def test_encode_starts_from_what_it_is_told_and_fits(photographs):
+def test_encode_starts_from_what_it_is_told_and_fits(photographs, watch):
     image = photographs[1][:64, :64]
     start = pipelines.initialize(image, 800, "prior")
     alone = taichi2dgs.encode(image, 800, steps=0, start="prior")
@@ -166,7 +166,7 @@ def test_encode_starts_from_what_it_is_told_and_fits(photographs):
     assert torch.equal(taichi2dgs.encode(image, 800, seconds=0).packed(), alone.packed())
     found = taichi2dgs.encode(image, 800, steps=30, start="prior")
     assert metrics.psnr(found.render(), image) > metrics.psnr(start.render(), image) + 3
-    quick = taichi2dgs.encode(image, 800, seconds=0.3, start="gradient")
+    quick = taichi2dgs.encode(image, 800, seconds=0.3, start="gradient")  # 30 steps by the watch
     assert metrics.psnr(quick.render(), image) > 25
 
 
