@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch.nn.functional as F  # noqa: N812
-from common import measure, table
+from common import fits, measure, table
 from torch import Tensor
 
 import taichi2dgs
@@ -40,7 +40,7 @@ def main() -> None:
         image = files.read_image(path)
         return image if options.native else measure.centre_crop(scaled(image, side), side)
 
-    rows = measure.measure_all(pictures, prepare, run, options)
+    run, rows = fits.measure_all(pictures, prepare, run, options)
     page = table.as_markdown(run, rows)
     options.out.with_suffix(".md").write_text(page)
     print(page)

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common import kodak, measure, table
+from common import fits, kodak, measure, table
 
 import taichi2dgs
 from taichi2dgs.storage import files
@@ -28,7 +28,7 @@ def main() -> None:
     pictures = {folder.resolve().name: measure.find_pictures(folder, options.images)}
     taichi2dgs.init(options.backend)
     run = measure.describe(f"{options.crop}x{options.crop} centre crops", [folder])
-    rows = measure.measure_all(
+    run, rows = fits.measure_all(
         pictures,
         lambda path: measure.centre_crop(files.read_image(path), options.crop),
         run,

@@ -11,14 +11,13 @@ is killed goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from common import measure, table
+from common import measure, rows, table
 from common.identity import RESULTS
 from torch import Tensor
 from tqdm import tqdm
@@ -50,10 +49,8 @@ def main() -> None:
     run["weights"] = {
         name: [file(net, folder).stem for net in NETS] for name, folder in folders.items()
     }
-    out = options.out.with_suffix(".json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows = measure.earlier_rows(out, run)
-    done = {(row["image"], *(row[name] for name in BY)) for row in rows}
+    run["steps"], out = options.steps, options.out.with_suffix(".json")
+    known = {tuple(row[name] for name in ("image", *BY)): row for row in rows.earlier(out, run)}
     kinds = [
         (path, dataset, k, name)
         for dataset in pictures
@@ -62,16 +59,15 @@ def main() -> None:
         for name in folders
     ]
     for path, dataset, k, name in tqdm(kinds, "pictures"):
-        kind = dict(zip(BY, (dataset, k, name), strict=True))
-        if (path.stem, *kind.values()) in done:
+        kind = (path.stem, dataset, k, name)
+        if kind in known:
             continue
         image = measure.centre_crop(files.read_image(path)[..., :3], options.crop or None)
         count = count_of(k, image.shape[0] * image.shape[1]) if options.crop else k
-        row = {"image": path.stem, **kind, **measured(image, count, folders[name], options.steps)}
-        rows.append(row)
-        with files.replacing(out) as temporary:
-            Path(temporary).write_text(json.dumps({**run, "rows": rows}, indent=1) + "\n")
-    page = as_markdown(run, rows)
+        told = dict(zip(("image", *BY), kind, strict=True))
+        known[kind] = told | measured(image, count, folders[name], options.steps)
+        rows.write(out, run, list(known.values()))
+    page = as_markdown(run, [known[(path.stem, *kind)] for path, *kind in kinds])
     options.out.with_suffix(".md").write_text(page)
     print(page)
 

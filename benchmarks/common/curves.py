@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from common import table
-from common.measure import KINDS
+from common.fits import KINDS
 
 Points = list[tuple[float, float]]
 FAMILIES = {

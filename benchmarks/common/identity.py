@@ -12,6 +12,7 @@ import taichi2dgs
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
+MEASURING = ("costs", "fits", "quality")  # modules beside this one
 
 
 def commit(root: Path = ROOT) -> str:
@@ -68,6 +69,16 @@ def contents(folder: Path) -> dict[Path, str]:
         for path in folder.rglob("*")
         if path.suffix in (".py", ".yaml", ".pt", ".json")
     }
+
+
+def code_digest(script: Path) -> str:
+    """Return a digest of all code that says what a script measures.
+
+    That is the package, the script, and what measures beside it; how a page looks does not count.
+    """
+    paths = [Path(__file__).with_name(f"{name}.py") for name in MEASURING]
+    own = [path.read_bytes() for path in (*paths, script) if path.is_file()]
+    return digest(package_digest().encode() + b"".join(own))
 
 
 def package_digest(root: Path = ROOT) -> str:

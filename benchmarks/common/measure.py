@@ -1,38 +1,25 @@
-"""Measure fits of pictures: what the scripts that make tables share."""
+"""What the scripts that make tables share: their options, their pictures and what they say."""
 
 from __future__ import annotations
 
 import argparse
 import functools
-import itertools
-import json
 import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from common import quality
-from common.costs import peak_mib, reset_peak, seconds_of
-from common.identity import RESULTS, commit, digest, measured_package
-from pipelines import baselines, configuration
-from pipelines.baselines.starts import PEERS, begin
+from common.identity import RESULTS, code_digest, commit, measured_package
+from pipelines import baselines
 from pipelines.starts.sampling import METHODS
 from pipelines.training.images import cropped
-from taichi2dgs import doctor, metrics, runtime
-from taichi2dgs.storage import files
+from taichi2dgs import doctor, runtime
 from taichi2dgs.storage.pictures import is_picture
-
-# Iterations that tables report, where a fit makes them.
-STEPS = (0, 25, 50, 100, 200, 500, 1000, 3000, 5000, 50_000)
-SECONDS = (1, 2, 5, 10, 30)
-KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
 
 
 def script(main: Callable[[], object]) -> Callable[[], int]:
@@ -132,122 +119,6 @@ def find_pictures(folder: Path, count: int | None) -> list[Path]:
     return found[:count]
 
 
-def measure_all(
-    pictures: dict[str, list[Path]],
-    prepare: Callable[[Path], Tensor],
-    run: dict[str, Any],
-    options: argparse.Namespace,
-) -> list[dict]:
-    """Measure every picture in every kind of fit, but those that an earlier run has measured.
-
-    Args:
-        pictures: of each dataset.
-        prepare: reads a picture as it is to be fitted. [H, W, C]
-        run: see `describe`.
-        options: of the command line.
-    """
-    out = options.out.with_suffix(".json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    paths = [Path(name) for name in (*options.methods, options.config or "")]
-    if own := {path.name: digest(path.read_bytes()) for path in paths if path.is_file()}:
-        run = {**run, "files": own}
-    rows = earlier_rows(out, run)
-    done = {(row["image"], *(row[name] for name in KINDS)) for row in rows}
-    quality.check_packages()
-    methods = {
-        (name, sampler): method_of(name, sampler, options.config)
-        for name, sampler in itertools.product(options.methods, options.sampler)
-    }
-    warm = set()
-    fits = [
-        (dataset, k, name, sampler, path)
-        for dataset in pictures
-        for k, name, sampler in itertools.product(options.k, options.methods, options.sampler)
-        for path in pictures[dataset]
-    ]
-    bar = tqdm(fits, "fits", unit="fit")
-    for dataset, k, name, sampler, path in bar:
-        kind = dict(zip(KINDS, (dataset, k, Path(name).stem, sampler), strict=True))
-        if (path.stem, *kind.values()) in done:
-            continue
-        method = methods[name, sampler]
-        image = prepare(path).to(runtime.device())
-        if (name, sampler) not in warm:
-            baselines.run(image, k, method, steps=2)
-            warm.add((name, sampler))
-        rows.append({"image": path.stem, **kind, **measure(image, k, method, options)})
-        bar.set_postfix_str(f"{k} {name} {path.stem} {rows[-1]['psnr']:.2f} dB")
-        with files.replacing(out) as temporary:
-            Path(temporary).write_text(json.dumps({**run, "rows": rows}, indent=1) + "\n")
-    return rows
-
-
-def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
-    method = baselines.load(name)
-    if sampler != "default":
-        if method.start in PEERS:
-            raise ValueError(f"--sampler {sampler}: {name} has its own way to start")
-        method = replace(method, sampler=sampler)
-    return replace(method, fit=configuration.load(config)) if config and method.fused else method
-
-
-def earlier_rows(out: Path, run: dict[str, Any]) -> list[dict]:
-    """Return what the same command has measured of the same code before it was killed."""
-    try:
-        earlier = json.loads(out.read_text())
-        rows = earlier.pop("rows")
-    except (OSError, ValueError, KeyError, AttributeError):
-        return []  # there is no such table; it will be written
-    return rows if earlier == run else []
-
-
-def measure(
-    image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
-) -> dict[str, Any]:
-    """Fit one picture, and return the row of its table."""
-    start_seconds = seconds_of(
-        lambda: begin(image, k, method.start, sampler=method.sampler), wait=wait
-    )
-    fit = functools.partial(baselines.run, image, k, method)
-    reset_peak()
-    result = longest = None if options.steps is None else fit(steps=options.steps)
-    own = {}  # PSNR of fits that end at each budget
-    budgets = sorted(options.seconds or [])
-    for at in budgets if method.fused else budgets[-1:]:
-        if method.fused or longest is None or longest.history[-1].seconds < at:
-            longest = fit(seconds=at)
-            own[at] = longest.history[-1].psnr
-    assert longest is not None  # the command line asks for steps or seconds
-    peak = peak_mib()
-    result = result or longest
-    last = result.history[-1]
-    final = result.gaussians.render()
-    moments = sorted({*SECONDS, *budgets})
-    if method.fused:
-        within = {at: own[at] for at in moments if at in own}
-    else:  # rates do not depend on the budget, and reports are as close as 2 %
-        within = {
-            at: [r.psnr for r in longest.history if r.seconds <= at][-1]
-            for at in moments
-            if at <= longest.history[-1].seconds * 1.02
-        }
-    return {
-        "size": [*image.shape[:2]],
-        "gaussians": len(result.gaussians),
-        "psnr_at": {str(r.step): round(r.psnr, 3) for r in result.history if r.step in STEPS},
-        "psnr_within": {f"{at:g}": round(psnr, 3) for at, psnr in within.items()},
-        "psnr": round(last.psnr, 3),
-        "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
-        **quality.similarities(final, image),
-        **quality.of_files(result.gaussians),
-        "steps": last.step,
-        "start_seconds": round(start_seconds, 3),
-        "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
-        "peak_mib": round(peak),
-        "render_fps": round(1 / seconds_of(result.gaussians.render, wait=wait), 1),
-    }
-
-
 def wait() -> None:
     """Wait until the device has done all its work."""
     runtime.sync()
@@ -277,6 +148,7 @@ def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:
         "command": "python benchmarks/" + " ".join(arguments),
         "pictures": pictures,
         "commit": commit(),
+        "code": code_digest(Path(sys.argv[0])),
         "package": measured_package(),
         "backend": runtime.current(),
         "machine": machine(),

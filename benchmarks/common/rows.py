@@ -55,6 +55,40 @@ class Rows:
 
     def write(self) -> None:
         """Write all rows that are known, as after each that is made."""
-        with files.replacing(self.path) as temporary:
-            content = {**self.run, "rows": list(self.known.values())}
-            Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+        write(self.path, self.run, list(self.known.values()))
+
+
+FREE = {"command", "commit", "others"}  # what may differ between rows of one table
+
+
+def earlier(path: Path, run: dict[str, Any]) -> list[dict]:
+    """Return the rows that a table of the same code, options and machine has already.
+
+    Args:
+        path: of its JSON file, which may be there.
+        run: what the table says of itself, but for `FREE`.
+    """
+    try:
+        content = json.loads(path.read_text())
+        found = content.pop("rows") + content.get("others", [])
+        same = content.keys() - FREE == run.keys() - FREE
+        same = same and all(content[name] == run[name] for name in run.keys() - FREE)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return []  # there is no such table; it will be written
+    return found if same else []
+
+
+def write(path: Path, run: dict[str, Any], rows: list[dict], known: Sequence[dict] = ()) -> None:
+    """Write rows and what was run to a JSON file, in a folder that need not be there.
+
+    Args:
+        path: of the file.
+        run: what the table says of itself.
+        rows: of the table.
+        known: rows to go on from; those that are not of the table are kept as "others".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    others = [row for row in known if row not in rows]
+    content = {**run, "rows": rows} | ({"others": others} if others else {})
+    with files.replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(content, indent=1) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from common.costs import times_of
-from common.measure import KINDS, STEPS
+from common.fits import KINDS, STEPS
 from nets import weights
 from taichi2dgs import runtime
 

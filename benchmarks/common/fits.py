@@ -1,0 +1,177 @@
+"""Fits of many pictures by many methods: the rows of a table, each measured once."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from tqdm import tqdm
+
+from common import costs, quality, rows
+from common.identity import digest
+from common.measure import find_pictures, wait
+from pipelines import baselines, configuration
+from pipelines.baselines.starts import PEERS, begin
+from taichi2dgs import metrics, runtime
+
+# Iterations that tables report, where a fit makes them.
+STEPS = (0, 25, 50, 100, 200, 500, 1000, 3000, 5000, 50_000)
+SECONDS = (1, 2, 5, 10, 30)
+KINDS = ("dataset", "k", "method", "sampler")  # what tells one kind of fit from another
+
+
+class Fit(NamedTuple):
+    """What tells one row from another: the name of a picture, and what `KINDS` has."""
+
+    image: str
+    dataset: str
+    k: int
+    method: str
+    sampler: str
+
+
+def measure_all(
+    pictures: dict[str, list[Path]],
+    prepare: Callable[[Path], Tensor],
+    run: dict[str, Any],
+    options: argparse.Namespace,
+) -> tuple[dict[str, Any], list[dict]]:
+    """Measure every picture in every kind of fit, but those that an earlier run has measured.
+
+    A picture has all kinds of fits before the next one begins, and a run that is stopped returns
+    the pictures that have them: fewer pictures, but no method that lacks one.
+
+    Args:
+        pictures: of each dataset.
+        prepare: reads a picture as it is to be fitted. [H, W, C]
+        run: see `measure.describe`.
+        options: of the command line.
+
+    Returns:
+        What was run, which says how many pictures of how many there are, and the rows.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came before any picture had all kinds.
+    """
+    out = options.out.with_suffix(".json")
+    run = {**run, "budget": [options.steps, options.seconds], "config": options.config}
+    files = [Path(name) for name in (*options.methods, options.config or "")]
+    if own := {path.name: digest(path.read_bytes()) for path in files if path.is_file()}:
+        run = {**run, "files": own}
+    known = {Fit(*(row[name] for name in Fit._fields)): row for row in rows.earlier(out, run)}
+    quality.check_packages()
+    methods = {
+        (Path(name).stem, sampler): method_of(name, sampler, options.config)
+        for name, sampler in itertools.product(options.methods, options.sampler)
+    }
+    kinds = [(k, *method) for k in options.k for method in methods]
+    read, warm = functools.lru_cache(1)(prepare), set()
+    fits = [(path, Fit(path.stem, name, *k)) for name, path in in_turn(pictures) for k in kinds]
+    bar = tqdm(fits, "fits", unit="fit")
+    try:
+        for path, fit in bar:
+            if fit in known:
+                continue
+            image, method = read(path).to(runtime.device()), methods[fit.method, fit.sampler]
+            if (fit.method, fit.sampler) not in warm:
+                baselines.run(image, fit.k, method, steps=2)
+                warm.add((fit.method, fit.sampler))
+            known[fit] = {**fit._asdict(), **measure(image, fit.k, method, options)}
+            bar.set_postfix_str(f"{fit.k} {fit.method} {fit.image} {known[fit]['psnr']:.2f} dB")
+            rows.write(out, run, list(known.values()))
+    except KeyboardInterrupt:
+        bar.close()
+        print("stopped; the same command goes on here", file=sys.stderr)
+    about, asked = finished(pictures, kinds, known, run)
+    rows.write(out, run, asked, list(known.values()))
+    return about, asked
+
+
+def in_turn(pictures: dict[str, list[Path]]) -> list[tuple[str, Path]]:
+    """Return the first picture of each dataset, then the second of each, and so on."""
+    return [
+        (dataset, path)
+        for paths in itertools.zip_longest(*pictures.values())
+        for dataset, path in zip(pictures, paths, strict=True)
+        if path is not None
+    ]
+
+
+def finished(
+    pictures: dict[str, list[Path]],
+    kinds: list[tuple[int, str, str]],
+    known: dict[Fit, dict],
+    run: dict[str, Any],
+) -> tuple[dict[str, Any], list[dict]]:
+    """Return the rows of the pictures that have every kind, and say how many these are."""
+    found, counts = [], []
+    for dataset, paths in pictures.items():
+        names = [p.stem for p in paths if all(Fit(p.stem, dataset, *k) in known for k in kinds)]
+        found += [known[Fit(name, dataset, *kind)] for kind in kinds for name in names]
+        counts.append(f"{len(names)} of {len(find_pictures(paths[0].parent, None))} of {dataset}")
+    if not found:
+        raise KeyboardInterrupt
+    return {**run, "pictures": f"{run['pictures']}, pictures {', '.join(counts)}"}, found
+
+
+def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
+    method = baselines.load(name)
+    if sampler != "default":
+        if method.start in PEERS:
+            raise ValueError(f"--sampler {sampler}: {name} has its own way to start")
+        method = replace(method, sampler=sampler)
+    return replace(method, fit=configuration.load(config)) if config and method.fused else method
+
+
+def measure(
+    image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Fit one picture, and return the row of its table."""
+    start_seconds = costs.seconds_of(
+        lambda: begin(image, k, method.start, sampler=method.sampler), wait=wait
+    )
+    fit = functools.partial(baselines.run, image, k, method)
+    costs.reset_peak()
+    result = longest = None if options.steps is None else fit(steps=options.steps)
+    own = {}  # PSNR of fits that end at each budget
+    budgets = sorted(options.seconds or [])
+    for at in budgets if method.fused else budgets[-1:]:
+        if method.fused or longest is None or longest.history[-1].seconds < at:
+            longest = fit(seconds=at)
+            own[at] = longest.history[-1].psnr
+    assert longest is not None  # the command line asks for steps or seconds
+    peak = costs.peak_mib()
+    result = result or longest
+    last = result.history[-1]
+    final = result.gaussians.render()
+    moments = sorted({*SECONDS, *budgets})
+    if method.fused:
+        within = {at: own[at] for at in moments if at in own}
+    else:  # rates do not depend on the budget, and reports are as close as 2 %
+        within = {
+            at: [r.psnr for r in longest.history if r.seconds <= at][-1]
+            for at in moments
+            if at <= longest.history[-1].seconds * 1.02
+        }
+    return {
+        "size": [*image.shape[:2]],
+        "gaussians": len(result.gaussians),
+        "psnr_at": {str(r.step): round(r.psnr, 3) for r in result.history if r.step in STEPS},
+        "psnr_within": {f"{at:g}": round(psnr, 3) for at, psnr in within.items()},
+        "psnr": round(last.psnr, 3),
+        "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
+        **quality.similarities(final, image),
+        **quality.of_files(result.gaussians),
+        "steps": last.step,
+        "start_seconds": round(start_seconds, 3),
+        "ms_per_iteration": round(1000 * last.seconds / max(1, last.step), 2),
+        "peak_mib": round(peak),
+        "render_fps": round(1 / costs.seconds_of(result.gaussians.render, wait=wait), 1),
+    }

@@ -1,0 +1,92 @@
+"""Rows of tables: which of an earlier run count, and what a run that is stopped leaves."""
+
+import argparse
+import json
+
+import pytest
+import torch
+
+from taichi2dgs.storage import files
+
+
+def test_rows_are_reused_only_of_the_same_code_and_options(tmp_path, benchmarks):
+    rows, path = benchmarks("common.rows"), tmp_path / "folder/t.json"
+    run = {"commit": "a", "command": "b", "code": "c", "machine": "d", "budget": [5, None]}
+    assert rows.earlier(path, run) == []
+    rows.write(path, run, [{"psnr": 1}])
+    assert rows.earlier(path, {**run, "commit": "x", "command": "y --images 9"}) == [{"psnr": 1}]
+    for other in ({"code": "x"}, {"machine": "x"}, {"budget": [5, [1.0]]}, {"config": "x"}):
+        assert rows.earlier(path, {**run, **other}) == []
+    assert rows.earlier(path, {name: run[name] for name in run if name != "budget"}) == []
+    path.write_text("[")
+    assert rows.earlier(path, run) == []
+
+
+def test_the_digest_of_code_is_of_what_measures(tmp_path, benchmarks, monkeypatch):
+    identity = benchmarks("common.identity")
+    script = tmp_path / "run.py"
+    script.write_text("1\n")
+    first = identity.code_digest(script)
+    assert identity.code_digest(script) == first
+    script.write_text("2\n")
+    second = identity.code_digest(script)
+    monkeypatch.setattr(identity, "MEASURING", ())
+    third = identity.code_digest(script)
+    monkeypatch.setattr(identity, "package_digest", lambda: "another")
+    assert len({first, second, third, identity.code_digest(script)}) == 4
+
+
+@pytest.fixture
+def measured(benchmarks, monkeypatch, tmp_path):
+    """A function that measures pictures of two folders by two methods; `fail` stops it."""
+    fits, asked = benchmarks("common.fits"), []
+    for name in ("a/1", "a/2", "a/3", "b/1", "b/2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        files.write_image(tmp_path / f"{name}.png", torch.rand(8, 8, 3))
+
+    def measure(image, k, method, options):
+        if len(asked) == options.fail:
+            raise KeyboardInterrupt
+        asked.append((method.start, k))
+        return {"psnr": float(len(asked))}
+
+    def run(images=None, fail=None, steps=5, methods=("ours-random", "ours-gradient")):
+        asked.clear()
+        options = argparse.Namespace(
+            methods=methods, sampler=["default"], k=[9], config=None, steps=steps, seconds=None,
+            out=tmp_path / "t", fail=fail,
+        )  # fmt: skip
+        pictures = {name: sorted((tmp_path / name).glob("*.png"))[:images] for name in "ab"}
+        about = {"pictures": "Squares", "code": "x", "commit": str(images)}
+        said, rows = fits.measure_all(pictures, files.read_image, about, options)
+        return said["pictures"], [(r["dataset"] + r["image"], r["method"]) for r in rows], asked
+
+    monkeypatch.setattr(fits, "measure", measure)
+    monkeypatch.setattr(fits.baselines, "run", lambda *_, **__: None)  # which only warms up
+    return run
+
+
+def test_a_run_that_is_stopped_leaves_pictures_with_every_method(measured, capsys):
+    said, rows, _ = measured(fail=7)  # in the fourth picture of five
+    assert said == "Squares, pictures 2 of 3 of a, 1 of 2 of b"
+    assert rows[:2] == [("a1", "ours-random"), ("a2", "ours-random")]
+    assert {name for name, _ in rows} == {"a1", "a2", "b1"} and len(rows) == 6
+    assert "goes on here" in capsys.readouterr().err
+    said, rows, asked = measured()
+    assert said.endswith("3 of 3 of a, 2 of 2 of b") and len(rows) == 10 and len(asked) == 3
+
+
+def test_a_run_that_is_stopped_at_once_makes_no_page(measured):
+    with pytest.raises(KeyboardInterrupt):
+        measured(fail=1)
+
+
+def test_more_pictures_and_methods_go_on_from_fewer(measured, tmp_path):
+    assert len(measured(images=1)[2]) == 4
+    said, rows, asked = measured(images=2, methods=["ours-random", "ours"])
+    assert said.endswith("2 of 3 of a, 2 of 2 of b")
+    assert [method for _, method in rows] == ["ours-random", "ours-random", "ours", "ours"] * 2
+    assert asked == [("prior", 9)] * 2 + [("random", 9), ("prior", 9)] * 2
+    table = json.loads((tmp_path / "t.json").read_text())
+    assert (len(table["rows"]), len(table["others"])) == (8, 2)
+    assert len(measured(images=1, steps=6)[2]) == 4  # another budget: nothing of it is there
