@@ -3,10 +3,11 @@
     python benchmarks/all.py --hours 8 --kodak DIR --art DIR --textures DIR --photographs DIR
     python benchmarks/all.py --list --kodak DIR --art DIR --textures DIR --photographs DIR
 
-Pages are made one after the other, in the order of --list. Each is a command of its own that goes
-on from the rows that the same code has measured already. When the hours are over, the command that
-runs is stopped: run this again, and it goes on there. A page whose command fails is said at the
-end, and does not keep the others from being made.
+Pages are made one after the other, in the order of --list, and share the hours: what one leaves
+over goes to the others. Each is a command of its own that goes on from the rows that the same code
+has measured already, and that is stopped when its share is over: its page then has fewer pictures,
+which its first line says, and every method. Run this again, and they go on there. A page whose
+command fails is said at the end, and does not keep the others from being made.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PEERS = (
     "image-gs-gradient image-gs-gradient-tuned image-gs-saliency image-gs-saliency-tuned"
 )
 BEST = "ours instant-gi fast-2dgs-published-tuned gaussianimage-rs-tuned image-gs-gradient-tuned"
-PATIENCE = 30  # seconds that a command that is stopped has to save its rows
+PATIENCE = 120  # seconds that a command that is stopped has to write its page
 
 # What answers which question: the name of the page, and the script with its options.
 PAGES = {
@@ -61,20 +62,19 @@ def main() -> None:
         for command in commands.values():
             print(shlex.join(["python", *command[1:]]))
         return
-    ends, failed = time.monotonic() + 3600 * options.hours, []
-    name, code = "", None
+    ends, codes = time.monotonic() + 3600 * options.hours, {}
     for name, command in tqdm(commands.items(), "pages", unit="page"):
-        code = run(command, ends - time.monotonic())
-        if code:
-            failed.append(name)
-        if code is None:
-            break
-    lacking = f"not made: {', '.join(failed)}; what their commands said is above"
-    if code is None:
-        over = f"--hours {options.hours:g} are over at the page {name!r}; "
-        raise ValueError(over + "the same command goes on there" + f"; {lacking}" * bool(failed))
-    if failed:
-        raise ValueError(lacking)
+        share = (ends - time.monotonic()) / (len(commands) - len(codes))
+        codes[name] = run(command, share)
+    short = [name for name, code in codes.items() if code is None]
+    failed = [name for name, code in codes.items() if code]
+    over = f"--hours {options.hours:g} were too few for all pictures of {', '.join(short)}: the "
+    said = [
+        *([over + "same command goes on there"] if short else []),
+        *([f"not made: {', '.join(failed)}; what they said is above"] if failed else []),
+    ]
+    if said:
+        raise ValueError("; ".join(said))
 
 
 def command_of(name: str, options: argparse.Namespace) -> list[str]:

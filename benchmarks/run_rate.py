@@ -16,9 +16,9 @@ import argparse
 import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,25 +48,51 @@ def main() -> None:
     pictures = measure.find_pictures(folder, options.images)
     taichi2dgs.init(options.backend)
     size = f"{options.crop}x{options.crop} centre crops" if options.crop else "full frames"
-    run = measure.describe(f"{folder.resolve().name}, {len(pictures)} {size}", [folder])
+    run = measure.describe(f"{folder.resolve().name}, {size}", [folder])
     rows = Rows(options.out.with_suffix(".json"), run, KEYS)
-    measure_codecs(pictures, rows, options)
-    measure_ours(pictures, rows, options)
-    page = rate_page.as_markdown(run, rows.asked)
+    tasks = {path: [*codec_tasks(path, options), *fit_tasks(path, options)] for path in pictures}
+    bar = tqdm([task for path in pictures for task in tasks[path]], "curves and fits", unit="one")
+    try:
+        for task in bar:
+            bar.set_postfix_str(f"{task.keys[0][1]}, {task.keys[0][0]}, {task.keys[0][3]}")
+            rows.want(task.keys, task.make)
+    except KeyboardInterrupt:
+        bar.close()
+        print("stopped; the same command goes on here", file=sys.stderr)
+    keys = {path: [key for task in tasks[path] for key in task.keys] for path in pictures}
+    finished = [path for path in pictures if not rows.lacks(keys[path])]
+    if not finished:
+        raise KeyboardInterrupt
+    total = len(measure.find_pictures(folder, None))
+    run["pictures"] = f"{folder.resolve().name}, {len(finished)} of {total} {size}"
+    rows.write()
+    asked = [rows.known[key] for path in finished for key in keys[path]]
+    page = rate_page.as_markdown(run, asked)
     options.out.with_suffix(".md").write_text(page)
-    rate_page.plot(rows.asked, options.out.with_suffix(".webp"))
+    rate_page.plot(asked, options.out.with_suffix(".webp"))
     print(page)
 
 
-def measure_codecs(pictures: list[Path], rows: Rows, options: argparse.Namespace) -> None:
-    """Write every picture by every codec at each of its settings."""
-    found = [codec for codec in codecs.available() if codec.name in options.codecs]
-    bar = tqdm([(codec, path) for codec in found for path in pictures], "codecs", unit="curve")
-    for codec, path in bar:
-        bar.set_postfix_str(f"{codec.name} {path.stem}")
-        own = (codec.name, path.stem, options.crop)
-        keys = [(*own, setting, None, codec.version) for setting in codec.settings]
-        rows.want(keys, functools.partial(codec_rows, codec, path, options.crop))
+class Task(NamedTuple):
+    """Rows of one picture that are made together."""
+
+    keys: list[tuple]
+    make: Callable[[], Iterator[dict]]
+
+
+def codec_tasks(path: Path, options: argparse.Namespace) -> list[Task]:
+    """Return what writes a picture by every codec at each of its settings."""
+    return [
+        Task(
+            [
+                (codec.name, path.stem, options.crop, setting, None, codec.version)
+                for setting in codec.settings
+            ],
+            functools.partial(codec_rows, codec, path, options.crop),
+        )
+        for codec in codecs.available()
+        if codec.name in options.codecs
+    ]
 
 
 def codec_rows(codec: codecs.Codec, path: Path, crop: int | None) -> Iterator[dict]:
@@ -87,9 +113,8 @@ def codec_rows(codec: codecs.Codec, path: Path, crop: int | None) -> Iterator[di
         }
 
 
-def measure_ours(pictures: list[Path], rows: Rows, options: argparse.Namespace) -> None:
-    """Fit every picture at each number and budget, and save it by each preset."""
-    code = made_by()
+def fit_tasks(path: Path, options: argparse.Namespace) -> list[Task]:
+    """Return what fits a picture at each number and budget, and saves it by each preset."""
     refines = {
         preset: Encoding(quality=preset, refine=options.refine).refine_steps
         for preset in options.presets
@@ -97,26 +122,38 @@ def measure_ours(pictures: list[Path], rows: Rows, options: argparse.Namespace) 
     budgets = [{"seconds": most} for most in options.seconds]
     if options.steps is not None:
         budgets = [{"steps": options.steps}]
-    is_warm = False
-    fits = [(budget, k, path) for budget in budgets for k in options.k for path in pictures]
-    bar = tqdm(fits, "fits", unit="fit")
-    for budget, k, path in bar:
-        bar.set_postfix_str(f"{k} {path.stem}")
-        keys = [
-            (file_name(preset, budget), path.stem, options.crop, k, steps, code)
-            for preset, steps in refines.items()
-        ]
-        if rows.lacks(keys) and not is_warm:
-            part = read(path, options.crop)[:WARM_UP, :WARM_UP]
-            list(our_rows(part.to(runtime.device()), 60, {"steps": 20}, {"medium": 8}))
-            is_warm = True
+    return [
+        fit_task(path, options.crop, k, budget, refines) for budget in budgets for k in options.k
+    ]
 
-        def made(budget=budget, k=k, path=path, keys=keys) -> Iterator[dict]:
-            image = read(path, options.crop).to(runtime.device())
-            for key, row in zip(keys, our_rows(image, k, budget, refines), strict=True):
-                yield {**dict(zip(KEYS, key, strict=True)), **row}
 
-        rows.want(keys, made)
+def fit_task(
+    path: Path, crop: int | None, k: int, budget: dict[str, Any], refines: dict[str, int]
+) -> Task:
+    """Return what fits a picture at one number and budget, and saves it by each preset."""
+    code = made_by()
+    keys = [
+        (file_name(preset, budget), path.stem, crop, k, steps, code)
+        for preset, steps in refines.items()
+    ]
+
+    def make() -> Iterator[dict]:
+        image = read(path, crop).to(runtime.device())
+        warm_up(image[:WARM_UP, :WARM_UP].contiguous())
+        for key, row in zip(keys, our_rows(image, k, budget, refines), strict=True):
+            yield {**dict(zip(KEYS, key, strict=True)), **row}
+
+    return Task(keys, make)
+
+
+_is_warm: list[bool] = []
+
+
+def warm_up(part: Tensor) -> None:
+    """Compile the kernels before anything is timed."""
+    if not _is_warm:
+        list(our_rows(part, 60, {"steps": 20}, {"medium": 8}))
+        _is_warm.append(True)
 
 
 def file_name(preset: str, budget: dict[str, Any]) -> str:

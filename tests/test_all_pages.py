@@ -53,23 +53,32 @@ def test_a_page_that_fails_does_not_keep_others_from_being_made(script, monkeypa
     assert script.main() == 2 and len(done) == 2
     assert "not made: rate, seconds" in capsys.readouterr().err
 
-    def over(command, seconds):
-        return None if "rate" in str(command) else 1
 
-    monkeypatch.setattr(script, "run", over)
-    monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--pages", "seconds", "rate"])
+def test_pages_share_the_hours_and_leave_what_is_over_to_others(script, monkeypatch, capsys, watch):
+    """The second page has all pictures after 10 seconds; the others take what they are given."""
+    shares = []
+
+    def run(command, seconds):
+        shares.append(seconds)
+        watch.sleep(10 if len(shares) == 2 else seconds)
+        return {1: None, 2: 0, 3: 1}[len(shares)]
+
+    monkeypatch.setattr(watch, "monotonic", watch.perf_counter, raising=False)
+    monkeypatch.setattr(script, "time", watch)
+    monkeypatch.setattr(script, "run", run)
+    begin = ["all.py", "--kodak=x", "--hours", "0.1"]
+    monkeypatch.setattr(sys, "argv", [*begin, "--pages", "seconds", "rate", "frames"])
     assert script.main() == 2
+    assert shares == pytest.approx([120, 120, 360 - 120 - 10])
     error = capsys.readouterr().err
-    assert "are over at the page 'rate'" in error and "not made: seconds" in error
+    assert "--hours 0.1 were too few for all pictures of seconds: the same command" in error
+    assert "; not made: frames" in error
 
 
-def test_when_the_hours_are_over_the_command_is_stopped(script, monkeypatch, capsys):
+def test_when_its_share_is_over_a_command_is_stopped(script):
     assert script.run([sys.executable, "-c", "pass"], 20) == 0
     assert script.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.5) is None
     assert script.run(["nothing"], 0) is None
-    monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--hours", "0", "--pages", "rate"])
-    assert script.main() == 2
-    assert "--hours 0 are over at the page 'rate'" in capsys.readouterr().err
 
 
 def test_a_set_that_is_absent_is_named():

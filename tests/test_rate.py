@@ -75,3 +75,30 @@ def test_codecs_write_more_bytes_for_better_pictures(benchmarks, photograph):
         assert len(small) < len(large), codec.name
         errors = [np.abs(codec.decode(one) - pixels.astype(float)).mean() for one in (small, large)]
         assert codec.decode(large).shape == pixels.shape and errors[1] < errors[0] / 3, codec.name
+
+
+def test_a_run_that_is_stopped_has_a_page_of_the_pictures_that_are_done(
+    tmp_path, photograph, benchmarks, monkeypatch, capsys
+):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    for name in "ab":
+        files.write_image(tmp_path / f"{name}.png", photograph[:40, :40])
+    script, codec_rows = benchmarks("run_rate"), benchmarks("run_rate").codec_rows
+
+    def stopping(codec, path, crop):
+        if path.stem == stops_at:
+            raise KeyboardInterrupt
+        return codec_rows(codec, path, crop)
+
+    monkeypatch.setattr(script, "codec_rows", stopping)
+    monkeypatch.setattr(
+        sys, "argv",
+        ["run_rate.py", "--data", str(tmp_path), "--k", "40", "--steps", "2", "--presets", "small",
+         "--codecs", "JPEG", "--out", str(tmp_path / "out/rate")],
+    )  # fmt: skip
+    stops_at = "b"
+    assert script.main() == 0
+    page = (tmp_path / "out/rate.md").read_text()
+    assert ", 1 of 2 full frames: " in page and "goes on here" in capsys.readouterr().err
+    stops_at = None
+    assert script.main() == 0 and ", 2 of 2 full frames: " in (tmp_path / "out/rate.md").read_text()
