@@ -26,7 +26,11 @@ from common import measure
 from tqdm import tqdm
 
 OURS = "ours ours-gradient ours-dithered"
-ABLATIONS = "ours ours-no-attributes ours-no-position ours-random"
+ENGINE = "ours-autograd ours-textbook ours-no-respawn ours"  # from the slowest to what we ship
+ABLATIONS = (
+    "ours ours-no-respawn ours-no-memory ours-kept-selection ours-solved "
+    "ours-no-attributes ours-no-position ours-random"
+)
 PEERS = (
     "instant-gi fast-2dgs-published fast-2dgs-published-tuned "
     "gaussianimage-cholesky gaussianimage-cholesky-tuned gaussianimage-rs gaussianimage-rs-tuned "
@@ -45,6 +49,7 @@ PAGES = {
     "other_sets": "run_datasets.py --data {kodak} {photographs} {art} {textures} --steps 0 "
     f"--seconds 1 10 --methods {BEST}",
     "ablations": f"run_kodak.py --data {{kodak}} --steps 200 --seconds 1 10 --methods {ABLATIONS}",
+    "engine": f"run_kodak.py --data {{kodak}} --steps 200 --seconds 1 10 --methods {ENGINE}",
     "rate": "run_rate.py --data {kodak} --seconds 10 60",
     "iterations": "run_kodak.py --data {kodak} --images 6 --steps 5000 --methods ours "
     "fast-2dgs-published fast-2dgs-published-tuned image-gs-gradient image-gs-gradient-tuned",

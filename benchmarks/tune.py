@@ -116,7 +116,8 @@ def mean_psnr(settings: Settings, images: list, options: argparse.Namespace) -> 
         side = min(image.shape[:2])
         k = count_of(options.k, side**2)
         rates = dict(settings["rates"])
-        rates["xy"] *= TABLE_SIDE / side  # a rate in image sides, for as many pixels
+        if settings["parameters"] != "pixels":
+            rates["xy"] *= TABLE_SIDE / side  # a rate in image sides, for as many pixels
         method = baselines.Method(**{**settings, "rates": rates})
         history = baselines.run(image, k, method, steps=options.steps).history
         found += [r.psnr for r in history if r.step in {*JUDGED, options.steps}]

@@ -127,7 +127,8 @@ def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
         if method.start in PEERS:
             raise ValueError(f"--sampler {sampler}: {name} has its own way to start")
         method = replace(method, sampler=sampler)
-    return replace(method, fit=configuration.load(config)) if config and method.fused else method
+    options = configuration.load(config) if config and method.fused else {}
+    return replace(method, fit={**options, **method.fit})  # what makes a method itself stays
 
 
 def measure(
@@ -140,10 +141,10 @@ def measure(
     fit = functools.partial(baselines.run, image, k, method)
     costs.reset_peak()
     result = longest = None if options.steps is None else fit(steps=options.steps)
-    own = {}  # PSNR of fits that end at each budget
+    own = {}  # PSNR of fits that end at each budget, or of one fit within it
     budgets = sorted(options.seconds or [])
-    for at in budgets if method.fused else budgets[-1:]:
-        if method.fused or longest is None or longest.history[-1].seconds < at:
+    for at in budgets if method.ends_at_budget else budgets[-1:]:
+        if method.ends_at_budget or longest is None or longest.history[-1].seconds < at:
             longest = fit(seconds=at)
             own[at] = longest.history[-1].psnr
     assert longest is not None  # the command line asks for steps or seconds
@@ -151,20 +152,17 @@ def measure(
     result = result or longest
     last = result.history[-1]
     final = result.gaussians.render()
-    moments = sorted({*SECONDS, *budgets})
-    if method.fused:
-        within = {at: own[at] for at in moments if at in own}
-    else:  # rates do not depend on the budget, and reports are as close as 2 %
-        within = {
+    if not method.ends_at_budget:  # rates do not go by it, and reports are as close as 2 %
+        own = {
             at: [r.psnr for r in longest.history if r.seconds <= at][-1]
-            for at in moments
+            for at in sorted({*SECONDS, *budgets})
             if at <= longest.history[-1].seconds * 1.02
         }
     return {
         "size": [*image.shape[:2]],
         "gaussians": len(result.gaussians),
         "psnr_at": {str(r.step): round(r.psnr, 3) for r in result.history if r.step in STEPS},
-        "psnr_within": {f"{at:g}": round(psnr, 3) for at, psnr in within.items()},
+        "psnr_within": {f"{at:g}": round(psnr, 3) for at, psnr in own.items()},
         "psnr": round(last.psnr, 3),
         "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
         **quality.similarities(final, image),

@@ -60,8 +60,8 @@ def add_options(parser: argparse.ArgumentParser, out: str) -> None:
         "--seconds",
         type=float,
         nargs="+",
-        help="budgets beside or in place of --steps; fused methods, whose rates"
-        " fall towards the end, fit once for each",
+        help="budgets beside or in place of --steps; methods whose rates fall towards"
+        " the end fit once for each",
     )
     parser.add_argument("--images", type=int, help="how many of each folder, from the first (all)")
     parser.add_argument("--config", help="options of fused fits: a YAML file or a shipped name")

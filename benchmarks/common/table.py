@@ -24,7 +24,7 @@ def as_markdown(run: dict[str, Any], rows: list[dict]) -> str:
         "bits a pixel of a .t2d file and of float32 numbers; medians of the time that a\n"
         "start and an iteration take, with the latter's spread, and of renders per second; the\n"
         "peak memory of the process in fits. Compiling and starting are not in the seconds of a\n"
-        "fit. Fused methods, whose rates fall towards the end, fit anew for each of --seconds.\n\n"
+        "fit. Methods whose rates fall towards the end fit anew for each of --seconds.\n\n"
         f"{about_run(run)}\n- {about_networks()}\n\n"
         f"{summary(grouped(rows, KINDS))}\n\n" + "\n\n".join(pages) + "\n"
     )

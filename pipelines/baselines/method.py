@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines import fields
-from pipelines.baselines.adan import Adan
+from pipelines.baselines.optimizers import OPTIMIZERS, check_betas, optimizer_of
 from pipelines.baselines.parameters import PARAMETERS, Leaves, extent_of, from_cholesky
 from pipelines.baselines.schedule import Growth, Plateau, Rates, Reduction
 from pipelines.baselines.similarity import similarity_to
@@ -21,13 +21,13 @@ from taichi2dgs.checks import shown
 from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.fit import fit
 from taichi2dgs.fitting.options import FitInterrupted, FitOptions, FitResult, Report
+from taichi2dgs.fitting.schedule import falling
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.rendering.autograd import render_packed
 from taichi2dgs.rendering.view import View
 from taichi2dgs.settings import RenderSettings
 from taichi2dgs.storage.files import as_image
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adan": Adan}
 LEAVES = {"xy", "shape", "theta", "color"}
 REPORT_EVERY = 25  # steps
 WAIT_EVERY = 0.02  # seconds, at the latest, as in a fused fit
@@ -52,10 +52,11 @@ class Method:
         l1, l2, ssim: weights of the mean absolute error, mean squared error and 1 - SSIM.
         optimizer: "adam", "adamw" or "adan".
         weight_decay: of AdamW.
+        betas: what Adam's and AdamW's averages keep in each step; None for torch's 0.9 and 0.999.
         rates: learning rates of xy, shape, theta and color, each in the unit of its leaf.
         halve_every: steps after which the rates are halved, again and again; 0 for never.
-        plateau, growth: fields of `Plateau` and `Growth`, if there is one.
-        reduction: fields of `Reduction`, if there is one, without these two.
+        cosine: whether the rates fall along half a cosine over the budget, as a fused fit's do.
+        plateau, growth, reduction: fields of `Plateau`, `Growth` or `Reduction`, if there is one.
     """
 
     about: str = ""
@@ -73,8 +74,10 @@ class Method:
     ssim: float = 0.0
     optimizer: str = "adam"
     weight_decay: float = 0.0
+    betas: tuple[float, float] | None = None
     rates: dict[str, float] = field(default_factory=dict)
     halve_every: int = 0
+    cosine: bool = False
     plateau: dict[str, Any] | None = None
     reduction: dict[str, Any] | None = None
     growth: dict[str, Any] | None = None
@@ -90,8 +93,12 @@ class Method:
             raise ValueError(
                 f"rates={shown(self.rates)}; expected one for each of {sorted(leaves)}"
             )
-        if self.reduction is not None and (self.halve_every or self.plateau or self.growth):
-            raise ValueError("reduction goes with none of halve_every, plateau and growth")
+        check_betas(self.betas, self.optimizer)
+        others = self.halve_every or self.plateau or self.growth
+        if self.reduction is not None and (others or self.cosine):
+            raise ValueError("reduction goes with none of halve_every, plateau, growth and cosine")
+        if self.cosine and others:
+            raise ValueError("cosine goes with none of halve_every, plateau and growth")
         if self.sampler is not None:
             sampling.checked_choice(self.sampler, "sampler", sampling.METHODS)
         for kind, name in (
@@ -102,6 +109,11 @@ class Method:
             (FitOptions, "fit"),
         ):
             fields.made(kind, getattr(self, name) or {}, name)
+
+    @property
+    def ends_at_budget(self) -> bool:
+        """Whether the rates go by the budget, so that a fit says nothing of a shorter one."""
+        return self.fused or self.cosine
 
 
 def run(
@@ -177,12 +189,7 @@ class _Run:
             name: leaf.detach().clone().requires_grad_()
             for name, leaf in self.parameters.split(gaussians).items()
         }
-        groups = [
-            {"params": [leaf], "lr": m.rates[name], "first": m.rates[name]}
-            for name, leaf in self.leaves.items()
-        ]
-        more = {"weight_decay": m.weight_decay} if m.optimizer == "adamw" else {}
-        self.optimizer = OPTIMIZERS[m.optimizer](groups, **more)
+        self.optimizer = optimizer_of(m.optimizer, self.leaves, m.rates, m.weight_decay, m.betas)
         self.reduction = Reduction(**m.reduction).of(self.optimizer) if m.reduction else None
 
     def packed(self) -> Tensor:
@@ -200,7 +207,9 @@ class _Run:
         interrupted = False
         try:
             self._report(self.render())
-            while not budget.is_over(self.step, self._elapsed()):
+            while not budget.is_over(self.step, elapsed := self._elapsed()):
+                if self.method.cosine:
+                    self._lower(falling(budget.used(self.step, elapsed)))
                 self._advance()
         except KeyboardInterrupt:
             interrupted = True
@@ -244,9 +253,12 @@ class _Run:
         if self.reduction is not None:
             self.reduction.step(loss.detach())
             return
-        factor = self.rates.after(self.step, out.detach(), self._is_whole())
+        self._lower(self.rates.after(self.step, out.detach(), self._is_whole()))
+
+    def _lower(self, fraction: float) -> None:
+        """Bring the learning rates to a fraction of the first ones."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["first"] * factor
+            group["lr"] = group["first"] * fraction
 
     def _loss(self, out: Tensor) -> Tensor:
         m, out = self.method, out.clamp(0, 1) if self.method.clamp else out
@@ -268,8 +280,7 @@ class _Run:
         assert self.growth is not None
         missing = self.image - out.detach().clamp(0, 1)
         error = missing.abs().mean(-1).square()
-        share = max(1, round(self.k * self.growth.share))
-        count = min(share, self.k - len(self.leaves["xy"]))
+        count = min(max(1, round(self.k * self.growth.share)), self.k - len(self.leaves["xy"]))
         (pixels,) = sampling.sample(error[None], count, "distinct", self.seed + self.step)
         pixels = pixels.to(self.image.device)
         new = at_pixels(pixels, self.image, missing.reshape(-1, missing.shape[2])[pixels])

@@ -44,6 +44,19 @@ def extent_of(size: tuple[int, int], like: Tensor) -> Tensor:
     return torch.tensor([size[1], size[0]], dtype=like.dtype, device=like.device)
 
 
+def _split_pixels(start: Gaussians) -> Leaves:
+    return {
+        "xy": start.xy,
+        "shape": start.log_scale,
+        "theta": start.theta,
+        "color": start.color,
+    }
+
+
+def _pack_pixels(leaves: Leaves, extent: Tensor) -> Tensor:
+    return torch.cat([leaves["xy"], leaves["shape"], leaves["theta"][:, None], leaves["color"]], 1)
+
+
 def _split_relative(start: Gaussians, shape: Tensor) -> Leaves:
     xy = start.xy / extent_of(start.size, start.xy)
     return {"xy": xy, "shape": shape, "theta": start.theta, "color": start.color}
@@ -143,6 +156,7 @@ def _pack_cholesky(leaves: Leaves, extent: Tensor) -> Tensor:
 
 
 PARAMETERS = {
+    "pixels": Parameters(_split_pixels, _pack_pixels),  # those of a fused fit
     "log-scale": Parameters(_split_log_scale, _pack_log_scale),
     "linear-scale": Parameters(_split_linear_scale, _pack_linear_scale),
     "inverse-scale": Parameters(_split_inverse_scale, _pack_inverse_scale),

@@ -13,8 +13,10 @@ from torch import Tensor
 from nets.detail import blur, gradient_magnitude
 from pipelines.baselines.parameters import extent_of, from_cholesky
 from pipelines.baselines.triangles import triangulated
+from pipelines.encoding import SOLVED
 from pipelines.starts import named, sampling
 from pipelines.starts.names import STARTS as OURS
+from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.gaussians import Gaussians
 
 SCALE = 5.0  # pixels, of all Gaussians that Image-GS begins with
@@ -116,7 +118,8 @@ PEERS: dict[str, Callable[[Tensor, int, int], Gaussians]] = {
     "image-gs-saliency": image_gs_saliency,
     "instant-gi": triangulated,
 }
-STARTS = (*PEERS, *OURS)
+SOLVED_PRIOR = "prior-solved"  # the prior with the colours that a picture without a fit gets
+STARTS = (*PEERS, *OURS, SOLVED_PRIOR)
 
 
 def adaptive_count(image: Tensor, k: int) -> int:
@@ -143,6 +146,8 @@ def begin(
     named.check_memory(k, image.shape[2])
     if start in PEERS:
         return PEERS[start](image, k, seed)
+    if start == SOLVED_PRIOR:
+        return solve_colors(image, begin(image, k, "prior", seed, sampler), SOLVED)
     batch = image.permute(2, 0, 1)[None]
     return named.initialize_batch(batch, k, start, seed, sampler=sampler)[0]
 

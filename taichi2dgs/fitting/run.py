@@ -12,6 +12,7 @@ from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.job import Job
 from taichi2dgs.fitting.options import Report
+from taichi2dgs.fitting.schedule import falling
 from taichi2dgs.gaussians import Gaussians
 
 LAUNCH_SECONDS = 0.02  # launches between two polls of the device take no longer
@@ -120,7 +121,7 @@ class Run:
         for index in range(self._launches(began)):
             at = began + index * self.second_of_step
             used = self.budget.used(first + index, at)
-            fractions.append(0.5 * (1 + math.cos(math.pi * used)))
+            fractions.append(falling(used))
         self.moved = False
         engine.steps(first + 1, fractions)
         had_room = engine.poll()
