@@ -193,6 +193,13 @@ def test_names_stay_within_a_figure_and_in_the_order_of_their_lines(benchmarks):
     assert heights == sorted(heights)  # as the rows end, one above the other
 
 
+def test_budgets_that_are_close_are_not_named_upon_one_another(benchmarks):
+    budgets = {str(step): 20.0 + step / 5_000 for step in (0, 25, 3_000, 4_000, 5_000, 50_000)}
+    figure = benchmarks("common.curves").draw_iterations(rows_of(["ours"], psnr_at=budgets))
+    named = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert named == ["0", "25", "5,000", "50,000"] and touching(figure) == []
+
+
 def test_ours_have_colours_and_peers_greys_that_differ(benchmarks):
     (axis,) = (
         benchmarks("common.curves").draw_seconds(rows_of(["ours", "ours-random", *PEERS])).axes
