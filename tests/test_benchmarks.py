@@ -198,6 +198,14 @@ def test_rows_of_a_method_of_ones_own_are_of_its_content(tmp_path, photograph):
         assert ((tmp_path / "t.json").read_text() == before) == reused
 
 
+def test_the_busiest_square_holds_the_detail(benchmarks):
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    image = torch.full((80, 120, 3), 0.5)
+    image[42:56, 83:97] = torch.rand(14, 14, 3, generator=torch.Generator().manual_seed(0))
+    top, left, height, width = benchmarks("common.regions").busiest(image)
+    assert (height, width) == (20, 20) and 36 < top < 44 and 77 < left < 85
+
+
 def test_likeness_and_files_are_measured(benchmarks, photograph):
     quality = benchmarks("common.quality")
     noise = torch.randn(photograph.shape, generator=torch.Generator().manual_seed(0))

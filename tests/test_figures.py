@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import environment
 from test_benchmarks import SCRIPT
 
@@ -53,7 +52,8 @@ def rows_of(methods: list[str], **more: object) -> list[dict]:
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
-    path.write_text(json.dumps({**ABOUT, "rows": rows}))
+    pictures = f"{ABOUT['pictures']}, pictures {len(rows)} of 24 of kodak"
+    path.write_text(json.dumps({**ABOUT, "pictures": pictures, "rows": rows}))
     return path
 
 
@@ -200,6 +200,21 @@ def test_budgets_that_are_close_are_not_named_upon_one_another(benchmarks):
     assert named == ["0", "25", "5,000", "50,000"] and touching(figure) == []
 
 
+def test_the_name_of_a_line_that_ends_early_is_upon_no_other(benchmarks):
+    longer = {"0": 20.0, "25": 30.0, "1000": 32.0}
+    rows = rows_of(["ours"], psnr_at={"0": 20.0, "25": 29.9})
+    rows += rows_of(["slow"], psnr_at=longer) + rows_of(["late"], psnr_at=longer | {"1000": 29.0})
+    figure = benchmarks("common.curves").draw_iterations(rows)
+    (axis,) = figure.axes
+    texts_of(figure)
+    (name,) = (text for text in axis.texts if text.get_text() == "ours  29.9")
+    box = Text.get_window_extent(name)
+    for line in axis.lines:
+        path = line.get_transform().transform_path(line.get_path())
+        assert not path.intersects_bbox(box, filled=False)
+    assert touching(figure) == []
+
+
 def test_ours_have_colours_and_peers_greys_that_differ(benchmarks):
     (axis,) = (
         benchmarks("common.curves").draw_seconds(rows_of(["ours", "ours-random", *PEERS])).axes
@@ -277,10 +292,3 @@ def test_names_move_as_little_as_they_can(benchmarks):
     assert spread([9, 0, 1], 4, (0, 20)) == [9, 0, 4]
     assert spread([5, 5, 5], 2, (0, 6)) == [2, 4, 6]
     assert spread([1, 8], 2, (0, 20)) == [1, 8] and spread([], 2, (0, 20)) == []
-
-
-def test_the_busiest_square_holds_the_detail(benchmarks):
-    image = torch.full((80, 120, 3), 0.5)
-    image[42:56, 83:97] = torch.rand(14, 14, 3, generator=torch.Generator().manual_seed(0))
-    top, left, height, width = benchmarks("common.regions").busiest(image)
-    assert (height, width) == (20, 20) and 36 < top < 44 and 77 < left < 85

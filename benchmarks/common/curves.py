@@ -62,7 +62,8 @@ def read(path: Path) -> list[dict]:
     """
     try:
         run = json.loads(path.read_text())
-        more = {name: run[name] for name in ("pictures", "machine")}
+        # How many pictures there are is counted where it is said, since lines share pictures.
+        more = {"pictures": run["pictures"].split(", pictures ")[0], "machine": run["machine"]}
         rows = [row | more for row in run["rows"]]
         known = all(row.keys() >= COLUMNS for row in rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

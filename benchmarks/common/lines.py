@@ -34,6 +34,7 @@ GREYS = (
 )
 TEXT = 9.0  # points
 BESIDE = 9.0  # points from the end of a line to its name
+EDGE = 0.08  # share of a panel: what ends there has its name in the column at the right
 APART = 1.25 * TEXT  # points between the middles of two names
 HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable upon lines
 
@@ -119,14 +120,45 @@ def name_ends(figure: Figure, form: str = "{name}  {value:.1f}") -> None:
     }
     figure.draw_without_rendering()  # gives each panel its place beside the names
     figure.set_layout_engine("none")
-    points = 72 / figure.dpi
     for axis, of_axis in texts.items():
-        ends = [float(axis.transData.transform(_end(line))[1]) * points for line in of_axis]
-        places = spread(ends, APART, (axis.bbox.y0 * points, axis.bbox.y1 * points))
-        for (line, text), end, place in zip(of_axis.items(), ends, places, strict=True):
-            text.set_position((BESIDE, place - end))
-            if abs(place - end) > 2:
-                _lead(axis, line, place - end)
+        ends = {line: float(axis.transData.transform(_end(line))[0]) for line in of_axis}
+        edge = max(ends.values(), default=0.0) - EDGE * axis.bbox.width
+        at_edge = {line: text for line, text in of_axis.items() if ends[line] >= edge}
+        _stack(axis, at_edge, 72 / figure.dpi)
+        others = [text for text in axis.texts if text not in of_axis.values()]
+        placed = [*others, *at_edge.values()]
+        for text in [text for line, text in of_axis.items() if line not in at_edge]:
+            _find_room(axis, text, placed)
+            placed.append(text)
+        for line, text in of_axis.items():
+            _lead(axis, line, text.get_position()[1])
+
+
+def _stack(axis: Axes, texts: dict[Line2D, Annotation], points: float) -> None:
+    """Move names up or down, as little as they need to be one above the other.
+
+    Args:
+        axis: the panel.
+        texts: the names of lines that end at its right edge.
+        points: in a pixel.
+    """
+    ends = [float(axis.transData.transform(_end(line))[1]) * points for line in texts]
+    places = spread(ends, APART, (axis.bbox.y0 * points, axis.bbox.y1 * points))
+    for text, end, place in zip(texts.values(), ends, places, strict=True):
+        text.set_position((BESIDE, place - end))
+
+
+def _find_room(axis: Axes, text: Annotation, placed: Sequence[Text]) -> None:
+    """Move the name of a line that ends early to the nearest place that is upon nothing."""
+    paths = [line.get_transform().transform_path(line.get_path()) for line in axis.lines]
+    boxes = [other.get_window_extent() for other in placed]
+    for up in sorted(range(-60, 61, 3), key=abs):
+        text.set_position((BESIDE, up))
+        box = text.get_window_extent()
+        free = not any(path.intersects_bbox(box, filled=False) for path in paths)
+        if free and not box.count_overlaps(boxes) and axis.bbox.y0 < box.y0 < box.y1 < axis.bbox.y1:
+            return
+    text.set_position((BESIDE, 0))
 
 
 def spread(wanted: Sequence[float], apart: float, span: tuple[float, float]) -> list[float]:
@@ -183,7 +215,9 @@ def _text(axis: Axes, line: Line2D, form: str) -> Annotation:
 
 
 def _lead(axis: Axes, line: Line2D, up: float) -> None:
-    """Draw a thin line from the end of a line to its name, so many points further up."""
+    """Draw a thin line from the end of a line to its name, so many points up, if it is far."""
+    if abs(up) <= 2:
+        return
     style = {"arrowstyle": "-", "lw": 0.7, "color": line.get_color(), "shrinkA": 0, "shrinkB": 3}
     axis.annotate(
         "", _end(line), (BESIDE, up), textcoords="offset points", arrowprops=style,

@@ -18,14 +18,16 @@ from common.rates import Curve
 
 SPAN = 0.065, 1.55  # bits a pixel that are shown
 GRID = [float(rate) for rate in np.geomspace(RATES[0], RATES[-1], 60)]
-COLUMNS = {"codec", "image", "setting", "bpp", "psnr"}
+COLUMNS = {"codec", "image", "crop", "setting", "bpp", "psnr", "made_by"}
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict]]:
-    """Return what a file of run_rate.py says of its run, and its rows.
+    """Return what a file of run_rate.py says of its run, and the rows that its last run finished.
+
+    The file has rows of older code, of crops, and of pictures that were begun, too.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is no such file, or no picture is finished.
     """
     try:
         run = json.loads(path.read_text())
@@ -38,7 +40,17 @@ def read(path: Path) -> tuple[dict[str, Any], list[dict]]:
             f"--table {path}: expected JSON with rows of {', '.join(sorted(COLUMNS))}, "
             "as run_rate.py writes it"
         )
-    return run, rows
+    newest = {row["codec"]: (row["made_by"], row["crop"]) for row in rows}
+    rows = [row for row in rows if newest[row["codec"]] == (row["made_by"], row["crop"])]
+    images = [
+        {row["image"] for row in group} for group in table.grouped(rows, ("codec", "setting"))
+    ]
+    finished = set.intersection(*images)
+    if not finished:
+        raise ValueError(f"--table {path}: no picture has every codec and number; expected one")
+    if finished != set.union(*images):
+        run["pictures"] += f" ({len(finished)} drawn)"
+    return run, [row for row in rows if row["image"] in finished]
 
 
 def draw(run: dict[str, Any], rows: list[dict]) -> Figure:
