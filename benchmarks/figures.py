@@ -12,12 +12,15 @@ regions     Figure 6: the same at 2,500, 10,000 and 50,000 Gaussians.
 hero        The picture at the top of the README: a quarter of the picture, its Gaussians as
             ellipses, and their render. It is drawn only where --figures names it.
 iterations  Mean PSNR against iterations, from the JSON files that run_kodak.py or run_datasets.py
-            wrote, and which --table names.
-seconds     Mean PSNR against the seconds of a fit, from the same files.
-count       Mean PSNR against the number of Gaussians, from the same files.
+            wrote, and which --table names. This figure and the next three have at most
+            six lines a panel, of --methods.
+seconds     Mean PSNR against the seconds of a fit, from the same files, all of one machine.
+ten-seconds Mean PSNR after 10 s of a fit against the number of Gaussians, from the same files.
+count       Mean PSNR at the end of a fit against the number of Gaussians, from the same files.
 best        Mean PSNR against seconds of the best variant of each peer, in the README.
-learning    Validation by epoch, from the log.csv of trainings of one stage, which are --table;
-            drawn only where --figures names it.
+rate        PSNR against bits a pixel, from the JSON file of run_rate.py, which is --table.
+learning    Validation by epoch, from the log.csv of trainings of one stage, which are --table.
+            These two are drawn only where --figures names them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common import curves, hero, learning, prior_figures, regions
+from common import curves, hero, learning, lines, prior_figures, rate_plot, regions
 from common.measure import RESULTS, script
 from common.panels import save
 from matplotlib.figure import Figure
@@ -39,12 +42,13 @@ from taichi2dgs.storage import files
 
 OF_PICTURES = ("prior", "density", "errors", "regions")
 HERO = "hero"
-LEARNING = "learning"
+LEARNING, RATE = "learning", "rate"
 HERO_PART = (slice(0, 256), slice(96, 352))  # head and shoulders in the sample
 HERO_K = 3_000
 OF_TABLES = {
     "iterations": curves.draw_iterations,
     "seconds": curves.draw_seconds,
+    "ten-seconds": curves.draw_ten_seconds,
     "count": curves.draw_count,
     "best": curves.draw_best,
 }
@@ -62,15 +66,31 @@ def main() -> None:
 def draw_all(options: argparse.Namespace) -> None:
     if LEARNING in options.figures:
         save(learning.draw_learning(options.table), options.out / f"{LEARNING}.webp")
+    if RATE in options.figures:
+        if len(options.table) > 1:
+            raise ValueError(f"--figures {RATE}: {len(options.table)} tables; expected one")
+        lines.save(rate_plot.draw(*rate_plot.read(options.table[0])), options.out / f"{RATE}.webp")
     if wanted := [name for name in OF_TABLES if name in options.figures]:
-        rows = curves.read_all(options.table)
-        for name in wanted:
-            save(OF_TABLES[name](rows), options.out / f"{name}.webp")
+        draw_tables(wanted, options)
     if wanted := [name for name in (*OF_PICTURES, HERO) if name in options.figures]:
         taichi2dgs.init(options.backend)
         image = files.read_image(options.image)
         for name in wanted:
             save(of_picture(name, image, options), options.out / f"{name}.webp")
+
+
+def draw_tables(wanted: list[str], options: argparse.Namespace) -> None:
+    """Draw figures of tables; those that nobody asked for by name only where tables have them."""
+    rows = curves.read_all(options.table)
+    for name in wanted:
+        try:
+            figure = OF_TABLES[name](rows, options.methods)
+        except curves.NothingToDrawError as error:
+            if options.named:
+                raise
+            print(f"no {name}: {error}", file=sys.stderr)
+        else:
+            lines.save(figure, options.out / f"{name}.webp")
 
 
 def of_picture(name: str, image: Tensor, options: argparse.Namespace) -> Figure:
@@ -84,7 +104,7 @@ def of_picture(name: str, image: Tensor, options: argparse.Namespace) -> Figure:
     pixels = image.shape[0] * image.shape[1]
     k = [count_of(per_512, pixels) for per_512 in (options.k, *COUNTS)]
     fits = (
-        [(Path(method).stem, k[0], method) for method in options.methods]
+        [(Path(method).stem, k[0], method) for method in options.methods or METHODS]
         if name == "errors"
         else [(f"k = {count:,}", count, "ours") for count in k[1:]]
     )
@@ -96,15 +116,18 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n")[0], epilog="See the top of this file."
     )
-    names = (*OF_PICTURES, HERO, *OF_TABLES, LEARNING)
+    names = (*OF_PICTURES, HERO, *OF_TABLES, RATE, LEARNING)
     parser.add_argument("--figures", nargs="+", choices=names, metavar="NAME",
-                        help=f"{', '.join(names)} (all but {HERO} and {LEARNING}; the last five "
-                        "with --table)")  # fmt: skip
+                        help=f"{', '.join(names)} (all but {HERO}, {RATE} and {LEARNING}; the last "
+                        f"{len(OF_TABLES) + 2} with --table)")  # fmt: skip
     parser.add_argument("--image", default="sample:astronaut", help="(sample:astronaut)")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE",
-                        help="JSON of run_kodak.py or run_datasets.py, or log.csv")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD",
-                        help=f"({' '.join(METHODS)}) {', '.join(baselines.names())}")  # fmt: skip
+                        help="JSON of run_kodak.py, run_datasets.py or run_rate.py, or "
+                        "log.csv")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", metavar="METHOD",
+                        help=f"of errors ({' '.join(METHODS)}), and of curves, at most "
+                        f"{lines.MOST} ({' '.join(curves.PREFERRED)}, and what else is in tables): "
+                        f"{', '.join(baselines.names())}")  # fmt: skip
     parser.add_argument("--region", nargs=4, type=int, metavar=("TOP", "LEFT", "HEIGHT", "WIDTH"),
                         help="that errors and regions show (a square full of detail)")  # fmt: skip
     parser.add_argument("--k", type=int, default=50_000, help="Gaussians per 512x512 (50000)")
@@ -112,10 +135,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--backend", help="cuda, vulkan, metal, opengl, cpu or auto")
     parser.add_argument("--out", type=Path, default=RESULTS / "figures", help="(results/figures)")
     options = parser.parse_args()
-    if options.figures is None:
+    options.named = options.figures is not None
+    if not options.named:
         options.figures = (*OF_PICTURES, *OF_TABLES) if options.table else OF_PICTURES
     if options.table is None and (
-        missing := [n for n in options.figures if n in (*OF_TABLES, LEARNING)]
+        missing := [n for n in options.figures if n in (*OF_TABLES, RATE, LEARNING)]
     ):
         parser.error(f"--figures {' '.join(missing)}: drawn from a table; expected --table FILE")
     return options

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from common import codecs, kodak, measure, rate_page
+from common import codecs, kodak, lines, measure, rate_page, rate_plot
 from common.costs import seconds_of
 from common.quality import ms_ssim
 from common.rows import Rows, made_by, named
@@ -69,7 +69,7 @@ def main() -> None:
     asked = [rows.known[key] for path in finished for key in keys[path]]
     page = rate_page.as_markdown(run, asked)
     options.out.with_suffix(".md").write_text(page)
-    rate_page.plot(asked, options.out.with_suffix(".webp"))
+    lines.save(rate_plot.draw(run, asked), options.out.with_suffix(".webp"))
     print(page)
 
 

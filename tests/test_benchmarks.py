@@ -1,4 +1,4 @@
-"""run_kodak.py and its figures: what they write, reuse and refuse."""
+"""run_kodak.py: what it writes, reuses and refuses."""
 
 import json
 import shutil
@@ -192,75 +192,6 @@ def test_rows_of_a_method_of_ones_own_are_of_its_content(tmp_path, photograph):
         )
         assert done.returncode == 0, done.stderr
         assert ((tmp_path / "t.json").read_text() == before) == reused
-
-
-def rows_of_a_table() -> list[dict]:
-    """Rows of two pictures by two methods; one fit by the slow method lacks a PSNR at 2 seconds."""
-    return [
-        {"image": image, "dataset": "kodak", "k": k, "method": method, "sampler": "default",
-         "gaussians": k + extra, "psnr": psnr + k / 10, "psnr_at": {"0": psnr, "25": psnr + 2},
-         "psnr_within": {"1": psnr} | ({} if (image, method) == ("b", "slow") else {"2": 30.0})}
-        for k in (90, 60) for method, extra in (("ours", 0), ("slow", 10))
-        for image, psnr in (("a", 20.0), ("b", 23.0))
-    ]  # fmt: skip
-
-
-def draw_figures(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT.with_name("figures.py"), *arguments]
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment()
-    )
-
-
-def test_figures_are_drawn(tmp_path, photograph):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    files.write_image(tmp_path / "a.png", photograph[:64, :65])
-    rows = rows_of_a_table()
-    (tmp_path / "t.json").write_text(json.dumps({"rows": rows[:2]}))
-    (tmp_path / "u.json").write_text(json.dumps({"rows": rows[2:]}))
-    done = draw_figures(
-        "--image", tmp_path / "a.png", "--table", tmp_path / "t.json", tmp_path / "u.json",
-        "--steps", 5,
-        "--methods", "gaussianimage-cholesky", "ours-random", "--out", tmp_path / "out",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    names = ("prior", "density", "errors", "regions", "iterations", "seconds", "count", "best")
-    for name in names:
-        assert min(files.read_image(tmp_path / "out" / f"{name}.webp").shape[:2]) > 300
-
-
-def test_figures_say_what_they_lack(tmp_path):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    done = draw_figures("--figures", "count", "--out", tmp_path)
-    assert done.returncode == 2 and "--figures count: drawn from a table" in done.stderr
-    (tmp_path / "t.json").write_text(json.dumps({"rows": [{"image": "a"}]}))
-    done = draw_figures("--figures", "count", "--table", tmp_path / "t.json", "--out", tmp_path)
-    assert done.returncode == 2 and "t.json: expected JSON with rows of dataset" in done.stderr
-    done = draw_figures("--figures", "errors", "--region", 500, 0, 20, 9, "--out", tmp_path)
-    assert done.returncode == 2 and "--region 500 0 20 9: expected" in done.stderr
-
-
-def test_curves_are_means_of_all_pictures(benchmarks):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    curves = benchmarks("common.curves")
-    slow = [row for row in rows_of_a_table() if row["method"] == "slow"]
-    assert curves.reached(slow[:2], "psnr_at") == [(0, 21.5), (25, 23.5)]
-    assert curves.reached(slow[:2], "psnr_within") == [(1, 21.5)]
-    assert curves.at_end(slow) == [(70, 27.5), (100, 30.5)]
-
-
-def test_the_best_of_a_family_is_drawn_with_its_name_at_its_end(benchmarks):
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    rows = [
-        {"image": "a", "dataset": "kodak", "k": 9, "method": method, "sampler": "default",
-         "psnr_within": {"1": first, "2": second}}
-        for method, first, second in (("ours", 40.0, 45.0), ("image-gs-gradient", 20.0, 44.9),
-                                      ("image-gs-saliency-tuned", 30.0, 31.0))
-    ]  # fmt: skip
-    (axis,) = benchmarks("common.curves").draw_best(rows).axes
-    assert [list(line.get_ydata()) for line in axis.lines] == [[40, 45], [30, 44.9]]
-    names = {text.get_text(): text.xy[1] for text in axis.texts}
-    assert names["taichi2dgs, learned start"] == 45 and names["Image-GS"] < 44
 
 
 def test_the_busiest_square_holds_the_detail(benchmarks):

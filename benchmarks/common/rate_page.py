@@ -1,13 +1,10 @@
-"""The page and the plot of run_rate.py."""
+"""The page of run_rate.py."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from common import rates, table
 from common.rates import Curve
@@ -138,30 +135,3 @@ def by_number(files: list[dict]) -> str:
             ]
         )
     return table.pipes(lines)
-
-
-def plot(rows: list[dict], path: Path) -> None:
-    """Draw mean PSNR against bits a pixel, and the points that others publish."""
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8.6, 5), layout="constrained")
-    grid = [float(rate) for rate in np.geomspace(RATES[0], RATES[-1], 60)]
-    for codec, curves in curves_of(rows, "psnr").items():
-        points = [(rate, mean_at(curves, rate)) for rate in grid]
-        known = [(rate, psnr) for rate, psnr in points if psnr is not None]
-        if known:
-            style: dict[str, Any] = {"lw": 2} if is_ours(codec) else {"lw": 1.2, "ls": "--"}
-            rates, psnrs = zip(*known, strict=True)
-            axis.plot(rates, psnrs, label=codec, **style)
-    for name, marker in zip(PUBLISHED, "os^", strict=True):
-        x, y = zip(*PUBLISHED[name], strict=True)
-        axis.plot(x, y, marker, mfc="none", color="black", ms=6, label=f"{name}, as published")
-    axis.set_xscale("log")
-    axis.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
-    axis.minorticks_off()
-    axis.set_xlabel("bits a pixel")
-    axis.set_ylabel("mean PSNR, dB")
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=110, pil_kwargs={"quality": 80})
-    plt.close(figure)
