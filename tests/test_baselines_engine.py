@@ -114,32 +114,32 @@ def test_solved_colours_are_those_of_a_picture_without_a_fit(photograph):
 def test_methods_whose_rates_fall_are_fitted_once_for_each_budget(
     photograph, benchmarks, monkeypatch
 ):
-    measure, asked = benchmarks("common.measure"), []
-    run = measure.baselines.run
+    fits, asked = benchmarks("common.fits"), []
+    run = fits.baselines.run
 
     def recorded(*arguments, **budget):
         asked.append(budget)
         return run(*arguments, **budget)
 
-    monkeypatch.setattr(measure.baselines, "run", recorded)
+    monkeypatch.setattr(fits.baselines, "run", recorded)
     options = argparse.Namespace(steps=None, seconds=[0.2, 0.1])
     image = photograph[:32, :32].contiguous()
     for name, expected in (("ours-autograd", [0.1, 0.2]), ("gaussianimage-rs", [0.2])):
         method = baselines.load(name)
-        row = measure.measure(image, 60, method, options)
+        row = fits.measure(image, 60, method, options)
         assert [budget["seconds"] for budget in asked] == expected
         assert list(row["psnr_within"]) == ["0.1", "0.2"]
         asked.clear()
 
 
 def test_options_of_all_fits_leave_a_method_what_it_is(tmp_path, benchmarks):
-    measure = benchmarks("common.measure")
+    fits = benchmarks("common.fits")
     config = tmp_path / "mine.yaml"
     config.write_text("respawn: 0.5\ncolor: 0.02\n")
     for name, respawn in (("ours", 0.5), ("ours-no-respawn", 0)):
-        method = measure.method_of(name, "default", str(config))
+        method = fits.method_of(name, "default", str(config))
         assert method.fit == {"respawn": respawn, "color": 0.02}
-    assert measure.method_of("gaussianimage-rs", "default", str(config)).fit == {}
+    assert fits.method_of("gaussianimage-rs", "default", str(config)).fit == {}
 
 
 def test_rates_in_pixels_are_tuned_as_they_are(photograph, benchmarks, monkeypatch):

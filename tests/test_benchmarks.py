@@ -48,7 +48,7 @@ def test_run_kodak_writes_json_and_markdown(tmp_path, photograph):
     assert done.returncode == 0, done.stderr
     path = tmp_path / "out/table.json"
     result = json.loads(path.read_text())
-    assert [row["image"] for row in result["rows"]] == ["kodim01"] * 4 + ["kodim02"] * 4
+    assert [row["image"] for row in result["rows"]] == ["kodim01", "kodim02"] * 4
     for row in result["rows"]:
         assert list(row["psnr_at"]) == ["0", "25"] and row["steps"] == 30
         assert row["psnr_at"]["0"] < row["psnr_at"]["25"] <= row["psnr"] + 0.2
