@@ -90,3 +90,12 @@ def test_more_pictures_and_methods_go_on_from_fewer(measured, tmp_path):
     table = json.loads((tmp_path / "t.json").read_text())
     assert (len(table["rows"]), len(table["others"])) == (8, 2)
     assert len(measured(images=1, steps=6)[2]) == 4  # another budget: nothing of it is there
+
+
+def test_the_command_of_a_page_names_no_folder_of_this_machine(benchmarks, monkeypatch, tmp_path):
+    measure = benchmarks("common.measure")
+    out = str(measure.RESULTS / "seconds")
+    argv = ["/anywhere/run_kodak.py", "--data", str(tmp_path), "--k", "9", "--out", out]
+    monkeypatch.setattr("sys.argv", argv)
+    command = "python benchmarks/run_kodak.py --data FOLDER --k 9 --out benchmarks/results/seconds"
+    assert measure.describe("Squares", [tmp_path])["command"] == command

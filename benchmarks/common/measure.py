@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.identity import RESULTS, code_digest, commit, measured_package
+from common.identity import RESULTS, ROOT, code_digest, commit, measured_package
 from pipelines import baselines
 from pipelines.starts.sampling import METHODS
 from pipelines.training.images import cropped
@@ -140,12 +140,12 @@ def describe(pictures: str, folders: list[Path]) -> dict[str, Any]:
 
     Args:
         pictures: what they are.
-        folders: of the pictures; the command names them FOLDER.
+        folders: of the pictures; the command names them FOLDER, and paths from this checkout on.
     """
-    private = {str(folder) for folder in folders}
-    arguments = [Path(sys.argv[0]).name, *("FOLDER" if a in private else a for a in sys.argv[1:])]
+    private = {str(folder): "FOLDER" for folder in folders}
+    arguments = [private.get(a, a.removeprefix(f"{ROOT}/")) for a in sys.argv[1:]]
     return {
-        "command": "python benchmarks/" + " ".join(arguments),
+        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(arguments)}",
         "pictures": pictures,
         "commit": commit(),
         "code": code_digest(Path(sys.argv[0])),
