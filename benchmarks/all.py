@@ -67,6 +67,8 @@ def main() -> None:
         for command in commands.values():
             print(shlex.join(["python", *command[1:]]))
         return
+    # A shell that starts this in the background lets it and its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ends, codes = time.monotonic() + 3600 * options.hours, {}
     for name, command in tqdm(commands.items(), "pages", unit="page"):
         share = (ends - time.monotonic()) / (len(commands) - len(codes))

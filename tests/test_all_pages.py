@@ -1,7 +1,9 @@
 """The script that makes all pages: its commands, its clock, and what it says of a failure."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,19 @@ def test_a_set_that_is_absent_is_named():
     done = all_pages("--list", "--kodak", "x")
     assert done.returncode == 2
     assert "the page 'other_sets' needs --photographs, --art, --textures" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_command_is_stopped_where_ctrl_c_was_ignored(script, monkeypatch, tmp_path, capsys):
+    """As it is in what a shell starts in the background."""
+    wait = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('page')"
+    monkeypatch.setattr(script, "command_of", lambda *_: [sys.executable, "-c", wait])
+    monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--hours", "2e-4", "--pages", "rate"])
+    monkeypatch.setattr(script, "PATIENCE", 10)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        began = time.monotonic()
+        assert script.main() == 2 and time.monotonic() - began < 9
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "too few for all pictures of rate" in capsys.readouterr().err
