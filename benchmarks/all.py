@@ -41,6 +41,8 @@ PATIENCE = 120  # seconds that a command that is stopped has to write its page
 
 # What answers which question: the name of the page, and the script with its options.
 PAGES = {
+    "starts": "run_kodak.py --data {kodak} --k 10000 50000 100000 --steps 200 "
+    "--methods ours ours-gradient",
     "seconds": f"run_kodak.py --data {{kodak}} --seconds 1 2 5 10 30 --methods {OURS} {PEERS}",
     "seconds_counts": "run_kodak.py --data {kodak} --k 10000 100000 --seconds 1 2 5 10 "
     f"--methods {OURS} {PEERS}",
