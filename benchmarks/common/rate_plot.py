@@ -131,21 +131,27 @@ def marks_of(
 
 
 def name_marks(axis: Axes, places: dict[int, tuple[float, float]], color: str) -> list[Annotation]:
-    """Write each number of Gaussians above its place on a curve, which rises to the right."""
-    return [
-        axis.annotate(
+    """Write each number of Gaussians beside its place on a curve, which rises to the right.
+
+    That is below it, where nothing of the curve is; at the right edge, above it.
+    """
+    texts = []
+    for index, (k, place) in enumerate(sorted(places.items())):
+        at_edge = place[0] > 0.8 * SPAN[1]
+        text = axis.annotate(
             f"k = {k:,}" if index == 0 else f"{k:,}",
             place,
-            (0, 7) if index == 0 else (-4, 5),
+            (-4, 5) if at_edge else (4, -5),
             textcoords="offset points",
-            ha="center" if index == 0 else "right",
+            ha="right" if at_edge else "left",
+            va="bottom" if at_edge else "top",
             fontsize=8,
             color=color,
             path_effects=lines.HALO,
             zorder=6,
         )
-        for index, (k, place) in enumerate(sorted(places.items()))
-    ]
+        texts.append(text)
+    return texts
 
 
 def mark_published(axis: Axes) -> None:
@@ -158,9 +164,9 @@ def mark_published(axis: Axes) -> None:
         axis.annotate(
             f"{name},\nas published",
             points[-1],
-            (7, -7),
+            (8, -4),
             textcoords="offset points",
-            va="top",
+            va="bottom",
             fontsize=8,
             color="0.35",
             path_effects=lines.HALO,
