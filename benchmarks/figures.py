@@ -1,6 +1,6 @@
 """Draw the paper's figures, as small WebP files in --out.
 
-    python benchmarks/figures.py --image PICTURE --table benchmarks/results/kodak_fit.json
+    python benchmarks/figures.py --image PICTURE --table benchmarks/results/starts.json
     python benchmarks/figures.py --figures hero --out docs/images
 
 prior       Figure 3: the picture, where fitted Gaussians ended, the predicted heatmap, the samples,
