@@ -25,7 +25,7 @@ import torch
 from common import codecs, kodak, lines, measure, rate_page, rate_plot
 from common.costs import seconds_of
 from common.quality import ms_ssim
-from common.rows import Rows, made_by, named
+from common.rows import Rows, made_by, named, stopping
 from torch import Tensor
 from tqdm import tqdm
 
@@ -52,13 +52,10 @@ def main() -> None:
     rows = Rows(options.out.with_suffix(".json"), run, KEYS)
     tasks = {path: [*codec_tasks(path, options), *fit_tasks(path, options)] for path in pictures}
     bar = tqdm([task for path in pictures for task in tasks[path]], "curves and fits", unit="one")
-    try:
+    with stopping(bar):
         for task in bar:
             bar.set_postfix_str(f"{task.keys[0][1]}, {task.keys[0][0]}, {task.keys[0][3]}")
             rows.want(task.keys, task.make)
-    except KeyboardInterrupt:
-        bar.close()
-        print("stopped; the same command goes on here", file=sys.stderr)
     keys = {path: [key for task in tasks[path] for key in task.keys] for path in pictures}
     finished = [path for path in pictures if not rows.lacks(keys[path])]
     if not finished:
@@ -139,21 +136,18 @@ def fit_task(
 
     def make() -> Iterator[dict]:
         image = read(path, crop).to(runtime.device())
-        warm_up(image[:WARM_UP, :WARM_UP].contiguous())
+        warm_up(image.shape[2])
         for key, row in zip(keys, our_rows(image, k, budget, refines), strict=True):
             yield {**dict(zip(KEYS, key, strict=True)), **row}
 
     return Task(keys, make)
 
 
-_is_warm: list[bool] = []
-
-
-def warm_up(part: Tensor) -> None:
+@functools.cache
+def warm_up(channels: int) -> None:
     """Compile the kernels before anything is timed."""
-    if not _is_warm:
-        list(our_rows(part, 60, {"steps": 20}, {"medium": 8}))
-        _is_warm.append(True)
+    part = torch.linspace(0, 1, WARM_UP**2 * channels).reshape(WARM_UP, WARM_UP, channels)
+    list(our_rows(part.to(runtime.device()), 60, {"steps": 20}, {"medium": 8}))
 
 
 def file_name(preset: str, budget: dict[str, Any]) -> str:

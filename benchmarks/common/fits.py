@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +74,7 @@ def measure_all(
     read, warm = functools.lru_cache(1)(prepare), set()
     fits = [(path, Fit(path.stem, name, *k)) for name, path in in_turn(pictures) for k in kinds]
     bar = tqdm(fits, "fits", unit="fit")
-    try:
+    with rows.stopping(bar):
         for path, fit in bar:
             if fit in known:
                 continue
@@ -86,9 +85,6 @@ def measure_all(
             known[fit] = {**fit._asdict(), **measure(image, fit.k, method, options)}
             bar.set_postfix_str(f"{fit.k} {fit.method} {fit.image} {known[fit]['psnr']:.2f} dB")
             rows.write(out, run, list(known.values()))
-    except KeyboardInterrupt:
-        bar.close()
-        print("stopped; the same command goes on here", file=sys.stderr)
     about, asked = finished(pictures, kinds, known, run)
     rows.write(out, run, asked, list(known.values()))
     return about, asked

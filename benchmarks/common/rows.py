@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from common import identity
 from taichi2dgs import runtime
 from taichi2dgs.storage import files
+
+
+@contextlib.contextmanager
+def stopping(bar: tqdm) -> Iterator[None]:
+    """Within this, Ctrl-C ends what is measured; the page of what is finished comes after it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        bar.close()
+        print("stopped; the same command goes on here", file=sys.stderr)
 
 
 def made_by() -> str:
