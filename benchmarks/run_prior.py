@@ -4,8 +4,8 @@
 
 Pictures are cut to the centre square of --crop pixels, and k counts per 512x512 of them; --crop 0
 takes them whole, with k Gaussians each. Every number of steps is a fit of its own, whose rates fall
-to its end. The entropy is that of the heatmap, 1 for a flat one (the paper's Figure 5). A run that
-is killed goes on where it was.
+to its end, from a start that is drawn for it. The entropy is that of the heatmap, 1 for a flat one
+(the paper's Figure 5). A run that is killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -77,12 +77,13 @@ def measured(image: Tensor, k: int, folder: Path, steps: list[int]) -> dict[str,
     batch = image.permute(2, 0, 1)[None]
     share = prior.heatmaps(load("position", folder), batch, [k])[0].double()
     share = share / share.sum()
-    start = initialize(image, k, weights=folder)
+    start = initialize(image, k, weights=folder, steps=0)
     psnr = {"start": metrics.psnr(start.render(), image)}
     for number in SOLVED:
         solved = solve_colors(image, start, number)
         psnr[f"colours, {number}"] = metrics.psnr(solved.render(), image)
     for number in steps:
+        start = initialize(image, k, weights=folder, steps=number)
         psnr[str(number)] = taichi2dgs.fit(image, start, steps=number).psnr
     entropy = -float((share * share.clamp(min=1e-30).log()).sum()) / math.log(share.numel())
     return {"gaussians": k, "entropy": round(entropy, 5)} | {

@@ -53,8 +53,9 @@ def encode_all(
     if encoding.searches:
         return _one_by_one(encoding, given, on_report)
     counts = checked_counts((encoding.k or K) if k is None else k, len(given))
+    steps = encoding.budget.foreseen
     starts = initialize_all(
-        given, counts, encoding.start, encoding.seed, encoding.weights, together
+        given, counts, encoding.start, encoding.seed, encoding.weights, steps, together
     )
     starts = [encoding.solved(*pair) for pair in zip(given, starts, strict=True)]
     seconds = encoding.seconds

@@ -2,6 +2,7 @@
 
 K = 50_000  # Gaussians
 SECONDS = 10.0  # budget of a fit
+STEPS = 200  # of the fit that a start is for, as `Budget.foreseen` has it for SECONDS
 AUTO = "auto"  # a number of Gaussians by the picture's detail
 START = "prior"
 QUALITY = "high"

@@ -82,9 +82,8 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             object.__setattr__(self, "seconds", SECONDS)
-        budget = Budget(self.steps, self.seconds)
-        object.__setattr__(self, "steps", budget.steps)
-        object.__setattr__(self, "seconds", budget.seconds)
+        for name, value in vars(self.budget).items():
+            object.__setattr__(self, name, value)
         whole(self.seed, "seed", 0)
         names = [n for n in ("k", "target_psnr", "target_bytes") if getattr(self, n) is not None]
         if len(names) > 1:
@@ -97,10 +96,9 @@ class Encoding:
             )
         if self.target_bytes is not None and not 1 <= number(self.target_bytes) < math.inf:
             raise ValueError(f"target_bytes={shown(self.target_bytes)}; expected a positive number")
-        if self.target_psnr is not None:  # it may have come as a tensor
-            object.__setattr__(self, "target_psnr", number(self.target_psnr))
-        if self.target_bytes is not None:
-            object.__setattr__(self, "target_bytes", int(number(self.target_bytes)))
+        for name, kind in (("target_psnr", float), ("target_bytes", int)):
+            if (target := getattr(self, name)) is not None:  # it may have come as a tensor
+                object.__setattr__(self, name, kind(number(target)))
         checked_start(self.start)
         if not isinstance(self.linear, bool):
             raise ValueError(f"linear={shown(self.linear)}; expected True or False")
@@ -163,6 +161,11 @@ class Encoding:
     def searches(self) -> bool:
         """Whether the number of Gaussians is found in the course of a fit."""
         return self._automatic or self.target_psnr is not None or self.target_bytes is not None
+
+    @property
+    def budget(self) -> Budget:
+        """When a fit ends."""
+        return Budget(self.steps, self.seconds)
 
     @property
     def _automatic(self) -> bool:
@@ -229,11 +232,14 @@ class Encoding:
 
     def _start(self, image: Stack, k: int) -> Gaussians:
         """Return what a fit begins with; without a fit, in the colours that suit it best."""
-        return self.solved(image, initialize(image, k, self.start, self.seed, weights=self.weights))
+        start = initialize(
+            image, k, self.start, self.seed, weights=self.weights, steps=self.budget.foreseen
+        )
+        return self.solved(image, start)
 
     def solved(self, image: Stack, start: Gaussians) -> Gaussians:
         """Return a start, where there is no fit in the colours that suit it best."""
-        if 0 not in (self.steps, self.seconds):
+        if self.budget.foreseen:
             return start
         settings = self.options.settings or start.settings
         return solve_colors(image, replace(start, settings=settings), SOLVED)

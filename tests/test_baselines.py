@@ -16,6 +16,7 @@ from pipelines.baselines.adan import Adan
 from pipelines.baselines.triangles import triangulated
 from pipelines.starts import sampling
 from taichi2dgs import RenderSettings, metrics
+from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.rendering import reference
 from taichi2dgs.rendering.autograd import render_packed
 from taichi2dgs.rendering.view import View
@@ -136,7 +137,7 @@ def test_each_method_ends_where_it_did(name, crop, backend):
 def test_a_step_takes_nothing_to_the_cpu(crop, monkeypatch):
     """On a GPU, a copy to the host in each step would take more time than the step."""
     method = baselines.load("image-gs-gradient")
-    run = baselines.method._Run(crop[:32, :32].contiguous(), 60, method, 0, None)
+    run = baselines.method._Run(crop[:32, :32].contiguous(), 60, method, 0, Budget(1), None)
     run._report(run.render())
     run.step = 1  # at this step neither a report nor a measurement for the plateau is due
     monkeypatch.setattr(
@@ -314,7 +315,7 @@ def test_a_reduction_lowers_the_rates_when_the_loss_stands_still(photograph):
     never = {"factor": 0.5, "patience": 2, "threshold": 0.99, "least": 8e-4}
     run = baselines.method._Run(
         photograph[:24, :30], 20, replace(method, start="random", sampler=None, reduction=never),
-        0, None,
+        0, Budget(8), None,
     )  # fmt: skip
     run._report(run.render())
     rates = []

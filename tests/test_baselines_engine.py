@@ -23,7 +23,7 @@ PARTS = {  # of a fit, and what a method without one of them says
 def rates_of(image: torch.Tensor, budget: Budget, **changes: object) -> list[float]:
     """The learning rate of colours in each step, as a share of the first one."""
     method = replace(baselines.load("ours-autograd"), start="random", **changes)
-    run = baselines.method._Run(image[:32, :40].contiguous(), 60, method, 0, None)
+    run = baselines.method._Run(image[:32, :40].contiguous(), 60, method, 0, budget, None)
     rates, step = [], run.optimizer.step
 
     def recorded() -> None:
@@ -31,7 +31,7 @@ def rates_of(image: torch.Tensor, budget: Budget, **changes: object) -> list[flo
         step()
 
     run.optimizer.step = recorded
-    run.until(budget)
+    run.until()
     return rates
 
 

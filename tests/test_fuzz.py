@@ -231,7 +231,7 @@ CALLS = {
     "initialize": (
         pipelines.initialize,
         {"image": PICTURE, "k": 4, "start": "gradient", "seed": 1, "sampler": "top-k",
-         "weights": None, "weight": torch.ones(SIZE)}, (),
+         "weights": None, "weight": torch.ones(SIZE), "steps": 5}, (),
     ),
     "initialize with weights": (
         pipelines.initialize, {"image": PICTURE, "k": 4, "weights": None}, ("position",),
@@ -239,7 +239,7 @@ CALLS = {
     "initialize_batch": (
         pipelines.initialize_batch,
         {"images": PICTURE.permute(2, 0, 1)[None], "k": [4], "start": "gradient", "seed": 1,
-         "sampler": "distinct", "weight": torch.ones(1, *SIZE)}, (),
+         "sampler": "distinct", "weight": torch.ones(1, *SIZE), "steps": 5}, (),
     ),
     "sample": (
         sampling.sample,

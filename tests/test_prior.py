@@ -12,8 +12,10 @@ import taichi2dgs
 from nets import weights
 from nets.prior import Residuals
 from nets.unet import Shape
+from pipelines.batch import encode_all
+from pipelines.encoding import Encoding
 from pipelines.starts import named, place, prior
-from taichi2dgs import metrics
+from taichi2dgs import FitOptions, metrics
 from taichi2dgs.fitting.colors import solve_colors
 
 
@@ -52,7 +54,7 @@ def test_prior_stays_ahead_of_the_gradient_start_in_a_fit(photographs):
     psnr = {init: np.zeros(3) for init in ("prior", "gradient")}
     for init, means in psnr.items():
         for image in photographs:
-            start = pipelines.initialize(image, k_of(image, 50_000), init)
+            start = pipelines.initialize(image, k_of(image, 50_000), init, steps=100)
             options = taichi2dgs.FitOptions(report_every=25)
             history = taichi2dgs.fit(image, start, steps=100, options=options).history
             means += [r.psnr / len(photographs) for r in history if r.step in (25, 50, 100)]
@@ -71,10 +73,13 @@ def test_heatmap_is_flatter_at_small_k(photographs):
         assert entropies[0] > entropies[1]
 
 
-@pytest.mark.parametrize(("per_512", "power"), [(1000, 1.0), (10_000, 1.0), (50_000, 0.702)])
-def test_starts_are_drawn_by_a_flatter_heatmap_where_there_are_many(per_512, power):
+@pytest.mark.parametrize(
+    ("per_512", "steps", "power"),
+    [(1000, 200, 1), (10_000, 200, 1), (50_000, 0, 1), (50_000, 50, 0.618), (50_000, 500, 0.382)],
+)
+def test_starts_of_many_are_drawn_by_a_flatter_heatmap_before_a_fit(per_512, steps, power):
     heat = torch.rand(1, 1, 64, 128, generator=torch.Generator().manual_seed(0))
-    density = prior.densities(lambda *_: heat, torch.zeros(1, 3, 64, 128), [per_512 // 32])
+    density = prior.densities(lambda *_: heat, torch.zeros(1, 3, 64, 128), [per_512 // 32], steps)
     torch.testing.assert_close(density, heat[:, 0] ** power, rtol=0.01, atol=1e-3)
 
 
@@ -159,7 +164,7 @@ def test_encode_says_what_is_wrong_with_a_picture(image, message):
 
 def test_encode_starts_from_what_it_is_told_and_fits(photographs, watch):
     image = photographs[1][:64, :64]
-    start = pipelines.initialize(image, 800, "prior")
+    start = pipelines.initialize(image, 800, "prior", steps=0)
     alone = taichi2dgs.encode(image, 800, steps=0, start="prior")
     assert torch.equal(alone.packed(), solve_colors(image, start, 2).packed())
     assert metrics.psnr(alone.render(), image) > metrics.psnr(start.render(), image) + 0.5
@@ -214,3 +219,23 @@ def test_shipped_weights_are_small_and_have_cards():
 def test_unknown_sampler_is_named():
     with pytest.raises(ValueError, match="sampler='best'"):
         named.initialize(torch.rand(4, 4, 3), 2, "random", sampler="best")
+
+
+def test_a_start_is_the_same_again_where_many_share_a_pixel(photographs):
+    image = photographs[0][:48, :56]
+    once, again = (pipelines.initialize(image, 4000).packed() for _ in range(2))
+    assert len(once) > 48 * 56 and torch.equal(once, again)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_start_is_drawn_for_the_fit_that_follows(photographs, together):
+    image, k = photographs[0][:48, :56], 4000
+    drawn = {n: pipelines.initialize(image, k, steps=n).xy for n in (0, 200)}
+    assert not torch.equal(drawn[0], drawn[200])
+    untuned = Encoding(k=k, steps=0)
+    torch.testing.assert_close(untuned.run(image).gaussians.xy, drawn[0], atol=0, rtol=0)
+    (one,) = encode_all(untuned, [image], together=together)
+    torch.testing.assert_close(one.gaussians.xy, drawn[0], atol=0, rtol=0)
+    frozen = Encoding(k=k, steps=200, options=FitOptions(xy=0, respawn=0))
+    for result in (frozen.run(image), *encode_all(frozen, [image], together=together)):
+        torch.testing.assert_close(result.gaussians.xy, drawn[200], atol=0, rtol=0)

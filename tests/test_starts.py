@@ -104,6 +104,7 @@ BATCH = torch.full((2, 3, 4, 5), 0.5)
      (BATCH, {"start": ["prior"]}, r"start=\['prior'\]"), (BATCH, {"start": 3}, "start=3"),
      (BATCH, {"sampler": ""}, "sampler=''"), (BATCH, {"sampler": 3}, "sampler=3"),
      (BATCH, {"sampler": ["top-k"]}, "sampler="), (BATCH, {"weights": ""}, "weights=''"),
+     (BATCH, {"steps": -1}, "steps=-1"), (BATCH, {"steps": None}, "steps=None"),
      (BATCH, {"weights": 3}, "weights=3"), (BATCH, {"weights": "a\0b", "start": "prior"}, "a.*b"),
      (BATCH, {"weights": "n" * 300, "start": "prior"}, "nnn"),
      (None, {}, "images is a NoneType"), ("photo.png", {}, "images is a str"),

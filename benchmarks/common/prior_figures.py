@@ -32,11 +32,12 @@ class Start(NamedTuple):
     features: Tensor  # of the attribute network, before its last layer [width, h, w]
 
 
-def start_of(image: Tensor, k: int) -> Start:
+def start_of(image: Tensor, k: int, steps: int) -> Start:
+    """Return what a fit of so many steps begins with."""
     batch = image.permute(2, 0, 1)[None]
     position, attributes = weights.load("position"), weights.load("attributes")
     heat = prior.heatmaps(position, batch, [k])
-    density = prior.densities(position, batch, [k])
+    density = prior.densities(position, batch, [k], steps)
     (placed,) = prior.place(batch, density, [k], sampling.DEFAULT, 0)
     seen: list[Tensor] = []
     attributes.unet.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -49,7 +50,7 @@ def start_of(image: Tensor, k: int) -> Start:
 
 def draw_prior(image: Tensor, per_512: int, steps: int) -> Figure:
     k = count_of(per_512, image.shape[0] * image.shape[1])
-    heat, placed, start, features = start_of(image, k)
+    heat, placed, start, features = start_of(image, k, steps)
     fitted = taichi2dgs.fit(image, start, steps=steps).gaussians
     size = (image.shape[0], image.shape[1])
     offset = (start.xy - placed.xy) / placed.log_scale.exp()
@@ -76,7 +77,7 @@ def draw_density(image: Tensor) -> Figure:
     panels = []
     for per_512 in COUNTS:
         k = count_of(per_512, image.shape[0] * image.shape[1])
-        heat, placed, start, _ = start_of(image, k)
+        heat, placed, start, _ = start_of(image, k, 0)
         share = (heat / heat.sum()).double()
         flat = float(-(share * share.log()).sum()) / np.log(share.numel())
         panels += [

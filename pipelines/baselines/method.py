@@ -155,16 +155,18 @@ def run(
     k = adaptive_count(image, k) if method.adaptive else k
     if method.fused:
         options = FitOptions(**{"report_every": REPORT_EVERY, **method.fit})
-        start = begin(image, k, method.start, seed, method.sampler)
+        start = begin(image, k, method.start, seed, method.sampler, budget.foreseen)
         return fit(image, start, steps=steps, seconds=seconds, on_report=on_report, options=options)
-    return _Run(image, k, method, seed, on_report).until(budget)
+    return _Run(image, k, method, seed, budget, on_report).until()
 
 
 class _Run:
     """Leaves, optimiser and clock of one fit."""
 
-    def __init__(self, image: Tensor, k: int, method: Method, seed: int, on_report) -> None:
-        self.image, self.k, self.method, self.seed = image, k, method, seed
+    def __init__(
+        self, image: Tensor, k: int, method: Method, seed: int, budget: Budget, on_report
+    ) -> None:
+        self.image, self.k, self.method, self.seed, self.budget = image, k, method, seed, budget
         self.on_report, self.history = on_report, []
         self.parameters = PARAMETERS[method.parameters]
         self.settings = RenderSettings(**method.settings)
@@ -173,7 +175,7 @@ class _Run:
         self.similarity = similarity_to(image) if method.ssim or method.plateau else None
         self.growth = Growth(**method.growth) if method.growth else None
         first = round(k * self.growth.first) if self.growth else k
-        start = begin(image, max(1, first), method.start, seed, method.sampler)
+        start = begin(image, max(1, first), method.start, seed, method.sampler, budget.foreseen)
         self._take(scaled(start, method.scale))
         plateau = Plateau(**method.plateau) if method.plateau else None
         self.rates = Rates(method.halve_every, plateau, image, self.similarity)
@@ -203,8 +205,8 @@ class _Run:
         make = from_cholesky if self.parameters.shape == "cholesky" else Gaussians.from_packed
         return make(self.packed().detach(), size, self.settings)
 
-    def until(self, budget: Budget) -> FitResult:
-        interrupted = False
+    def until(self) -> FitResult:
+        budget, interrupted = self.budget, False
         try:
             self._report(self.render())
             while not budget.is_over(self.step, elapsed := self._elapsed()):

@@ -13,6 +13,7 @@ from torch import Tensor
 from nets.detail import blur, gradient_magnitude
 from pipelines.baselines.parameters import extent_of, from_cholesky
 from pipelines.baselines.triangles import triangulated
+from pipelines.defaults import STEPS
 from pipelines.encoding import SOLVED
 from pipelines.starts import named, sampling
 from pipelines.starts.names import STARTS as OURS
@@ -132,7 +133,12 @@ def adaptive_count(image: Tensor, k: int) -> int:
 
 
 def begin(
-    image: Tensor, k: int, start: str, seed: int = 0, sampler: str | None = None
+    image: Tensor,
+    k: int,
+    start: str,
+    seed: int = 0,
+    sampler: str | None = None,
+    steps: int = STEPS,
 ) -> Gaussians:
     """Return the Gaussians that a start begins with.
 
@@ -142,14 +148,15 @@ def begin(
         start: one of `STARTS`.
         seed: of everything random.
         sampler: of this library's own starts, see `sampling.sample`; None for their defaults.
+        steps: of the fit that is to follow, by which those choose their density.
     """
     named.check_memory(k, image.shape[2])
     if start in PEERS:
         return PEERS[start](image, k, seed)
     if start == SOLVED_PRIOR:
-        return solve_colors(image, begin(image, k, "prior", seed, sampler), SOLVED)
+        return solve_colors(image, begin(image, k, "prior", seed, sampler, steps), SOLVED)
     batch = image.permute(2, 0, 1)[None]
-    return named.initialize_batch(batch, k, start, seed, sampler=sampler)[0]
+    return named.initialize_batch(batch, k, start, seed, sampler=sampler, steps=steps)[0]
 
 
 def scaled(gaussians: Gaussians, factor: float) -> Gaussians:

@@ -14,11 +14,11 @@ from torch import Tensor
 from nets.blockwise import blockwise
 from nets.detail import gradient_density
 from nets.weights import SHIPPED, file, load
-from pipelines.defaults import START
+from pipelines.defaults import START, STEPS
 from pipelines.starts import prior, sampling
 from pipelines.starts.names import STARTS
 from taichi2dgs import limits
-from taichi2dgs.checks import shown
+from taichi2dgs.checks import shown, whole
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import MAX_CHANNELS
 from taichi2dgs.storage.maps import Stack
@@ -39,6 +39,7 @@ def initialize(
     sampler: str | None = None,
     weights: str | Path | None = None,
     weight: Any = None,
+    steps: int = STEPS,
     init: str | None = None,
 ) -> Gaussians:
     """Place k Gaussians on an image, ready to be fitted.
@@ -51,6 +52,7 @@ def initialize(
         sampler: how pixels are drawn.
         weights: folder of the networks' weights.
         weight: how much each pixel counts, see `taichi2dgs.fit`: Gaussians are drawn in proportion.
+        steps: of the fit that is to follow, see `prior.densities`; 0 if there is to be none.
         init: an older name of `start`.
 
     Returns:
@@ -66,7 +68,15 @@ def initialize(
     batch = stack.image.permute(2, 0, 1)[None]
     masses = None if stack.weight is None else stack.weight[None]
     made = initialize_batch(
-        batch, k, start, seed, sampler=sampler, weights=weights, weight=masses, init=init
+        batch,
+        k,
+        start,
+        seed,
+        sampler=sampler,
+        weights=weights,
+        weight=masses,
+        steps=steps,
+        init=init,
     )[0]
     return made.replace(maps=stack.maps) if stack.maps else made
 
@@ -80,6 +90,7 @@ def initialize_batch(
     sampler: str | None = None,
     weights: str | Path | None = None,
     weight: Tensor | None = None,
+    steps: int = STEPS,
     init: str | None = None,
 ) -> list[Gaussians]:
     """Place Gaussians on a batch of images; the networks see all of them in one pass.
@@ -100,6 +111,7 @@ def initialize_batch(
         weights: folder of the networks' weights; the shipped ones if None.
         weight: how much each pixel counts, 0 or more and not all 0, by which the probability of a
             pixel is multiplied; None for all alike. [B, H, W]
+        steps: of the fit that is to follow, see `prior.densities`; 0 if there is to be none.
         init: an older name of `start`.
 
     Returns:
@@ -128,7 +140,7 @@ def initialize_batch(
         sampler = sampling.DEFAULT if learned else "distinct"
     sampling.checked_choice(sampler, "sampler", sampling.METHODS)
     masses = _checked_weight(weight, pictures)
-    heat = _density(recipe.density, pictures, counts, weights)
+    heat = _density(recipe.density, pictures, counts, weights, whole(steps, "steps", 0))
     inside = None if masses is None else masses > 0
     heat = heat if masses is None else heat * masses
     placed = prior.place(pictures, heat, counts, sampler, seeds, inside)
@@ -145,6 +157,7 @@ def initialize_all(
     start: str = START,
     seed: int = 0,
     weights: str | Path | None = None,
+    steps: int = STEPS,
     together: bool = True,
 ) -> list[Gaussians]:
     """Place Gaussians on images of any sizes; the networks see those of one size in one pass.
@@ -152,7 +165,7 @@ def initialize_all(
     Args:
         images: pictures of any sizes.
         k: number of Gaussians of each image.
-        start, weights: see `initialize_batch`.
+        start, weights, steps: see `initialize_batch`.
         seed: of the random numbers of each image.
         together: whether there is one pass for images of one size. It rounds otherwise than one for
             each image, in the seventh digit, so that now and then another pixel is drawn.
@@ -167,7 +180,9 @@ def initialize_all(
         counts, seeds = [k[n] for n in numbers], [seed] * len(numbers)
         given = [weight for n in numbers if (weight := images[n].weight) is not None]
         masses = torch.stack(given) if given else None
-        starts = initialize_batch(batch, counts, start, seeds, weights=weights, weight=masses)
+        starts = initialize_batch(
+            batch, counts, start, seeds, weights=weights, weight=masses, steps=steps
+        )
         found |= dict(zip(numbers, starts, strict=True))
     return [found[n].replace(maps=image.maps) for n, image in enumerate(images)]
 
@@ -217,14 +232,14 @@ def _checked_weight(weight: object, pictures: Tensor) -> Tensor | None:
     return masses
 
 
-def _density(kind: str, pictures: Tensor, counts: list[int], weights) -> Tensor:
+def _density(kind: str, pictures: Tensor, counts: list[int], weights, steps: int) -> Tensor:
     """[B, C, H, W] -> [B, H, W]"""
     if kind == "gradient":
         return gradient_density(pictures)[:, 0]
     if kind == "uniform":
         return pictures.new_ones(len(pictures), *pictures.shape[2:])
     net = _network("position", str(weights or SHIPPED), pictures.device)
-    return prior.densities(net, pictures, counts)
+    return prior.densities(net, pictures, counts, steps)
 
 
 def _network(name: str, folder: str, device: torch.device):

@@ -23,6 +23,7 @@ from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.gaussians import Gaussians
 
 LEAST_ERROR = 1e-6  # 60 dB; crops that are better still weigh little
+STEPS = 25  # of the fits for which starts are drawn: more than none, fewer than long ones have
 VALID_SOLVED = 2  # steps of `solve_colors`
 VALID_K = (10_000, 50_000, 100_000)  # Gaussians per 512x512 pixels
 
@@ -124,7 +125,7 @@ class AttributesStage(Stage[AttributesConfig]):
     def _place(
         self, image: Tensor, k: list[int], seed: int, powers: tuple[float, float] = (1.0, 1.0)
     ) -> list[Gaussians]:
-        heat = prior.densities(self.position, image, k)
+        heat = prior.densities(self.position, image, k, STEPS)
         power = torch.from_numpy(np.random.default_rng(seed).uniform(*powers, len(k))).to(heat)
         heat = heat ** power[:, None, None]
         return prior.place(image, heat, k, self.config.sampler, seed)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from taichi2dgs.checks import number, shown, whole
 
+STEPS_A_SECOND = 20  # of 70,000 Gaussians on two cores; GPUs make hundreds
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -31,6 +33,19 @@ class Budget:
             if not 0 <= number(self.seconds) < math.inf:
                 raise ValueError(f"seconds={shown(self.seconds)}; expected 0 or more")
             object.__setattr__(self, "seconds", number(self.seconds))
+
+    @property
+    def foreseen(self) -> int:
+        """Steps that there will be, or, where seconds decide, about as many: on every machine the
+        same number, as starts go by it.
+
+        >>> Budget(seconds=10).foreseen, Budget(steps=50, seconds=10).foreseen
+        (200, 50)
+        """
+        limits = [] if self.steps is None else [self.steps]
+        if self.seconds is not None:
+            limits.append(math.ceil(self.seconds * STEPS_A_SECOND))
+        return min(limits)
 
     def is_over(self, steps: int, seconds: float) -> bool:
         """Return whether so many steps or so many seconds have used it up."""
