@@ -53,10 +53,10 @@ PAGES = {
     "ablations": f"run_kodak.py --data {{kodak}} --steps 200 --seconds 1 10 --methods {ABLATIONS}",
     "engine": f"run_kodak.py --data {{kodak}} --steps 200 --seconds 1 10 --methods {ENGINE}",
     "rate": "run_rate.py --data {kodak} --seconds 10 60",
-    "iterations": "run_kodak.py --data {kodak} --images 6 --steps 5000 --methods ours "
+    "iterations": "run_kodak.py --data {kodak} --images 6 --k 10000 --steps 5000 --methods ours "
     "fast-2dgs-published fast-2dgs-published-tuned image-gs-gradient image-gs-gradient-tuned",
-    "iterations_gaussianimage": "run_kodak.py --data {kodak} --images 2 --steps 50000 --methods "
-    "gaussianimage-cholesky gaussianimage-rs",
+    "iterations_gaussianimage": "run_kodak.py --data {kodak} --images 2 --k 10000 --steps 50000 "
+    "--methods gaussianimage-cholesky gaussianimage-rs",
 }
 SETS = ("kodak", "photographs", "art", "textures")
 

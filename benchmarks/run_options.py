@@ -26,6 +26,7 @@ from tqdm import tqdm
 import pipelines
 import taichi2dgs
 from taichi2dgs import FitOptions, runtime
+from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.storage import files
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -76,7 +77,7 @@ def fitted(
     image: Tensor, k: int, budget: dict[str, Any], options: argparse.Namespace
 ) -> Iterator[dict]:
     """Fit a picture from one start with each of the options."""
-    start = pipelines.initialize(image, k, options.start)
+    start = pipelines.initialize(image, k, options.start, steps=Budget(**budget).foreseen)
     for name in options.options:
         made = taichi2dgs.fit(image, start, **budget, options=FitOptions(**OPTIONS[name]))
         yield {"psnr": made.psnr, "steps": made.history[-1].step, "seconds": made.seconds}

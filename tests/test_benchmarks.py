@@ -93,6 +93,18 @@ def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
         assert row["psnr_within"]["1"] > row["psnr"]  # a second has room for more than 3 steps
 
 
+def test_the_end_of_starts_and_seconds_is_that_of_the_longest_fit(tmp_path, photograph):
+    files.write_image(tmp_path / "a.png", photograph[:40, :40])
+    done = run_kodak(
+        "--data", tmp_path, "--k", 50, "--methods", "ours-random", "gaussianimage-rs", "--steps", 0,
+        "--seconds", 0.2, 0.5, "--out", tmp_path / "both",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for row in json.loads((tmp_path / "both.json").read_text())["rows"]:
+        assert list(row["psnr_at"]) == ["0"] and row["steps"] > 0
+        assert row["psnr"] == row["psnr_within"]["0.5"] > row["psnr_at"]["0"]
+
+
 def test_run_kodak_names_an_empty_folder(tmp_path):
     done = run_kodak("--data", tmp_path)
     assert done.returncode == 2 and str(tmp_path) in done.stderr

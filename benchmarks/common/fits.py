@@ -130,13 +130,16 @@ def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:
 def measure(
     image: Tensor, k: int, method: baselines.Method, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Fit one picture, and return the row of its table."""
+    """Fit one picture, and return the row of its table.
+
+    Its end is that of the fit of so many steps; with none, of the longest one in seconds.
+    """
     start_seconds = costs.seconds_of(
         lambda: begin(image, k, method.start, sampler=method.sampler), wait=wait
     )
     fit = functools.partial(baselines.run, image, k, method)
     costs.reset_peak()
-    result = longest = None if options.steps is None else fit(steps=options.steps)
+    in_steps = longest = None if options.steps is None else fit(steps=options.steps)
     own = {}  # PSNR of fits that end at each budget, or of one fit within it
     budgets = sorted(options.seconds or [])
     for at in budgets if method.ends_at_budget else budgets[-1:]:
@@ -145,7 +148,7 @@ def measure(
             own[at] = longest.history[-1].psnr
     assert longest is not None  # the command line asks for steps or seconds
     peak = costs.peak_mib()
-    result = result or longest
+    result = in_steps if in_steps and options.steps else longest
     last = result.history[-1]
     final = result.gaussians.render()
     if not method.ends_at_budget:  # rates do not go by it, and reports are as close as 2 %
@@ -157,7 +160,11 @@ def measure(
     return {
         "size": [*image.shape[:2]],
         "gaussians": len(result.gaussians),
-        "psnr_at": {str(r.step): round(r.psnr, 3) for r in result.history if r.step in STEPS},
+        "psnr_at": {
+            str(report.step): round(report.psnr, 3)
+            for report in (in_steps or longest).history
+            if report.step in STEPS
+        },
         "psnr_within": {f"{at:g}": round(psnr, 3) for at, psnr in own.items()},
         "psnr": round(last.psnr, 3),
         "psnr_8bit": round(metrics.psnr(final, image, rounded=True), 3),
