@@ -75,7 +75,10 @@ def test_heatmap_is_flatter_at_small_k(photographs):
 
 @pytest.mark.parametrize(
     ("per_512", "steps", "power"),
-    [(1000, 200, 1), (10_000, 200, 1), (50_000, 0, 1), (50_000, 50, 0.618), (50_000, 500, 0.382)],
+    [
+        *((1000, 200, 1), (10_000, 200, 1), (50_000, 5, 1), (50_000, 50, 0.618)),
+        *((50_000, 500, 0.382), (1000, 0, 1.3), (50_000, 0, 1.3)),
+    ],
 )
 def test_starts_of_many_are_drawn_by_a_flatter_heatmap_before_a_fit(per_512, steps, power):
     heat = torch.rand(1, 1, 64, 128, generator=torch.Generator().manual_seed(0))
