@@ -32,7 +32,7 @@ from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.storage import files
 
 BY = ("dataset", "k", "weights")
-SOLVED = (1, 2, 4)  # steps of `solve_colors`
+SOLVED = (1, 2, 3, 4)  # steps of `solve_colors`
 
 
 @measure.script

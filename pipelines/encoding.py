@@ -28,7 +28,7 @@ from taichi2dgs.storage.stacks import as_stack
 
 OPTIONS = FitOptions()
 LEARNING_RATES = ("xy", "log_scale", "theta", "color")
-SOLVED = 2  # steps of `solve_colors` where there is no fit; a fit's own first steps do more
+SOLVED = 3  # steps of `solve_colors` where there is no fit; a fit's own first steps do more
 BYTES_EACH = {"lossless": 26.0, "high": 6.5, "medium": 5.0, "small": 4.1}  # bytes in a file
 
 

@@ -92,7 +92,14 @@ def test_run_prior_compares_weights_and_goes_on(tmp_path, photograph):
         first, second = json.loads((tmp_path / "table.json").read_text())["rows"]
         assert first["psnr"] == second["psnr"] and first["gaussians"] == count
         psnr = list(first["psnr"].values())
-        assert list(first["psnr"]) == ["start", "colours, 1", "colours, 2", "colours, 4", "3"]
+        assert list(first["psnr"]) == [
+            "start",
+            "colours, 1",
+            "colours, 2",
+            "colours, 3",
+            "colours, 4",
+            "3",
+        ]
         assert psnr[:4] == sorted(psnr[:4]) and psnr[0] < psnr[4]
         assert 0.8 < first["entropy"] < 1
         assert f", 1 | {k:,} | weights | " in done.stdout

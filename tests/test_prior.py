@@ -13,7 +13,7 @@ from nets import weights
 from nets.prior import Residuals
 from nets.unet import Shape
 from pipelines.batch import encode_all
-from pipelines.encoding import Encoding
+from pipelines.encoding import SOLVED, Encoding
 from pipelines.starts import named, place, prior
 from taichi2dgs import FitOptions, metrics
 from taichi2dgs.fitting.colors import solve_colors
@@ -169,7 +169,7 @@ def test_encode_starts_from_what_it_is_told_and_fits(photographs, watch):
     image = photographs[1][:64, :64]
     start = pipelines.initialize(image, 800, "prior", steps=0)
     alone = taichi2dgs.encode(image, 800, steps=0, start="prior")
-    assert torch.equal(alone.packed(), solve_colors(image, start, 2).packed())
+    assert torch.equal(alone.packed(), solve_colors(image, start, SOLVED).packed())
     assert metrics.psnr(alone.render(), image) > metrics.psnr(start.render(), image) + 0.5
     assert torch.equal(taichi2dgs.encode(image, 800, seconds=0).packed(), alone.packed())
     found = taichi2dgs.encode(image, 800, steps=30, start="prior")
