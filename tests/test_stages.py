@@ -1,6 +1,7 @@
 """Small trainings of both stages in this process, killed at any place."""
 
 import csv
+import json
 import math
 import os
 import shutil
@@ -37,8 +38,8 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def made(kind, config, data: Path, out: Path):
-    return kind(str(data), None, str(out), config, Processes(), quiet=True)
+def made(kind, config, data: Path, out: Path, begin: Path | None = None):
+    return kind(str(data), None, str(out), config, Processes(), quiet=True, begin=begin)
 
 
 def run(kind, config, data: Path, out: Path):
@@ -196,6 +197,26 @@ def test_other_pictures_do_not_resume(data, tmp_path):
     (other / "train" / "0.png").unlink()
     with pytest.raises(ValueError, match=r"checkpoint\.pt: made with other pictures; expected"):
         made(AttributesStage, replace(ATTRIBUTES, epochs=1), other, tmp_path / "run").run()
+
+
+@pytest.mark.parametrize("kind", [PositionStage, AttributesStage])
+def test_a_run_begins_with_weights_if_it_is_given_some(kind, data, tmp_path):
+    config = POSITION if kind is PositionStage else replace(ATTRIBUTES, epochs=1)
+    first, second = tmp_path / "first", tmp_path / "second"
+    made(kind, config, data, first).run()
+    drawn, begun = (made(kind, config, data, second, begin).net for begin in (None, first))
+    there, pairs = weights.load(kind.name, first).state_dict(), []
+    for name, value in begun.state_dict().items():
+        torch.testing.assert_close(value, there[name], rtol=0, atol=0)
+        pairs.append(torch.equal(value, drawn.state_dict()[name]))
+    assert not all(pairs)
+    path = made(kind, config, data, second, first).run()
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["config"]["begin"] == weights.file(kind.name, first).stem
+    with pytest.raises(ValueError, match=r"made with another begin; expected begin='\w+-\w+'"):
+        made(kind, config, data, second).run()
+    with pytest.raises(ValueError, match=r"a network of Shape\(.*; expected that of the conf"):
+        made(kind, replace(config, width=config.width + 1), data, tmp_path / "other", first)
 
 
 @pytest.mark.parametrize("place", ["", "run"])

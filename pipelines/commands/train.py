@@ -7,6 +7,8 @@ from typing import Any
 
 from pipelines.commands import options as common
 
+SHIPPED = "shipped"  # what stands for the folder of the shipped weights
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the stages, each with its options."""
@@ -22,6 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("--data", required=True, metavar="DIR", help="images to train on")
         stage.add_argument("--valid", metavar="DIR", help="to validate on (part of --data)")
         stage.add_argument("--config", default=name, metavar="YAML", help=f"({name})")
+        stage.add_argument(
+            "--begin", metavar="RUN", help=f"folder of weights to begin with, or {SHIPPED} (none)"
+        )
         stage.add_argument("--out", required=True, metavar="RUN", help="folder; a run resumes")
         common.add_quiet(stage)
         common.add_backend(stage)
@@ -41,17 +46,18 @@ def _train_attributes(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, stage: type, config_class: type, **more: Any) -> int:
+    from nets import weights
     from pipelines import configuration
     from pipelines.training.loop import Processes
     from taichi2dgs import runtime
 
+    begin = weights.SHIPPED if options.begin == SHIPPED else options.begin
     config = configuration.stage(options.config, stage.name, config_class)
     group = Processes()  # picks the GPU that this process sees, so before a backend starts
     runtime.init(options.backend)
     with group as processes:
-        made = stage(
-            options.data, options.valid, options.out, config, processes, options.quiet, **more
-        ).run()
+        named = {"quiet": options.quiet, "begin": begin, **more}
+        made = stage(options.data, options.valid, options.out, config, processes, **named).run()
     if made is not None:  # the first process of several
         print(f"{made}: {made.stat().st_size / 1e6:.1f} MB, card in {made.stem}.json")
     return 0

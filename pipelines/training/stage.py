@@ -103,9 +103,11 @@ class Stage(Generic[Config]):
         config: what to do.
         processes: that train together.
         quiet: no progress bars.
+        begin: folder of weights to begin with; the network is drawn at random if None.
 
     Raises:
-        ValueError: there are too few crops for so many processes, or no images.
+        ValueError: there are too few crops for so many processes, no images, or weights to begin
+            with that are missing, damaged or of another shape.
     """
 
     name: str  # name of the network
@@ -121,6 +123,7 @@ class Stage(Generic[Config]):
         config: Config,
         processes: Processes,
         quiet: bool = False,
+        begin: str | Path | None = None,
     ) -> None:
         least = processes.world * (config.batch if self.whole_batches else 1)
         if config.crops < least:
@@ -132,8 +135,9 @@ class Stage(Generic[Config]):
         self.config, self.processes = config, processes
         self.quiet = quiet or not processes.is_first
         self.pictures = processes.from_first(lambda: images.find(data, valid, out, self.quiet))
-        self.folder = Folder(out, processes, asdict(config), self.pictures.digest)
-        self.net = weights.NETS[self.name](config.shape).to(processes.device)
+        settings = asdict(config) | {"begin": begin and weights.file(self.name, begin).stem}
+        self.net = self._begun(begin).to(processes.device)
+        self.folder = Folder(out, processes, settings, self.pictures.digest)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
         self.average = AveragedModel(
             self.net, multi_avg_fn=moving_average(config.average), use_buffers=True
@@ -161,6 +165,19 @@ class Stage(Generic[Config]):
         self._train()
         self.hours = self.processes.mean([[self.hours]], 1)[0] * self.processes.world
         return self._export() if self.processes.is_first else None
+
+    def _begun(self, begin: str | Path | None) -> weights.Net:
+        """Return the network as it is before the first step."""
+        net = weights.NETS[self.name](self.config.shape)
+        if begin is not None:
+            there = weights.load(self.name, begin)
+            if there.unet.shape != net.unet.shape:
+                raise ValueError(
+                    f"{weights.file(self.name, begin)}: a network of {there.unet.shape}; "
+                    f"expected that of the configuration, {net.unet.shape}"
+                )
+            net.load_state_dict(there.state_dict())
+        return net
 
     def _train(self) -> None:
         """Learn and record, epoch by epoch."""
