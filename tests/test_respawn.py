@@ -91,13 +91,20 @@ def test_respawned_fits_repeat_bit_for_bit(photograph, backend):
     assert torch.equal(one.packed(), other.packed())
 
 
-def test_moments_are_five_in_the_first_half_and_move_ever_fewer():
-    found = respawn.moments(0.2, 3.0)
-    assert [round(at, 9) for at, _ in found] == [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert [round(share, 9) for _, share in found] == [0.2, 0.16, 0.12, 0.08, 0.04]
+def rounded(found: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(round(at, 9), round(share, 9)) for at, share in found]
+
+
+def test_moments_are_in_the_first_half_and_move_ever_fewer():
+    five = [(0.1, 0.2), (0.2, 0.16), (0.3, 0.12), (0.4, 0.08), (0.5, 0.04)]
+    assert rounded(respawn.moments(0.2, 40.0)) == rounded(respawn.moments(0.2, 4.6)) == five
     assert respawn.moments(0.0, 3.0) == []
-    crowded = respawn.moments(0.2, respawn.SPACING / math.sqrt(2))
-    assert [round(share, 9) for _, share in crowded] == [0.05, 0.04, 0.03, 0.02, 0.01]
+    three = rounded(respawn.moments(0.3, 3.0))
+    assert three == [(0.166666667, 0.3), (0.333333333, 0.2), (0.5, 0.1)]
+    crowded = respawn.SPACING / math.sqrt(2)
+    assert rounded(respawn.moments(0.2, crowded)) == [(0.25, 0.05), (0.5, 0.025)]
+    growing = rounded(respawn.moments(0.2, crowded, grows=True))
+    assert growing == [(at, share / 4) for at, share in five]
 
 
 def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatch, watch):
@@ -105,7 +112,7 @@ def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatc
     monkeypatch.setattr(
         Engine, "respawn", lambda self, shares: asked.append((self.done, round(shares[0], 2)))
     )
-    image = photograph[:16, :24].contiguous()  # steps are short on any device
+    image = photograph[:32, :40].contiguous()  # steps are short on any device
     start = pipelines.initialize(image, 40, "gradient")
     fit_function(image, start, steps=40)
     assert asked == [(4, 0.2), (8, 0.16), (12, 0.12), (16, 0.08), (20, 0.04)]

@@ -59,7 +59,7 @@ class Job:
             self.weight,
             self.options.settings.tile,
         )
-        self.moments = moments(self.options.respawn, self.picture.spacing)  # that are left to come
+        self.moments = self._moments(self.picture)  # that are left to come
         if self.count is not None:
             self.moments.insert(0, (0.0, 0.0))  # nothing has been fitted that could respawn
 
@@ -109,5 +109,7 @@ class Job:
             picture: which they are.
             used: share of the budget.
         """
-        after = moments(self.options.respawn, picture.spacing)
-        self.moments = [moment for moment in after if moment[0] > used]
+        self.moments = [moment for moment in self._moments(picture) if moment[0] > used]
+
+    def _moments(self, picture: Picture) -> list[tuple[float, float]]:
+        return moments(self.options.respawn, picture.spacing, grows=self.count is not None)

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-MOMENTS = 5
+FEWEST, MOMENTS = 2, 5  # where Gaussians lie close together, and where they have room
 SPACING = 2.29  # pixels: of 50,000 Gaussians on 512x512
 CELL = 8  # pixels: at most one Gaussian is set down in each square of this side, at its worst pixel
 # Pixels, a deviation of what is set down: it reaches the pixels next to its own. Where a fit looks
@@ -93,19 +93,22 @@ def set_down(places: Tensor, target: Tensor, residual: Tensor, blend: str, scale
     return torch.cat([centres, shapes.expand(len(places), 3), colors], 1)
 
 
-def moments(share: float, spacing: float) -> list[tuple[float, float]]:
+def moments(share: float, spacing: float, grows: bool = False) -> list[tuple[float, float]]:
     """Return when Gaussians move, as shares of the budget, and how many, as shares of them all.
 
-    With a share of 0.2 and a spacing of 2.3 pixels or more, at most 0.2 of the Gaussians move after
+    With a share of 0.2 and a spacing of 5 pixels or more, at most 0.2 of the Gaussians move after
     a tenth of the budget, at most 0.16 after two tenths, and so on; at most 0.04 after half of it.
 
     Args:
         share: of the Gaussians that may move at the first moment; 0 for no moments.
         spacing: side of the square that each Gaussian has to itself, in pixels. Where they lie
-            closer than `SPACING`, fewer move: there each one costs little, but all of them much.
+            closer, they move at fewer moments, of which each takes as long as two steps, and closer
+            than `SPACING`, fewer move: there each one costs little, but all of them much.
+        grows: whether their number changes at these moments, too, which then are as many as can be.
     """
     share *= min(1.0, spacing / SPACING) ** 4
-    count = MOMENTS if share > 0 else 0
+    count = MOMENTS if grows else min(max(round(spacing), FEWEST), MOMENTS)
+    count *= share > 0
     return [(UNTIL * (n + 1) / count, share * (1 - n / count)) for n in range(count)]
 
 
