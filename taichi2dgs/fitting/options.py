@@ -25,8 +25,8 @@ class FitOptions:
         growing_memory: whether the first steps remember less than beta1 and beta2 say, and move
             centres more slowly; see `taichi2dgs.fitting.schedule`.
         respawn: share of the Gaussians that may move at once, at two to five moments in the first
-            half of the budget, from where they matter least to where the error is largest; 0 for
-            none. Where they are crowded, fewer do, and less often: see `taichi2dgs.fitting.respawn`.
+            half of the budget, from where they matter least to where the error is largest; 0: none.
+            Where they are crowded, fewer do, and less often: see `taichi2dgs.fitting.respawn`.
         between: share of the steps, in the first 0.7 of the budget, that see the picture a quarter
             of a pixel away from its pixels' centres, so that it can be enlarged; 0 for none. See
             `taichi2dgs.fitting.between`.
