@@ -126,6 +126,24 @@ def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatc
     assert asked == []
 
 
+def test_nothing_moves_shortly_before_the_end(photograph, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Engine, "respawn", lambda self, shares: asked.append(self.done))
+    start = pipelines.initialize(photograph[:32, :40].contiguous(), 40, "gradient")
+    fit_function(photograph[:32, :40].contiguous(), start, steps=16)
+    assert asked == [2, 4]  # 14 and 12 steps are left, and at the next moments 11, 9 and 8
+    asked.clear()
+    fit_function(photograph[:32, :40].contiguous(), start, steps=12)
+    assert asked == []
+
+
+def test_neighbours_do_not_all_go_at_once():
+    """Unless they reach no pixel: of a row of eight the four cheapest may, of three all."""
+    costs = torch.tensor([5.0, 1, 2, 8, 3, 7, 6, 4, *[0.0] * 8, 2, 1, math.inf])
+    kept = respawn.spared(costs).isinf().tolist()
+    assert kept == [True, False, False, True, False, True, True, False, *[False] * 10, True]
+
+
 def test_a_moment_is_reported_before_anything_moves(photograph):
     """Whether or not a report may end the fit."""
     start = pipelines.initialize(photograph, 300, "gradient")

@@ -21,6 +21,10 @@ CELL = 8  # pixels: at most one Gaussian is set down in each square of this side
 # between the pixels, it has to fill one.
 SCALE, BETWEEN_SCALE = 0.4, 0.8
 UNTIL = 0.5  # of the budget: what is moved later has too little time left
+NEIGHBOURS, AT_ONCE = 8, 4  # of so many Gaussians in a row, at most so many move at once
+RECOVERY = (
+    12  # steps that a fit needs to make up for what goes at a moment, and to win by what comes
+)
 PAYS = 8.0  # a move pays where leaving a Gaussian out costs less than this times the pixel's error
 
 
@@ -36,7 +40,8 @@ def moves(
     """Choose Gaussians to move and what becomes of them.
 
     Args:
-        costs: squared error that leaving out each Gaussian costs. [N]
+        costs: squared error that leaving out each Gaussian costs, in the order in which a fit keeps
+            them: along a curve through the picture, so that neighbours in it are close by. [N]
         target: the picture. [H, W, C]
         residual: the clamped render minus the picture. [H, W, C]
         share: of the Gaussians, at most, that move.
@@ -48,11 +53,27 @@ def moves(
         Their indices, and their packed parameters. int64 [M], [M, 5 + C]
     """
     errors, places = worst_pixels(errors_of(residual, weight), int(share * len(costs)))
-    cheapest, rows = costs.sort(stable=True)
+    cheapest, rows = spared(costs).sort(stable=True)
     cheapest, rows = cheapest[: len(places)], rows[: len(places)]
     pays = (cheapest < PAYS * errors) & (errors >= 0)
     rows, places = rows[pays], places[pays]
     return rows, set_down(places, target, residual, blend, scale)
+
+
+def spared(costs: Tensor) -> Tensor:
+    """Return costs in which those are infinite that must not go together with their neighbours.
+
+    A Gaussian costs little where its neighbours can stand in for it. Where a sky loses all that it
+    has at once, each of which costs nothing, a fit falls by 15 dB and has to come back.
+
+    Args:
+        costs: as `moves` takes them. [N]
+    """
+    rest = -len(costs) % NEIGHBOURS
+    rows = torch.cat([costs, costs.new_full((rest,), math.inf)]).view(-1, NEIGHBOURS)
+    rank = rows.argsort(dim=1, stable=True).argsort(dim=1)
+    kept = (rank >= AT_ONCE) & (rows > 0)
+    return rows.masked_fill(kept, math.inf).view(-1)[: len(costs)]
 
 
 def resized(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taichi2dgs.fitting import heirs
+from taichi2dgs.fitting import heirs, respawn
 from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.job import Job
@@ -99,8 +99,17 @@ class Run:
         self.moved = True
         if changes:
             self._resize(used)
-        if any(shares):
+        if any(shares) and self._steps_left() >= respawn.RECOVERY:
             self.engine.respawn([share or 0.0 for share in shares])
+
+    def _steps_left(self) -> float:
+        """Return how many steps the budget has room for."""
+        left = math.inf
+        if self.budget.steps is not None:
+            left = self.budget.steps - self.engine.done
+        if self.budget.seconds is not None and self.second_of_step:
+            left = min(left, (self.budget.seconds - self.clock.elapsed()) / self.second_of_step)
+        return left
 
     def _resize(self, used: float) -> None:
         """Go on with as many Gaussians as there are to be from now on."""
