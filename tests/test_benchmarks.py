@@ -81,26 +81,27 @@ def test_run_kodak_measures_starts_alone_and_seconds(tmp_path, photograph):
     assert "| 1 s | " in done.stdout and "| 50 | ours | " in done.stdout
 
 
-def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
-    files.write_image(tmp_path / "a.png", photograph[:40, :40])
+def rows_of_both_kinds(folder: Path, image: torch.Tensor, *budgets: object) -> list[dict]:
+    """Rows of a method whose rates go by the budget, and of one whose rates do not."""
+    files.write_image(folder / "a.png", image)
     done = run_kodak(
-        "--data", tmp_path, "--k", 50, "--methods", "ours-random", "gaussianimage-rs", "--steps", 3,
-        "--seconds", 1, 0.2, "--out", tmp_path / "both",
+        "--data", folder, "--k", 50, "--methods", "ours-random", "gaussianimage-rs", *budgets,
+        "--out", folder / "both",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for row in json.loads((tmp_path / "both.json").read_text())["rows"]:
+    return json.loads((folder / "both.json").read_text())["rows"]
+
+
+def test_run_kodak_measures_steps_and_seconds_in_one_run(tmp_path, photograph):
+    budgets = ("--steps", 3, "--seconds", 1, 0.2)
+    for row in rows_of_both_kinds(tmp_path, photograph[:40, :40], *budgets):
         assert row["steps"] == 3 and list(row["psnr_within"]) == ["0.2", "1"]
         assert row["psnr_within"]["1"] > row["psnr"]  # a second has room for more than 3 steps
 
 
 def test_the_end_of_starts_and_seconds_is_that_of_the_longest_fit(tmp_path, photograph):
-    files.write_image(tmp_path / "a.png", photograph[:40, :40])
-    done = run_kodak(
-        "--data", tmp_path, "--k", 50, "--methods", "ours-random", "gaussianimage-rs", "--steps", 0,
-        "--seconds", 0.2, 0.5, "--out", tmp_path / "both",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for row in json.loads((tmp_path / "both.json").read_text())["rows"]:
+    budgets = ("--steps", 0, "--seconds", 0.2, 0.5)
+    for row in rows_of_both_kinds(tmp_path, photograph[:40, :40], *budgets):
         assert list(row["psnr_at"]) == ["0"] and row["steps"] > 0
         assert row["psnr"] == pytest.approx(row["psnr_within"]["0.5"], abs=0.1)
         assert row["psnr"] > row["psnr_at"]["0"]

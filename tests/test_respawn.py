@@ -129,11 +129,12 @@ def test_moments_come_at_their_steps_and_in_their_seconds(photograph, monkeypatc
 def test_nothing_moves_shortly_before_the_end(photograph, monkeypatch):
     asked = []
     monkeypatch.setattr(Engine, "respawn", lambda self, shares: asked.append(self.done))
-    start = pipelines.initialize(photograph[:32, :40].contiguous(), 40, "gradient")
-    fit_function(photograph[:32, :40].contiguous(), start, steps=16)
+    image = photograph[:32, :40].contiguous()
+    start = pipelines.initialize(image, 40, "gradient")
+    fit_function(image, start, steps=16)
     assert asked == [2, 4]  # 14 and 12 steps are left, and at the next moments 11, 9 and 8
     asked.clear()
-    fit_function(photograph[:32, :40].contiguous(), start, steps=12)
+    fit_function(image, start, steps=12)
     assert asked == []
 
 

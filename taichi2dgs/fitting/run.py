@@ -99,16 +99,16 @@ class Run:
         self.moved = True
         if changes:
             self._resize(used)
-        if any(shares) and self._steps_left() >= respawn.RECOVERY:
+        if any(shares) and self._steps_left(self.clock.elapsed()) >= respawn.RECOVERY:
             self.engine.respawn([share or 0.0 for share in shares])
 
-    def _steps_left(self) -> float:
+    def _steps_left(self, elapsed: float) -> float:
         """Return how many steps the budget has room for."""
         left = math.inf
         if self.budget.steps is not None:
             left = self.budget.steps - self.engine.done
         if self.budget.seconds is not None and self.second_of_step:
-            left = min(left, (self.budget.seconds - self.clock.elapsed()) / self.second_of_step)
+            left = min(left, (self.budget.seconds - elapsed) / self.second_of_step)
         return left
 
     def _resize(self, used: float) -> None:
@@ -149,15 +149,12 @@ class Run:
         """
         if self.lacked_room:
             return 1
-        steps, seconds = self.budget.steps, self.budget.seconds
         count = max(1, int(LAUNCH_SECONDS / self.second_of_step)) if self.second_of_step else 1
-        if steps is not None:
-            count = min(count, steps - self.engine.done)
-            if coming := [job.moments[0][0] for job in self.jobs if job.moments]:
-                due = math.ceil(min(coming) * steps)
-                count = min(count, max(1, due - self.engine.done))
-        if seconds is not None and self.second_of_step:
-            count = min(count, max(1, round((seconds - elapsed) / self.second_of_step)))
+        count = max(1, round(min(count, self._steps_left(elapsed))))
+        coming = [job.moments[0][0] for job in self.jobs if job.moments]
+        if self.budget.steps is not None and coming:
+            due = math.ceil(min(coming) * self.budget.steps)
+            count = min(count, max(1, due - self.engine.done))
         if self.every is not None:
             count = min(count, (self.ahead - self.engine.done) % self.every or self.every)
         return count
