@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import taichi2dgs
 from nets.unet import count_of
-from nets.weights import NETS, SHIPPED, file, load
+from nets.weights import NETS, file, folder_of, load
 from pipelines.starts import prior
 from pipelines.starts.named import initialize
 from taichi2dgs import metrics
@@ -45,7 +45,7 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     about = f"{options.crop}x{options.crop} centre crops" if options.crop else "Whole pictures"
     run = measure.describe(about, options.data)
-    folders = {name: SHIPPED if name == "shipped" else Path(name) for name in options.weights}
+    folders = {name: folder_of(name) for name in options.weights}
     run["weights"] = {
         name: [file(net, folder).stem for net in NETS] for name, folder in folders.items()
     }

@@ -75,6 +75,11 @@ def file(name: str, folder: str | Path = SHIPPED) -> Path:
     return found[0]
 
 
+def folder_of(run: str | Path) -> Path:
+    """Return the folder of a run; that of the shipped weights by the name "shipped"."""
+    return SHIPPED if run == "shipped" else Path(run)
+
+
 def copy(name: str, source: str | Path, target: str | Path) -> None:
     """Copy weights and their card to another folder, in place of what is there of that name."""
     path = file(name, source)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import pipelines
+from pipelines import defaults
 from taichi2dgs import FitInterrupted, FitOptions, metrics
 from taichi2dgs import fit as fit_function
+from taichi2dgs.fitting.budget import Budget
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.rendering import workspace
 from taichi2dgs.rendering.workspace import Workspace
@@ -29,6 +31,10 @@ def test_seconds_are_kept_and_the_schedule_ends(photograph, watch):
     assert reports == result.history and len(reports) > 3
     assert result.history[-1].step == 59 and result.seconds == pytest.approx(0.59)
     assert result.history[-1].psnr > result.history[0].psnr
+
+
+def test_starts_are_for_the_usual_fit_if_nothing_is_said():
+    assert Budget(seconds=defaults.SECONDS).foreseen == defaults.STEPS
 
 
 def test_seconds_are_those_of_a_clock(photograph):

@@ -7,8 +7,6 @@ from typing import Any
 
 from pipelines.commands import options as common
 
-SHIPPED = "shipped"  # what stands for the folder of the shipped weights
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the stages, each with its options."""
@@ -25,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("--valid", metavar="DIR", help="to validate on (part of --data)")
         stage.add_argument("--config", default=name, metavar="YAML", help=f"({name})")
         stage.add_argument(
-            "--begin", metavar="RUN", help=f"folder of weights to begin with, or {SHIPPED} (none)"
+            "--begin", metavar="RUN", help="folder of weights to begin with, or shipped (none)"
         )
         stage.add_argument("--out", required=True, metavar="RUN", help="folder; a run resumes")
         common.add_quiet(stage)
@@ -51,7 +49,7 @@ def _train(options: argparse.Namespace, stage: type, config_class: type, **more:
     from pipelines.training.loop import Processes
     from taichi2dgs import runtime
 
-    begin = weights.SHIPPED if options.begin == SHIPPED else options.begin
+    begin = options.begin and weights.folder_of(options.begin)
     config = configuration.stage(options.config, stage.name, config_class)
     group = Processes()  # picks the GPU that this process sees, so before a backend starts
     runtime.init(options.backend)
