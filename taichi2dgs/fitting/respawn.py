@@ -22,9 +22,7 @@ CELL = 8  # pixels: at most one Gaussian is set down in each square of this side
 SCALE, BETWEEN_SCALE = 0.4, 0.8
 UNTIL = 0.5  # of the budget: what is moved later has too little time left
 NEIGHBOURS, AT_ONCE = 8, 4  # of so many Gaussians in a row, at most so many move at once
-RECOVERY = (
-    12  # steps that a fit needs to make up for what goes at a moment, and to win by what comes
-)
+RECOVERY = 12  # steps that a fit needs to make up for what goes, and to win by what comes
 PAYS = 8.0  # a move pays where leaving a Gaussian out costs less than this times the pixel's error
 
 
