@@ -26,7 +26,8 @@ def test_shipped_configurations_load(name):
 
 
 def test_there_are_shipped_configurations():
-    assert {"adam", "position", "attributes", "paper", "smoke"} <= set(configuration.shipped())
+    names = {"adam", "position", "attributes", "finetune", "paper", "smoke"}
+    assert names <= set(configuration.shipped())
 
 
 def test_the_papers_settings_are_those_of_its_section_4_1():
@@ -95,6 +96,8 @@ ONE, SOME, NONE = "a whole number of 1 or more", "a number", "a whole number of 
      ("coarse", (0, 17), "a whole number in 1..16"), ("average", (1, -0.1), "a number in 0..0.99"),
      ("decay", (0, 2, None), "a number in 0.01..1"), ("solved", (-1, 0.5), "a whole number in 0.."),
      ("powers", (1, [1], [0, 5]), "2 numbers, each in 0..4"),
+     ("untuned", (-0.1, 2, "half"), "a number in 0..1"),
+     ("respawn", (-0.1, 2, "some"), "a number in 0..1"),
      ("variety", (3, "much", None), "a mapping of names to values"),
      ("warm_up", (-1, "long"), NONE)],
 )  # fmt: skip

@@ -136,6 +136,15 @@ def test_nothing_moves_shortly_before_the_end(photograph, monkeypatch):
     asked.clear()
     fit_function(image, start, steps=12)
     assert asked == []
+    asked.clear()
+    crowded = pipelines.initialize(image, 488, "gradient")  # 48 steps must be left
+    fit_function(image, crowded, steps=66)
+    assert asked == [17]  # and at the second moment 33 are left
+
+
+def test_where_gaussians_are_crowded_more_steps_must_be_left():
+    assert respawn.recovery(40.0) == respawn.recovery(respawn.SPACING) == 12
+    assert respawn.recovery(respawn.SPACING / math.sqrt(2)) == pytest.approx(48)
 
 
 def test_neighbours_do_not_all_go_at_once():

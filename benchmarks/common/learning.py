@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 CURVES = {
     "valid_psnr": "PSNR of the start, dB",
     "solved_psnr": "PSNR with colours solved, dB",
+    "untuned_psnr": "PSNR where no fit follows, dB",
     "valid_loss": "loss of validation",
 }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from nets import weights
@@ -40,6 +40,7 @@ class AttributesConfig(StageConfig):
         sampler: see `sampling.sample`.
         powers: lowest and highest power of the density by which a start is drawn, each as likely,
             so that the network knows starts of other densities, too.
+        untuned: share of the batches whose starts are drawn as those that no fit follows.
         loss: "relative" to the error of the start, or the "log" of the error, whose mean is the
             PSNR's.
         solved: steps of `solve_colors`, after which the loss is taken, too: its mean is learnt. 0
@@ -54,6 +55,7 @@ class AttributesConfig(StageConfig):
     decay: Annotated[float, Range(0.01, 1)] = 1.0
     sampler: Annotated[str, OneOf(sampling.METHODS)] = sampling.DEFAULT
     powers: Annotated[tuple[float, float], Range(0, 4)] = (1.0, 1.0)
+    untuned: Annotated[float, Range(0, 1)] = 0.0
     loss: Annotated[str, OneOf(("relative", "log"))] = "relative"
     solved: Annotated[int, Range(0, 100)] = 0
     warm_up: Annotated[int, Range(0)] = 100
@@ -103,9 +105,7 @@ class AttributesStage(Stage[AttributesConfig]):
             warm = min(1, (number + 1) / max(1, c.warm_up))
             rate = c.learning_rate * warm * rate_at(number / (self.steps * c.epochs), c.decay)
             image = image.to(where)
-            placed = self._place(
-                image, k.tolist(), seed=self.epoch * c.crops + step * c.batch, powers=c.powers
-            )
+            placed = self._varied(image, k.tolist(), seed=self.epoch * c.crops + step * c.batch)
             with torch.no_grad():
                 before = prior.rendered(placed)
             with self.processes.autocast():
@@ -122,13 +122,26 @@ class AttributesStage(Stage[AttributesConfig]):
         full = (1 - self.config.decay) * min(self.config.epochs, state["config"]["epochs"])
         return ("epochs",) if state["epoch"] <= full else ()
 
+    def _varied(self, image: Tensor, k: list[int], seed: int) -> list[Gaussians]:
+        """Draw the starts of a batch as if for a fit, by powers of their density, or for none."""
+        rng = np.random.default_rng(seed)
+        powers = rng.uniform(*self.config.powers, len(k))
+        if rng.random() < self.config.untuned:
+            return self._place(image, k, seed, steps=0)
+        return self._place(image, k, seed, powers=powers)
+
     def _place(
-        self, image: Tensor, k: list[int], seed: int, powers: tuple[float, float] = (1.0, 1.0)
+        self,
+        image: Tensor,
+        k: list[int],
+        seed: int,
+        steps: int = STEPS,
+        powers: np.ndarray | float = 1.0,
     ) -> list[Gaussians]:
-        heat = prior.densities(self.position, image, k, STEPS)
-        power = torch.from_numpy(np.random.default_rng(seed).uniform(*powers, len(k))).to(heat)
-        heat = heat ** power[:, None, None]
-        return prior.place(image, heat, k, self.config.sampler, seed)
+        """Draw the starts of a batch for fits of some steps."""
+        density = prior.densities(self.position, image, k, steps)
+        density = density ** torch.as_tensor(powers).to(density).reshape(-1, 1, 1)
+        return prior.place(image, density, k, self.config.sampler, seed)
 
     def _validate(self, loss: float) -> None:
         """Measure what the network makes of starts, and record it."""
@@ -140,20 +153,29 @@ class AttributesStage(Stage[AttributesConfig]):
             image = images.read_from(self.pictures.valid, index)
             image = images.cropped(images.reflected(image, c.crop), c.crop)[None].to(where)
             for count in VALID_K:
-                placed = self._place(image, [count_of(count, c.crop**2)], seed=index)
-                with torch.no_grad():
-                    before = prior.rendered(placed)
-                    found = prior.attribute(net, image, placed, before)
-                    after = prior.rendered(found)
-                    best = prior.rendered(_with_best_colors(image, found, VALID_SOLVED))
+                k = [count_of(count, c.crop**2)]
+                before, found, after = _attributed(net, self._place(image, k, index), image)
+                best = prior.rendered(_with_best_colors(image, found, VALID_SOLVED))
+                *_, untuned = _attributed(net, self._place(image, k, index, steps=0), image)
                 error = float(_relative_error(image, after, before))
-                measured.append([error, *(metrics.psnr(x, image) for x in (after, best, before))])
+                renders = (after, best, untuned, before)
+                measured.append([error, *(metrics.psnr(x, image) for x in renders)])
                 if count == VALID_K[1]:
                     row = (image, before, after, (after - image).abs() * 5)
                     shown.append([one[0].clamp(0, 1) for one in row])
-        names = ("valid_loss", "valid_psnr", "solved_psnr", "start_psnr")
+        names = ("valid_loss", "valid_psnr", "solved_psnr", "untuned_psnr", "start_psnr")
         means = dict(zip(names, self.processes.mean(measured, len(names)), strict=True))
         self._record({"epoch": self.epoch, "loss": loss, **means}, shown, f"{self.epoch:03d}")
+
+
+@torch.no_grad()
+def _attributed(
+    net: nn.Module, placed: list[Gaussians], image: Tensor
+) -> tuple[Tensor, list[Gaussians], Tensor]:
+    """Return the render of a start, the Gaussians that the network makes of it, and theirs."""
+    before = prior.rendered(placed)
+    found = prior.attribute(net, image, placed, before)
+    return before, found, prior.rendered(found)
 
 
 def _with_best_colors(image: Tensor, found: list[Gaussians], steps: int) -> list[Gaussians]:

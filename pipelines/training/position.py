@@ -60,6 +60,7 @@ class PositionConfig(StageConfig):
         sampler: see `sampling.sample`; "multinomial" keeps the heat an intensity, where samplers
             without repetition would flatten it at large k.
         steps: of a fit.
+        respawn: share of a fit's Gaussians that may move at once; see `FitOptions`.
         sigma: of the projection's blur in pixels.
         loss: "likelihood" of the centres, with the heatmap as their density, or the paper's "l2".
         epochs: over a round's crops.
@@ -75,6 +76,7 @@ class PositionConfig(StageConfig):
     threshold: Annotated[float, Range(0, 1)] = 0.03
     sampler: Annotated[str, OneOf(sampling.METHODS)] = "multinomial"
     steps: Annotated[int, Range(0)] = 60
+    respawn: Annotated[float, Range(0, 1)] = 0.0
     sigma: Annotated[float, Range(0, 99)] = 1.0
     loss: Annotated[str, OneOf(LOSSES)] = "likelihood"
     epochs: Count = 5
@@ -190,8 +192,7 @@ class PositionStage(Stage[PositionConfig]):
             seed = c.seed + 1000 * self.round + index
             starts += prior.place(image[None], heat, [k], c.sampler, seed)
             pictures.append(image.permute(1, 2, 0))
-        # Whether networks learn more from positions of fits that respawn has not been tried.
-        options = FitOptions(respawn=0)
+        options = FitOptions(respawn=c.respawn)
         fits = fit_batch(pictures, starts, steps=c.steps, options=options)
         return [fitted.gaussians.xy for fitted in fits]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from taichi2dgs.fitting.options import FitOptions, FitResult, Report
 from taichi2dgs.fitting.picture import Picture
-from taichi2dgs.fitting.respawn import moments
+from taichi2dgs.fitting.respawn import moments, recovery
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.order import morton_order
 
@@ -59,7 +59,7 @@ class Job:
             self.weight,
             self.options.settings.tile,
         )
-        self.moments = self._moments(self.picture)  # that are left to come
+        self._plan(self.picture)
         if self.count is not None:
             self.moments.insert(0, (0.0, 0.0))  # nothing has been fitted that could respawn
 
@@ -109,7 +109,10 @@ class Job:
             picture: which they are.
             used: share of the budget.
         """
-        self.moments = [moment for moment in self._moments(picture) if moment[0] > used]
+        self._plan(picture)
+        self.moments = [moment for moment in self.moments if moment[0] > used]
 
-    def _moments(self, picture: Picture) -> list[tuple[float, float]]:
-        return moments(self.options.respawn, picture.spacing, grows=self.count is not None)
+    def _plan(self, picture: Picture) -> None:
+        """Set the moments that are to come, and how many steps must be left at each of them."""
+        self.moments = moments(self.options.respawn, picture.spacing, grows=self.count is not None)
+        self.recovery = recovery(picture.spacing)

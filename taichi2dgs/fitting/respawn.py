@@ -125,10 +125,25 @@ def moments(share: float, spacing: float, grows: bool = False) -> list[tuple[flo
             than `SPACING`, fewer move: there each one costs little, but all of them much.
         grows: whether their number changes at these moments, too, which then are as many as can be.
     """
-    share *= min(1.0, spacing / SPACING) ** 4
+    share *= room(spacing)
     count = MOMENTS if grows else min(max(round(spacing), FEWEST), MOMENTS)
     count *= share > 0
     return [(UNTIL * (n + 1) / count, share * (1 - n / count)) for n in range(count)]
+
+
+def recovery(spacing: float) -> float:
+    """Return how many steps a fit must have left for a moment to pay at some spacing.
+
+    Where Gaussians are crowded few move, so that little is won by the time that a moment takes: of
+    100,000 on 512x512 pixels fits of 24 to 48 steps lose 0.4 dB by two moments, those of 100 win
+    0.2.
+    """
+    return RECOVERY / room(spacing)
+
+
+def room(spacing: float) -> float:
+    """Return how far Gaussians at some spacing are from being crowded: 1 where they are not."""
+    return min(1.0, spacing / SPACING) ** 4
 
 
 def errors_of(residual: Tensor, weight: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taichi2dgs.fitting import heirs, respawn
+from taichi2dgs.fitting import heirs
 from taichi2dgs.fitting.budget import Budget, Clock
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.job import Job
@@ -99,8 +99,13 @@ class Run:
         self.moved = True
         if changes:
             self._resize(used)
-        if any(shares) and self._steps_left(self.clock.elapsed()) >= respawn.RECOVERY:
-            self.engine.respawn([share or 0.0 for share in shares])
+        left = self._steps_left(self.clock.elapsed())
+        shares = [
+            share if share and left >= job.recovery else 0.0
+            for job, share in zip(self.jobs, shares, strict=True)
+        ]
+        if any(shares):
+            self.engine.respawn(shares)
 
     def _steps_left(self, elapsed: float) -> float:
         """Return how many steps the budget has room for."""
