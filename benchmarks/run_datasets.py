@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch.nn.functional as F  # noqa: N812
-from common import fits, measure, table
+from common import fits, measure, published, table
 from torch import Tensor
 
 import taichi2dgs
@@ -42,6 +42,8 @@ def main() -> None:
 
     run, rows = fits.measure_all(pictures, prepare, run, options)
     page = table.as_markdown(run, rows)
+    if options.native and (beside := published.beside(rows)):
+        page += f"\n{beside}"
     options.out.with_suffix(".md").write_text(page)
     print(page)
 

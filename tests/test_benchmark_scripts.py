@@ -65,7 +65,24 @@ def test_run_datasets_has_a_line_for_each_folder(tmp_path, photograph):
         assert done.returncode == 0, done.stderr
         rows = json.loads((tmp_path / "table.json").read_text())["rows"]
         assert [row["size"] for row in rows] == sizes
+        assert "others publish" not in done.stdout
         assert "| 1 of wide | 60 | " in done.stdout and "| 1 of narrow | 60 | " in done.stdout
+
+
+def test_figures_of_others_are_beside_whole_frames_with_as_many_gaussians(benchmarks):
+    beside = benchmarks("common.published").beside
+    row = {"dataset": "kodak", "method": "ours", "k": 10_000}
+    rows = [
+        row | {"psnr_at": {"0": 28.0}, "psnr_within": {"10": 35.0, "60": 36.5}},
+        row | {"psnr_at": {"0": 29.0}, "psnr_within": {"10": 37.0, "60": 37.5}},
+    ]
+    found = beside(rows)
+    assert "| no fit | 10 s | 60 s |\n" in found
+    assert "| GaussianImage | 10,000 | 32.50 | 50,000 iterations | NVIDIA V100 | 2 | " in found
+    assert "| 340 s | a GPU | 2 | 28.50 | 36.00 | 37.00 |" in found.replace("iterations, ", "| ")
+    assert "70,000" not in found
+    other = [rows[0] | {"dataset": "art"}, rows[0] | {"method": "ours-gradient"}]
+    assert beside(other) == beside([rows[0] | {"k": 9}]) == ""
 
 
 def test_run_datasets_needs_folders_of_different_names(tmp_path):
