@@ -11,6 +11,7 @@ steps end the same on however many cores, and whatever else runs beside them.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "kept": {"reselect": 3},  # what a pixel blends is selected in every third step
 }
 KEYS = ("image", "crop", "k", "start", "budget", "options", "made_by")  # what tells rows apart
-WARM_UP = 64  # pixels a side, of what compiles the kernels before anything is timed
 
 
 @measure.script
@@ -51,25 +51,29 @@ def main() -> None:
     code = made_by()
     budgets = [{"steps": steps} for steps in options.steps]
     budgets += [{"seconds": seconds} for seconds in options.seconds]
-    asked = [(path, k, budget) for path in pictures for k in options.k for budget in budgets]
-    is_warm = False
-    for path, k, budget in tqdm(asked, "fits", unit="fit"):
+    fits = [(path, k, budget) for path in pictures for k in options.k for budget in budgets]
+    asked: list[tuple] = []
+
+    @functools.cache
+    def warm_up(channels: int) -> None:
+        list(fitted(measure.ramp(channels), 60, {"steps": 20}, options))
+
+    for path, k, budget in tqdm(fits, "fits", unit="fit"):
         common = (path.stem, options.crop, k, options.start, named(budget))
         keys = [(*common, name, code) for name in options.options]
-        if rows.lacks(keys) and not is_warm:
-            list(fitted(read(path, WARM_UP), 60, {"steps": 20}, options))
-            is_warm = True
 
         def made(path=path, k=k, budget=budget, keys=keys) -> Iterator[dict]:
             image = read(path, options.crop)
+            warm_up(image.shape[2])
             for key, row in zip(keys, fitted(image, k, budget, options), strict=True):
                 yield {**dict(zip(KEYS, key, strict=True)), **row}
 
         rows.want(keys, made)
-    rows.write()  # with this command
-    page = as_markdown(run, rows.asked, options.options)
+        asked += keys
+    found = rows.finish(asked)
+    page = as_markdown(run, found, options.options)
     options.out.with_suffix(".md").write_text(page)
-    plot(rows.asked, options.options, options.out.with_suffix(".webp"))
+    plot(found, options.options, options.out.with_suffix(".webp"))
     print(page)
 
 

@@ -38,8 +38,6 @@ COLUMNS = {  # means in the page, and their digits
     "seconds": 1,
 }  # fmt: skip
 KEYS = ("image", "file", "fit", "made_by")  # what tells rows apart
-# Pixels a side and Gaussians, of what compiles the kernels before anything is timed.
-WARM_UP, WARM_UP_K = 64, 70
 
 
 @measure.script
@@ -54,10 +52,10 @@ def main() -> None:
     rows = Rows(options.out.with_suffix(".json"), run, KEYS)
     budgets = [{"steps": steps} for steps in options.steps]
     budgets += [{"seconds": seconds} for seconds in options.seconds]
-    is_warm = False
     found = [read(path, files.read_image(picture)) for path, picture in pairs]  # all, before fits
-    asked = zip(pairs, found, strict=True)
-    for (path, picture), (peer, left_out) in tqdm(asked, "files", len(pairs), unit="file"):
+    asked: list[tuple] = []
+    every = tqdm(zip(pairs, found, strict=True), "files", len(pairs), unit="file")
+    for (path, picture), (peer, left_out) in every:
         image = files.read_image(picture).to(runtime.device())
         peer = peer.to(image.device)
         common = {"image": picture.stem, "file": identity.digest(path.read_bytes())}
@@ -66,14 +64,17 @@ def main() -> None:
             makers[f"ours, {named(budget)}"] = functools.partial(ours, image, len(peer), budget)
         for fit, make in makers.items():
             keys = {**common, "fit": fit, "made_by": made_by()}
-            if fit != PEER and not is_warm and rows.lacks([tuple(keys.values())]):
-                ours(measure.centre_crop(image, WARM_UP), WARM_UP_K, {"steps": 20})
-                is_warm = True
-            rows.want([tuple(keys.values())], lambda keys=keys, make=make: [{**keys, **make()}])
-    rows.write()  # with this command
-    page = as_markdown(run, rows.asked)
+            asked.append(tuple(keys.values()))
+            rows.want(asked[-1:], lambda keys=keys, make=make: [{**keys, **make()}])
+    page = as_markdown(run, rows.finish(asked))
     options.out.with_suffix(".md").write_text(page)
     print(page)
+
+
+@functools.cache
+def warm_up(channels: int) -> None:
+    """Compile the kernels before anything is timed."""
+    baselines.run(measure.ramp(channels), 70, baselines.load("ours"), steps=20)
 
 
 def paired(folder: Path, pictures: list[Path]) -> list[tuple[Path, Path]]:
@@ -128,6 +129,7 @@ def of_peer(path: Path, image: Tensor, gaussians: Gaussians, left_out: int) -> d
 
 def ours(image: Tensor, k: int, budget: dict[str, Any]) -> dict[str, Any]:
     """Fit k Gaussians to an image, and return what a table says of them."""
+    warm_up(image.shape[2])
     made = baselines.run(image, k, baselines.load("ours"), **budget)
     found = compared(image, made.gaussians)
     spent = {"steps": made.history[-1].step, "seconds": round(made.seconds, 2)}

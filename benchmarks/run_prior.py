@@ -14,11 +14,13 @@ import argparse
 import math
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import measure, rows, table
+from common import measure, table
 from common.identity import RESULTS
+from common.rows import Rows, made_as
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,6 +34,7 @@ from taichi2dgs.fitting.colors import solve_colors
 from taichi2dgs.storage import files
 
 BY = ("dataset", "k", "weights")
+KEYS = ("image", *BY, "made_by")  # what tells rows apart
 SOLVED = (1, 2, 3, 4)  # steps of `solve_colors`
 
 
@@ -45,12 +48,10 @@ def main() -> None:
     taichi2dgs.init(options.backend)
     about = f"{options.crop}x{options.crop} centre crops" if options.crop else "Whole pictures"
     run = measure.describe(about, options.data)
-    folders = {name: folder_of(name) for name in options.weights}
-    run["weights"] = {
-        name: [file(net, folder).stem for net in NETS] for name, folder in folders.items()
-    }
-    run["steps"], out = options.steps, options.out.with_suffix(".json")
-    known = {tuple(row[name] for name in ("image", *BY)): row for row in rows.earlier(out, run)}
+    run["steps"], folders = options.steps, {name: folder_of(name) for name in options.weights}
+    nets = {name: [file(net, folder).stem for net in NETS] for name, folder in folders.items()}
+    made_by = {name: made_as({**run, "weights": own}) for name, own in nets.items()}
+    rows = Rows(options.out.with_suffix(".json"), {**run, "weights": nets}, KEYS)
     kinds = [
         (path, dataset, k, name)
         for dataset in pictures
@@ -58,16 +59,18 @@ def main() -> None:
         for path in pictures[dataset]
         for name in folders
     ]
+    asked = []
     for path, dataset, k, name in tqdm(kinds, "pictures"):
-        kind = (path.stem, dataset, k, name)
-        if kind in known:
-            continue
-        image = measure.centre_crop(files.read_image(path)[..., :3], options.crop or None)
-        count = count_of(k, image.shape[0] * image.shape[1]) if options.crop else k
-        told = dict(zip(("image", *BY), kind, strict=True))
-        known[kind] = told | measured(image, count, folders[name], options.steps)
-        rows.write(out, run, list(known.values()))
-    page = as_markdown(run, [known[(path.stem, *kind)] for path, *kind in kinds])
+        asked.append((path.stem, dataset, k, name, made_by[name]))
+
+        def made(path=path, k=k, name=name, key=asked[-1]) -> Iterator[dict]:
+            image = measure.centre_crop(files.read_image(path)[..., :3], options.crop or None)
+            count = count_of(k, image.shape[0] * image.shape[1]) if options.crop else k
+            told = dict(zip(KEYS, key, strict=True))
+            yield told | measured(image, count, folders[name], options.steps)
+
+        rows.want(asked[-1:], made)
+    page = as_markdown(rows.run, rows.finish(asked))
     options.out.with_suffix(".md").write_text(page)
     print(page)
 

@@ -37,7 +37,6 @@ from taichi2dgs.settings import QUALITIES
 from taichi2dgs.storage import files, t2d
 
 COUNTS = (900, 1_600, 3_000, 5_500, 10_000, 18_000)  # Gaussians: 0.1 to 1.5 bits a pixel of Kodak
-WARM_UP = 64  # pixels a side, of what compiles the kernels before anything is timed
 KEYS = ("codec", "image", "crop", "setting", "refine", "made_by")  # what tells rows apart
 
 
@@ -61,9 +60,10 @@ def main() -> None:
     if not finished:
         raise KeyboardInterrupt
     total = len(measure.find_pictures(folder, None))
-    run["pictures"] = f"{folder.resolve().name}, {len(finished)} of {total} {size}"
-    rows.write()
-    asked = [rows.known[key] for path in finished for key in keys[path]]
+    asked = rows.finish(
+        [key for path in finished for key in keys[path]],
+        pictures=f"{folder.resolve().name}, {len(finished)} of {total} {size}",
+    )
     page = rate_page.as_markdown(run, asked)
     options.out.with_suffix(".md").write_text(page)
     lines.save(rate_plot.draw(run, asked), options.out.with_suffix(".webp"))
@@ -146,8 +146,7 @@ def fit_task(
 @functools.cache
 def warm_up(channels: int) -> None:
     """Compile the kernels before anything is timed."""
-    part = torch.linspace(0, 1, WARM_UP**2 * channels).reshape(WARM_UP, WARM_UP, channels)
-    list(our_rows(part.to(runtime.device()), 60, {"steps": 20}, {"medium": 8}))
+    list(our_rows(measure.ramp(channels), 60, {"steps": 20}, {"medium": 8}))
 
 
 def file_name(preset: str, budget: dict[str, Any]) -> str:

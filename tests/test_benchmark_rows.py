@@ -9,17 +9,40 @@ import torch
 from taichi2dgs.storage import files
 
 
-def test_rows_are_reused_only_of_the_same_code_and_options(tmp_path, benchmarks):
-    rows, path = benchmarks("common.rows"), tmp_path / "folder/t.json"
+def test_rows_are_reused_only_of_the_same_code_and_options(benchmarks):
+    made_as = benchmarks("common.rows").made_as
     run = {"commit": "a", "command": "b", "code": "c", "machine": "d", "budget": [5, None]}
-    assert rows.earlier(path, run) == []
-    rows.write(path, run, [{"psnr": 1}])
-    assert rows.earlier(path, {**run, "commit": "x", "command": "y --images 9"}) == [{"psnr": 1}]
+    same = made_as(run)
+    assert made_as({**run, "commit": "x", "command": "y --images 9"}) == same
     for other in ({"code": "x"}, {"machine": "x"}, {"budget": [5, [1.0]]}, {"config": "x"}):
-        assert rows.earlier(path, {**run, **other}) == []
-    assert rows.earlier(path, {name: run[name] for name in run if name != "budget"}) == []
+        assert made_as({**run, **other}) != same
+    assert made_as({name: run[name] for name in run if name != "budget"}) != same
+
+
+def test_rows_are_made_once_and_replace_those_of_other_code(benchmarks, tmp_path):
+    rows, path = benchmarks("common.rows"), tmp_path / "folder/t.json"
+    keys = ("image", "made_by")
+
+    def table(*asked):
+        found = rows.Rows(path, {"command": "b"}, keys)
+        for key in asked:
+            found.want([key], lambda key=key: [dict(zip(keys, key, strict=True))])
+        return found
+
+    def never():
+        raise AssertionError("it is there")
+
+    table(("1", "old"), ("2", "old"), ("3", "old"))  # which is killed: there is no table
+    again = table(("1", "new"))
+    again.want([("2", "old")], never)
+    assert [row["made_by"] for row in again.finish([("1", "new")], pictures="1 of 3")] == ["new"]
+    content = json.loads(path.read_text())
+    assert content["pictures"] == "1 of 3" and content["command"] == "b"
+    assert [row["image"] for row in content["rows"]] == ["1"]
+    assert [row["image"] for row in content["others"]] == ["2", "3"]
+    table().want([("2", "old"), ("3", "old")], never)
     path.write_text("[")
-    assert rows.earlier(path, run) == []
+    assert table().lacks([("1", "new")])
 
 
 def test_the_digest_of_code_is_of_what_measures(tmp_path, benchmarks, monkeypatch):

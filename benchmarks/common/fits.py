@@ -64,7 +64,8 @@ def measure_all(
     files = [Path(name) for name in (*options.methods, options.config or "")]
     if own := {path.name: digest(path.read_bytes()) for path in files if path.is_file()}:
         run = {**run, "files": own}
-    known = {Fit(*(row[name] for name in Fit._fields)): row for row in rows.earlier(out, run)}
+    made_by = rows.made_as(run)
+    table = rows.Rows(out, run, (*Fit._fields, "made_by"))
     quality.check_packages()
     methods = {
         (Path(name).stem, sampler): method_of(name, sampler, options.config)
@@ -76,18 +77,21 @@ def measure_all(
     bar = tqdm(fits, "fits", unit="fit")
     with rows.stopping(bar):
         for path, fit in bar:
-            if fit in known:
+            key = (*fit, made_by)
+            if not table.lacks([key]):
                 continue
             image, method = read(path).to(runtime.device()), methods[fit.method, fit.sampler]
             if (fit.method, fit.sampler) not in warm:
                 baselines.run(image, fit.k, method, steps=2)
                 warm.add((fit.method, fit.sampler))
-            known[fit] = {**fit._asdict(), **measure(image, fit.k, method, options)}
-            bar.set_postfix_str(f"{fit.k} {fit.method} {fit.image} {known[fit]['psnr']:.2f} dB")
-            rows.write(out, run, list(known.values()))
-    about, asked = finished(pictures, kinds, known, run)
-    rows.write(out, run, asked, list(known.values()))
-    return about, asked
+            row = {**fit._asdict(), "made_by": made_by, **measure(image, fit.k, method, options)}
+            bar.set_postfix_str(f"{fit.k} {fit.method} {fit.image} {row['psnr']:.2f} dB")
+            table.want([key], lambda row=row: [row])
+    asked, said = finished(pictures, kinds, lambda fit: not table.lacks([(*fit, made_by)]))
+    found = table.finish(
+        [(*fit, made_by) for fit in asked], pictures=f"{run['pictures']}, pictures {said}"
+    )
+    return table.run, found
 
 
 def in_turn(pictures: dict[str, list[Path]]) -> list[tuple[str, Path]]:
@@ -103,18 +107,21 @@ def in_turn(pictures: dict[str, list[Path]]) -> list[tuple[str, Path]]:
 def finished(
     pictures: dict[str, list[Path]],
     kinds: list[tuple[int, str, str]],
-    known: dict[Fit, dict],
-    run: dict[str, Any],
-) -> tuple[dict[str, Any], list[dict]]:
-    """Return the rows of the pictures that have every kind, and say how many these are."""
+    is_known: Callable[[Fit], bool],
+) -> tuple[list[Fit], str]:
+    """Return the fits of the pictures that have every kind, and say how many of how many these are.
+
+    Raises:
+        KeyboardInterrupt: there is none.
+    """
     found, counts = [], []
     for dataset, paths in pictures.items():
-        names = [p.stem for p in paths if all(Fit(p.stem, dataset, *k) in known for k in kinds)]
-        found += [known[Fit(name, dataset, *kind)] for kind in kinds for name in names]
+        names = [p.stem for p in paths if all(is_known(Fit(p.stem, dataset, *k)) for k in kinds)]
+        found += [Fit(name, dataset, *kind) for kind in kinds for name in names]
         counts.append(f"{len(names)} of {len(find_pictures(paths[0].parent, None))} of {dataset}")
     if not found:
         raise KeyboardInterrupt
-    return {**run, "pictures": f"{run['pictures']}, pictures {', '.join(counts)}"}, found
+    return found, ", ".join(counts)
 
 
 def method_of(name: str, sampler: str, config: str | None) -> baselines.Method:

@@ -105,6 +105,11 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
+def ramp(channels: int) -> Tensor:
+    """Return a small picture that compiles the kernels before anything is timed. [64, 64, C]"""
+    return torch.linspace(0, 1, 64 * 64 * channels, device=runtime.device()).view(64, 64, channels)
+
+
 def find_pictures(folder: Path, count: int | None) -> list[Path]:
     """Return the first pictures of a folder, all of them for None.
 

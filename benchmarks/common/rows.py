@@ -37,72 +37,65 @@ def named(budget: dict[str, Any]) -> str:
     return f"{most:g} {'s' if unit == 'seconds' else 'steps'}"
 
 
-class Rows:
-    """The rows in a JSON file.
+FREE = {"command", "commit"}  # what may differ between the rows of a table of fits
+
+
+def made_as(run: dict[str, Any]) -> str:
+    """Return a digest of all that a table says of itself but `FREE`, to tell its rows from others.
 
     Args:
-        path: the file, which may be there.
+        run: see `measure.describe`.
+    """
+    same = {name: said for name, said in run.items() if name not in FREE}
+    return identity.digest(json.dumps(same, sort_keys=True).encode())
+
+
+class Rows:
+    """The rows in a JSON file, which earlier commands may have left there.
+
+    Args:
+        path: the file, in a folder that need not be there.
         run: what else the file says, see `measure.describe`.
-        keys: names of what tells rows apart.
+        keys: names of what tells rows apart, of which the last says what made them.
     """
 
     def __init__(self, path: Path, run: dict[str, Any], keys: Sequence[str]) -> None:
         self.path, self.run = path, run
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            rows = json.loads(path.read_text())["rows"]
+            content = json.loads(path.read_text())
+            rows = content["rows"] + content.get("others", [])
             self.known = {tuple(row[name] for name in keys): row for row in rows}
         except (OSError, ValueError, KeyError, TypeError):
             self.known = {}  # there is no such file yet; it will be written
-        self.asked: list[dict] = []
 
-    def lacks(self, keys: list[tuple]) -> bool:
+    def lacks(self, keys: Iterable[tuple]) -> bool:
         """Whether one of some rows is not there."""
         return any(key not in self.known for key in keys)
 
     def want(self, keys: list[tuple], make: Callable[[], Iterable[dict]]) -> None:
-        """Ask for some rows, which are made together if one of them is not there."""
+        """Make some rows together, and keep them, if one of them is not there."""
         if self.lacks(keys):
             self.known |= dict(zip(keys, make(), strict=True))
-            self.write()
-        self.asked += [self.known[key] for key in keys]
+            self._write(list(self.known.values()))
 
-    def write(self) -> None:
-        """Write all rows that are known, as after each that is made."""
-        write(self.path, self.run, list(self.known.values()))
+    def finish(self, keys: Iterable[tuple], **said: Any) -> list[dict]:
+        """Write some rows as the table, and return them.
 
+        Others are kept beside them, but those of the same that other code or options made.
 
-FREE = {"command", "commit", "others"}  # what may differ between rows of one table
+        Args:
+            keys: of the rows.
+            said: what the file says of the table, in place of what `run` had.
+        """
+        self.run |= said
+        asked = {key: self.known[key] for key in keys}
+        replaced = {key[:-1] for key in asked}
+        others = [row for key, row in self.known.items() if key[:-1] not in replaced]
+        self._write(list(asked.values()), others)
+        return list(asked.values())
 
-
-def earlier(path: Path, run: dict[str, Any]) -> list[dict]:
-    """Return the rows that a table of the same code, options and machine has already.
-
-    Args:
-        path: of its JSON file, which may be there.
-        run: what the table says of itself, but for `FREE`.
-    """
-    try:
-        content = json.loads(path.read_text())
-        found = content.pop("rows") + content.get("others", [])
-        same = content.keys() - FREE == run.keys() - FREE
-        same = same and all(content[name] == run[name] for name in run.keys() - FREE)
-    except (OSError, ValueError, KeyError, AttributeError):
-        return []  # there is no such table; it will be written
-    return found if same else []
-
-
-def write(path: Path, run: dict[str, Any], rows: list[dict], known: Sequence[dict] = ()) -> None:
-    """Write rows and what was run to a JSON file, in a folder that need not be there.
-
-    Args:
-        path: of the file.
-        run: what the table says of itself.
-        rows: of the table.
-        known: rows to go on from; those that are not of the table are kept as "others".
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    others = [row for row in known if row not in rows]
-    content = {**run, "rows": rows} | ({"others": others} if others else {})
-    with files.replacing(path) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+    def _write(self, rows: list[dict], others: Sequence[dict] = ()) -> None:
+        content = {**self.run, "rows": rows} | ({"others": others} if others else {})
+        with files.replacing(self.path) as temporary:
+            Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
