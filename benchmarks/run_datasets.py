@@ -42,7 +42,7 @@ def main() -> None:
 
     run, rows = fits.measure_all(pictures, prepare, run, options)
     page = table.as_markdown(run, rows)
-    if options.native and (beside := published.beside(rows)):
+    if options.native and (beside := published.beside(rows, options.steps == 0)):
         page += f"\n{beside}"
     options.out.with_suffix(".md").write_text(page)
     print(page)

@@ -20,7 +20,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from common import kodak, measure, table
-from common.rows import Rows, made_by, named
+from common.rows import Rows, code_and_device, named
 from torch import Tensor
 from tqdm import tqdm
 
@@ -48,11 +48,10 @@ def main() -> None:
     size = f"{options.crop}x{options.crop} centre crops" if options.crop else "full frames"
     run = measure.describe(f"{folder.resolve().name}, {size}", [folder])
     rows = Rows(options.out.with_suffix(".json"), run, KEYS)
-    code = made_by()
+    code = code_and_device()
     budgets = [{"steps": steps} for steps in options.steps]
     budgets += [{"seconds": seconds} for seconds in options.seconds]
     fits = [(path, k, budget) for path in pictures for k in options.k for budget in budgets]
-    asked: list[tuple] = []
 
     @functools.cache
     def warm_up(channels: int) -> None:
@@ -69,9 +68,8 @@ def main() -> None:
                 yield {**dict(zip(KEYS, key, strict=True)), **row}
 
         rows.want(keys, made)
-        asked += keys
-    found = rows.finish(asked)
-    page = as_markdown(run, found, options.options)
+    found = rows.finish()
+    page = as_markdown(rows.run, found, options.options)
     options.out.with_suffix(".md").write_text(page)
     plot(found, options.options, options.out.with_suffix(".webp"))
     print(page)

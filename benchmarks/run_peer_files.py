@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from common import identity, kodak, measure, quality, table
-from common.rows import Rows, made_by, named
+from common.rows import Rows, code_and_device, named
 from torch import Tensor
 from tqdm import tqdm
 
@@ -53,7 +53,6 @@ def main() -> None:
     budgets = [{"steps": steps} for steps in options.steps]
     budgets += [{"seconds": seconds} for seconds in options.seconds]
     found = [read(path, files.read_image(picture)) for path, picture in pairs]  # all, before fits
-    asked: list[tuple] = []
     every = tqdm(zip(pairs, found, strict=True), "files", len(pairs), unit="file")
     for (path, picture), (peer, left_out) in every:
         image = files.read_image(picture).to(runtime.device())
@@ -63,10 +62,9 @@ def main() -> None:
         for budget in budgets:
             makers[f"ours, {named(budget)}"] = functools.partial(ours, image, len(peer), budget)
         for fit, make in makers.items():
-            keys = {**common, "fit": fit, "made_by": made_by()}
-            asked.append(tuple(keys.values()))
-            rows.want(asked[-1:], lambda keys=keys, make=make: [{**keys, **make()}])
-    page = as_markdown(run, rows.finish(asked))
+            keys = {**common, "fit": fit, "made_by": code_and_device()}
+            rows.want([tuple(keys.values())], lambda keys=keys, make=make: [{**keys, **make()}])
+    page = as_markdown(rows.run, rows.finish())
     options.out.with_suffix(".md").write_text(page)
     print(page)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from common import measure, table
 from common.identity import RESULTS
-from common.rows import Rows, made_as
+from common.rows import Rows, digest_of
 from torch import Tensor
 from tqdm import tqdm
 
@@ -50,7 +50,7 @@ def main() -> None:
     run = measure.describe(about, options.data)
     run["steps"], folders = options.steps, {name: folder_of(name) for name in options.weights}
     nets = {name: [file(net, folder).stem for net in NETS] for name, folder in folders.items()}
-    made_by = {name: made_as({**run, "weights": own}) for name, own in nets.items()}
+    made_by = {name: digest_of({**run, "weights": own}) for name, own in nets.items()}
     rows = Rows(options.out.with_suffix(".json"), {**run, "weights": nets}, KEYS)
     kinds = [
         (path, dataset, k, name)
@@ -59,18 +59,17 @@ def main() -> None:
         for path in pictures[dataset]
         for name in folders
     ]
-    asked = []
     for path, dataset, k, name in tqdm(kinds, "pictures"):
-        asked.append((path.stem, dataset, k, name, made_by[name]))
+        key = (path.stem, dataset, k, name, made_by[name])
 
-        def made(path=path, k=k, name=name, key=asked[-1]) -> Iterator[dict]:
+        def made(path=path, k=k, name=name, key=key) -> Iterator[dict]:
             image = measure.centre_crop(files.read_image(path)[..., :3], options.crop or None)
             count = count_of(k, image.shape[0] * image.shape[1]) if options.crop else k
             told = dict(zip(KEYS, key, strict=True))
             yield told | measured(image, count, folders[name], options.steps)
 
-        rows.want(asked[-1:], made)
-    page = as_markdown(rows.run, rows.finish(asked))
+        rows.want([key], made)
+    page = as_markdown(rows.run, rows.finish())
     options.out.with_suffix(".md").write_text(page)
     print(page)
 

@@ -7,7 +7,8 @@ Every picture is fitted for each of --seconds at each of --k, and saved by each 
 `taichi2dgs encode` saves it. Codecs write it at settings that span 0.1 to 1.5 bits a pixel. Bytes
 are of complete files, PSNR and MS-SSIM of 8-bit pixels. A JSON file, a page and a plot appear in
 --out. Each row is measured once for the same code or codec, whatever command asks for it, so that
-runs of more pictures, or those that were killed, go on from what is there.
+runs of more pictures, or those that were killed, go on from what is there; rows that other code made
+of the same are replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from common import codecs, kodak, lines, measure, rate_page, rate_plot
 from common.costs import seconds_of
 from common.quality import ms_ssim
-from common.rows import Rows, made_by, named, stopping
+from common.rows import Rows, code_and_device, named, stopping
 from torch import Tensor
 from tqdm import tqdm
 
@@ -60,13 +61,13 @@ def main() -> None:
     if not finished:
         raise KeyboardInterrupt
     total = len(measure.find_pictures(folder, None))
-    asked = rows.finish(
+    found = rows.finish(
         [key for path in finished for key in keys[path]],
         pictures=f"{folder.resolve().name}, {len(finished)} of {total} {size}",
     )
-    page = rate_page.as_markdown(run, asked)
+    page = rate_page.as_markdown(rows.run, found)
     options.out.with_suffix(".md").write_text(page)
-    lines.save(rate_plot.draw(run, asked), options.out.with_suffix(".webp"))
+    lines.save(rate_plot.draw(rows.run, found), options.out.with_suffix(".webp"))
     print(page)
 
 
@@ -128,7 +129,7 @@ def fit_task(
     path: Path, crop: int | None, k: int, budget: dict[str, Any], refines: dict[str, int]
 ) -> Task:
     """Return what fits a picture at one number and budget, and saves it by each preset."""
-    code = made_by()
+    code = code_and_device()
     keys = [
         (file_name(preset, budget), path.stem, crop, k, steps, code)
         for preset, steps in refines.items()

@@ -10,13 +10,13 @@ from taichi2dgs.storage import files
 
 
 def test_rows_are_reused_only_of_the_same_code_and_options(benchmarks):
-    made_as = benchmarks("common.rows").made_as
+    digest_of = benchmarks("common.rows").digest_of
     run = {"commit": "a", "command": "b", "code": "c", "machine": "d", "budget": [5, None]}
-    same = made_as(run)
-    assert made_as({**run, "commit": "x", "command": "y --images 9"}) == same
+    same = digest_of(run)
+    assert digest_of({**run, "commit": "x", "command": "y --images 9"}) == same
     for other in ({"code": "x"}, {"machine": "x"}, {"budget": [5, [1.0]]}, {"config": "x"}):
-        assert made_as({**run, **other}) != same
-    assert made_as({name: run[name] for name in run if name != "budget"}) != same
+        assert digest_of({**run, **other}) != same
+    assert digest_of({name: run[name] for name in run if name != "budget"}) != same
 
 
 def test_rows_are_made_once_and_replace_those_of_other_code(benchmarks, tmp_path):
@@ -34,7 +34,8 @@ def test_rows_are_made_once_and_replace_those_of_other_code(benchmarks, tmp_path
 
     table(("1", "old"), ("2", "old"), ("3", "old"))  # which is killed: there is no table
     again = table(("1", "new"))
-    again.want([("2", "old")], never)
+    assert [r["made_by"] for r in json.loads(path.read_text())["rows"]] == ["new"]  # if killed now
+    table().want([("2", "old")], never)
     assert [row["made_by"] for row in again.finish([("1", "new")], pictures="1 of 3")] == ["new"]
     content = json.loads(path.read_text())
     assert content["pictures"] == "1 of 3" and content["command"] == "b"

@@ -9,6 +9,7 @@ import pipelines
 from taichi2dgs import FitOptions, RenderSettings
 from taichi2dgs import fit as fit_function
 from taichi2dgs.fitting import respawn
+from taichi2dgs.fitting.batch import fit_batch
 from taichi2dgs.fitting.engine import Engine
 from taichi2dgs.fitting.picture import Picture
 from taichi2dgs.fitting.schedule import Schedule
@@ -138,13 +139,26 @@ def test_nothing_moves_shortly_before_the_end(photograph, monkeypatch):
     assert asked == []
     asked.clear()
     crowded = pipelines.initialize(image, 488, "gradient")  # 48 steps must be left
-    fit_function(image, crowded, steps=66)
-    assert asked == [17]  # and at the second moment 33 are left
+    fit_function(image, crowded, steps=63)  # at the moments 47 and 31 are
+    assert asked == []
+    fit_function(image, crowded, steps=64)
+    assert asked == [16]
 
 
 def test_where_gaussians_are_crowded_more_steps_must_be_left():
-    assert respawn.recovery(40.0) == respawn.recovery(respawn.SPACING) == 12
-    assert respawn.recovery(respawn.SPACING / math.sqrt(2)) == pytest.approx(48)
+    found = [respawn.recovery(512 / math.sqrt(k)) for k in (100, 50_000, 100_000)]
+    assert found == [12, 12, 48]
+
+
+def test_only_the_crowded_picture_of_a_batch_needs_many_steps(photograph, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Engine, "respawn", lambda self, shares: asked.append([round(s, 2) for s in shares])
+    )
+    images = [photograph[:32, :40].contiguous()] * 2
+    starts = [pipelines.initialize(images[0], k, "gradient") for k in (40, 488)]
+    fit_batch(images, starts, steps=20)
+    assert asked == [[0.2, 0.0], [0.16, 0.0], [0.12, 0.0], [0.08, 0.0]]
 
 
 def test_neighbours_do_not_all_go_at_once():

@@ -162,6 +162,14 @@ def test_another_configuration_does_not_resume(data, runs, tmp_path):
     assert "checkpoint.pt: made with another steps; expected steps=5" in done.stderr
 
 
+def test_a_checkpoint_that_does_not_know_a_setting_has_its_default(data, runs, tmp_path):
+    state = torch.load(runs / "position/checkpoint.pt", weights_only=True)
+    del state["config"]["respawn"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    done = train("position", data, tmp_path)
+    assert done.returncode == 0 and "position-" in done.stdout, done.stderr
+
+
 def test_a_damaged_checkpoint_is_named(data, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
     done = train("position", data, tmp_path)

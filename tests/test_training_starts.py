@@ -42,19 +42,20 @@ def test_starts_are_drawn_for_fits_or_for_none(data, monkeypatch, share, steps):
     assert len(drawn) == 6 and set(drawn) == steps
 
 
-def test_only_starts_of_fits_are_drawn_by_other_powers(data, monkeypatch):
+@pytest.mark.parametrize("untuned", [0, 1])
+def test_only_starts_of_fits_are_drawn_by_other_powers(data, monkeypatch, untuned):
     seen, place = {}, prior.place
     monkeypatch.setattr(
         prior,
         "place",
         lambda image, heat, *rest: seen.update(heat=heat) or place(image, heat, *rest),
     )
-    run = stage(AttributesStage, data, AttributesConfig(**SMALL))
+    config = AttributesConfig(**SMALL, powers=(0.5, 0.5), untuned=untuned)
+    run = stage(AttributesStage, data, config)
     image, k = torch.rand(2, 3, 64, 64), [100, 1000]
-    run._place(image, k, 0, STEPS, np.array([0.5, 2.0]))
-    density = prior.densities(run.position, image, k, STEPS)
-    torch.testing.assert_close(seen["heat"][0], density[0] ** 0.5)
-    torch.testing.assert_close(seen["heat"][1], density[1] ** 2)
+    run._varied(image, k, seed=0)
+    density = prior.densities(run.position, image, k, 0 if untuned else STEPS)
+    torch.testing.assert_close(seen["heat"], density if untuned else density**0.5)
 
 
 def test_validation_has_starts_without_a_fit(data, monkeypatch):

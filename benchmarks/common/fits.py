@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,39 +59,45 @@ def measure_all(
     Raises:
         KeyboardInterrupt: Ctrl-C came before any picture had all kinds.
     """
-    out = options.out.with_suffix(".json")
     run = {**run, "budget": [options.steps, options.seconds], "config": options.config}
-    files = [Path(name) for name in (*options.methods, options.config or "")]
-    if own := {path.name: digest(path.read_bytes()) for path in files if path.is_file()}:
-        run = {**run, "files": own}
-    made_by = rows.made_as(run)
-    table = rows.Rows(out, run, (*Fit._fields, "made_by"))
-    quality.check_packages()
     methods = {
         (Path(name).stem, sampler): method_of(name, sampler, options.config)
         for name, sampler in itertools.product(options.methods, options.sampler)
     }
+    made_by = {
+        Path(name).stem: rows.digest_of({**run, "files": digests_of(name, options.config)})
+        for name in options.methods
+    }
+    table = rows.Rows(options.out.with_suffix(".json"), run, (*Fit._fields, "made_by"))
+    quality.check_packages()
     kinds = [(k, *method) for k in options.k for method in methods]
     read, warm = functools.lru_cache(1)(prepare), set()
+
+    def made(path: Path, fit: Fit) -> Iterator[dict]:
+        image, method = read(path).to(runtime.device()), methods[fit.method, fit.sampler]
+        if (fit.method, fit.sampler) not in warm:
+            baselines.run(image, fit.k, method, steps=2)
+            warm.add((fit.method, fit.sampler))
+        row = measure(image, fit.k, method, options)
+        bar.set_postfix_str(f"{fit.k} {fit.method} {fit.image} {row['psnr']:.2f} dB")
+        yield {**fit._asdict(), "made_by": made_by[fit.method], **row}
+
+    def key(fit: Fit) -> tuple:
+        return (*fit, made_by[fit.method])
+
     fits = [(path, Fit(path.stem, name, *k)) for name, path in in_turn(pictures) for k in kinds]
     bar = tqdm(fits, "fits", unit="fit")
     with rows.stopping(bar):
         for path, fit in bar:
-            key = (*fit, made_by)
-            if not table.lacks([key]):
-                continue
-            image, method = read(path).to(runtime.device()), methods[fit.method, fit.sampler]
-            if (fit.method, fit.sampler) not in warm:
-                baselines.run(image, fit.k, method, steps=2)
-                warm.add((fit.method, fit.sampler))
-            row = {**fit._asdict(), "made_by": made_by, **measure(image, fit.k, method, options)}
-            bar.set_postfix_str(f"{fit.k} {fit.method} {fit.image} {row['psnr']:.2f} dB")
-            table.want([key], lambda row=row: [row])
-    asked, said = finished(pictures, kinds, lambda fit: not table.lacks([(*fit, made_by)]))
-    found = table.finish(
-        [(*fit, made_by) for fit in asked], pictures=f"{run['pictures']}, pictures {said}"
-    )
+            table.want([key(fit)], functools.partial(made, path, fit))
+    asked, said = finished(pictures, kinds, lambda fit: not table.lacks([key(fit)]))
+    found = table.finish(map(key, asked), pictures=f"{run['pictures']}, pictures {said}")
     return table.run, found
+
+
+def digests_of(*names: str | None) -> list[str]:
+    """Return the digests of those that are files, and not names of shipped ones."""
+    return [digest(Path(name).read_bytes()) for name in names if name and Path(name).is_file()]
 
 
 def in_turn(pictures: dict[str, list[Path]]) -> list[tuple[str, Path]]:

@@ -31,8 +31,8 @@ def draw_learning(logs: list[Path]) -> Figure:
     figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         for run, rows in runs.items():
-            values = [float(row[name]) for row in rows if name in row]
-            ax.plot(range(len(values)), values, label=run)
+            values = {epoch: float(row[name]) for epoch, row in enumerate(rows) if row.get(name)}
+            ax.plot(list(values), list(values.values()), label=run)
         ax.set(xlabel="epochs", title=CURVES[name])
         ax.grid(alpha=0.3)
     axes[0][0].legend()

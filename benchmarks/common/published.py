@@ -20,7 +20,7 @@ class Figure(NamedTuple):
     hardware: str
 
 
-# Where a paper's excerpts do not name the GPU, it is "a GPU".
+# arXiv 2605.20820, 2512.19108, 2403.08551 and 2512.24018. Where we do not know which GPU, "a GPU".
 FIGURES = (
     Figure("AIR", 28_000, 30.93, "no fit, 0.16 s", "a GPU"),
     Figure("AIR", 37_000, 31.47, "no fit", "a GPU"),
@@ -33,13 +33,14 @@ FIGURES = (
 )
 
 
-def beside(rows: list[dict]) -> str:
+def beside(rows: list[dict], has_starts: bool) -> str:
     """Return a line for each figure, with ours of as many Gaussians; "" where none has any.
 
     Args:
         rows: of whole pictures, of any datasets and methods.
+        has_starts: whether PSNR after no iteration is of starts that are drawn for no fit.
     """
-    ours = [row for row in rows if (row["dataset"], row["method"]) == (DATASET, METHOD)]
+    ours = [row for row in rows if (row["dataset"], table.name_of(row)) == (DATASET, METHOD)]
     groups = {group[0]["k"]: group for group in table.grouped(ours, ("k",))}
     spans = sorted({at for row in ours for at in row["psnr_within"]}, key=float)
     head = ["published", "k", "dB", "after", "on", "pictures here", "no fit"]
@@ -49,7 +50,8 @@ def beside(rows: list[dict]) -> str:
             within = [[row["psnr_within"].get(at) for row in group] for at in spans]
             what = [figure.name, f"{figure.k:,}", f"{figure.psnr:.2f}", figure.after]
             means = [table.mean(values) for values in within]
-            here = [str(len(group)), table.mean([row["psnr_at"].get("0") for row in group])]
+            starts = [row["psnr_at"]["0"] if has_starts else None for row in group]
+            here = [str(len(group)), table.mean(starts)]
             lines.append([*what, figure.hardware, *here, *means])
     if len(lines) == 1:
         return ""

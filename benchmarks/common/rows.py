@@ -26,7 +26,7 @@ def stopping(bar: tqdm) -> Iterator[None]:
         print("stopped; the same command goes on here", file=sys.stderr)
 
 
-def made_by() -> str:
+def code_and_device() -> str:
     """Return what tells rows of this code on this device from others."""
     return f"package {identity.package_digest()}, backend {runtime.current()}"
 
@@ -37,11 +37,11 @@ def named(budget: dict[str, Any]) -> str:
     return f"{most:g} {'s' if unit == 'seconds' else 'steps'}"
 
 
-FREE = {"command", "commit"}  # what may differ between the rows of a table of fits
+FREE = {"command", "commit"}  # what may differ between rows that are said to be of one digest
 
 
-def made_as(run: dict[str, Any]) -> str:
-    """Return a digest of all that a table says of itself but `FREE`, to tell its rows from others.
+def digest_of(run: dict[str, Any]) -> str:
+    """Return what tells rows from others by all that a table says of itself, but for `FREE`.
 
     Args:
         run: see `measure.describe`.
@@ -52,6 +52,10 @@ def made_as(run: dict[str, Any]) -> str:
 
 class Rows:
     """The rows in a JSON file, which earlier commands may have left there.
+
+    The file has the rows that were asked for as "rows". Beside these it keeps "others", for
+    commands that ask for them, but none of what "rows" has that other code, another device or
+    other options made.
 
     Args:
         path: the file, in a folder that need not be there.
@@ -64,38 +68,41 @@ class Rows:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             content = json.loads(path.read_text())
-            rows = content["rows"] + content.get("others", [])
+            rows = content.get("others", []) + content["rows"]
             self.known = {tuple(row[name] for name in keys): row for row in rows}
         except (OSError, ValueError, KeyError, TypeError):
             self.known = {}  # there is no such file yet; it will be written
+        self.asked: dict[tuple, None] = {}  # in order
 
     def lacks(self, keys: Iterable[tuple]) -> bool:
         """Whether one of some rows is not there."""
         return any(key not in self.known for key in keys)
 
     def want(self, keys: list[tuple], make: Callable[[], Iterable[dict]]) -> None:
-        """Make some rows together, and keep them, if one of them is not there."""
-        if self.lacks(keys):
-            self.known |= dict(zip(keys, make(), strict=True))
-            self._write(list(self.known.values()))
+        """Ask for some rows, which are made together, and kept, if one of them is not there."""
+        made = dict(zip(keys, make(), strict=True)) if self.lacks(keys) else {}
+        self.known |= made
+        self.asked |= dict.fromkeys(keys)
+        if made:
+            self._write()
 
-    def finish(self, keys: Iterable[tuple], **said: Any) -> list[dict]:
-        """Write some rows as the table, and return them.
-
-        Others are kept beside them, but those of the same that other code or options made.
+    def finish(self, keys: Iterable[tuple] | None = None, **said: Any) -> list[dict]:
+        """Write the table, and return its rows.
 
         Args:
-            keys: of the rows.
+            keys: of the rows, in their order; all that were asked for if None.
             said: what the file says of the table, in place of what `run` had.
         """
-        self.run |= said
-        asked = {key: self.known[key] for key in keys}
-        replaced = {key[:-1] for key in asked}
-        others = [row for key, row in self.known.items() if key[:-1] not in replaced]
-        self._write(list(asked.values()), others)
-        return list(asked.values())
+        self.run = {**self.run, **said}
+        if keys is not None:
+            self.asked = dict.fromkeys(keys)
+        return self._write()
 
-    def _write(self, rows: list[dict], others: Sequence[dict] = ()) -> None:
+    def _write(self) -> list[dict]:
+        rows = [self.known[key] for key in self.asked]
+        asked = {key[:-1] for key in self.asked}
+        others = [row for key, row in self.known.items() if key[:-1] not in asked]
         content = {**self.run, "rows": rows} | ({"others": others} if others else {})
         with files.replacing(self.path) as temporary:
             Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+        return rows

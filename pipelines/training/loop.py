@@ -160,14 +160,20 @@ class Folder:
         path: of the folder, which is made.
         processes: that train together.
         config: the settings of the training.
+        defaults: of settings, which those have that a checkpoint does not know of.
         pictures: a digest of those that it learns from and validates on.
     """
 
     def __init__(
-        self, path: str | Path, processes: Processes, config: dict[str, Any], pictures: str
+        self,
+        path: str | Path,
+        processes: Processes,
+        config: dict[str, Any],
+        defaults: dict[str, Any],
+        pictures: str,
     ) -> None:
         self.path, self.processes, self.config = Path(path), processes, config
-        self.pictures = pictures
+        self.defaults, self.pictures = defaults, pictures
         if processes.is_first:
             self.path.mkdir(parents=True, exist_ok=True)
         processes.wait()
@@ -189,7 +195,7 @@ class Folder:
             return None
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
-            config, free = state["config"], may_differ(state)
+            config, free = self.defaults | state["config"], may_differ(state)
         except Exception as error:  # a damaged archive raises anything
             raise ValueError(f"{file}: not a readable checkpoint; delete it to restart") from error
         kept = [key for key in self.config if key not in free]

@@ -137,7 +137,8 @@ class Stage(Generic[Config]):
         self.pictures = processes.from_first(lambda: images.find(data, valid, out, self.quiet))
         settings = asdict(config) | {"begin": begin and weights.file(self.name, begin).stem}
         self.net = self._begun(begin).to(processes.device)
-        self.folder = Folder(out, processes, settings, self.pictures.digest)
+        defaults = asdict(type(config)())
+        self.folder = Folder(out, processes, settings, defaults, self.pictures.digest)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate)
         self.average = AveragedModel(
             self.net, multi_avg_fn=moving_average(config.average), use_buffers=True
