@@ -18,13 +18,13 @@ from common.rates import Curve
 
 SPAN = 0.065, 1.55  # bits a pixel that are shown
 GRID = [float(rate) for rate in np.geomspace(RATES[0], RATES[-1], 60)]
-COLUMNS = {"codec", "image", "crop", "setting", "bpp", "psnr", "made_by"}
+COLUMNS = {"codec", "image", "setting", "bpp", "psnr"}
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict]]:
     """Return what a file of run_rate.py says of its run, and the rows that its last run finished.
 
-    The file has rows of older code, of crops, and of pictures that were begun, too.
+    That of a run which was killed has rows of a picture that was begun, too.
 
     Raises:
         ValueError: it is no such file, or no picture is finished.
@@ -40,8 +40,6 @@ def read(path: Path) -> tuple[dict[str, Any], list[dict]]:
             f"--table {path}: expected JSON with rows of {', '.join(sorted(COLUMNS))}, "
             "as run_rate.py writes it"
         )
-    newest = {row["codec"]: (row["made_by"], row["crop"]) for row in rows}
-    rows = [row for row in rows if newest[row["codec"]] == (row["made_by"], row["crop"])]
     images = [
         {row["image"] for row in group} for group in table.grouped(rows, ("codec", "setting"))
     ]
