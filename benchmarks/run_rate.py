@@ -7,8 +7,8 @@ Every picture is fitted for each of --seconds at each of --k, and saved by each 
 `taichi2dgs encode` saves it. Codecs write it at settings that span 0.1 to 1.5 bits a pixel. Bytes
 are of complete files, PSNR and MS-SSIM of 8-bit pixels. A JSON file, a page and a plot appear in
 --out. Each row is measured once for the same code or codec, whatever command asks for it, so that
-runs of more pictures, or those that were killed, go on from what is there; rows that other code made
-of the same are replaced.
+runs of more pictures, or those that were killed, go on from what is there; rows of the same that
+other code made are replaced.
 """
 
 from __future__ import annotations
