@@ -25,16 +25,22 @@ def data(tmp_path):
     return str(tmp_path / "data")
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The steps of the fits for which starts are drawn, batch by batch."""
+    drawn, densities = [], prior.densities
+    monkeypatch.setattr(
+        prior, "densities", lambda *args: drawn.append(args[-1]) or densities(*args)
+    )
+    return drawn
+
+
 def stage(kind, data, config):
     return kind(data, None, f"{data}/../{kind.name}", config, Processes(), quiet=True)
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0, {STEPS}), (1, {0}), (0.5, {0, STEPS})])
-def test_starts_are_drawn_for_fits_or_for_none(data, monkeypatch, share, steps):
-    drawn, densities = [], prior.densities
-    monkeypatch.setattr(
-        prior, "densities", lambda *args: drawn.append(args[-1]) or densities(*args)
-    )
+def test_starts_are_drawn_for_fits_or_for_none(data, drawn, share, steps):
     config = AttributesConfig(**SMALL, powers=(0.5, 1.1), untuned=share)
     run = stage(AttributesStage, data, config)
     run.wrapped = run.net
@@ -58,12 +64,8 @@ def test_only_starts_of_fits_are_drawn_by_other_powers(data, monkeypatch, untune
     torch.testing.assert_close(seen["heat"], density if untuned else density**0.5)
 
 
-def test_validation_has_starts_without_a_fit(data, monkeypatch):
+def test_validation_has_starts_without_a_fit(data, drawn):
     """At the power for them, three starts of a picture's six are those of no fit."""
-    drawn, densities = [], prior.densities
-    monkeypatch.setattr(
-        prior, "densities", lambda *args: drawn.append(args[-1]) or densities(*args)
-    )
     run = stage(AttributesStage, data, AttributesConfig(**SMALL))
     run._validate(1.0)
     assert drawn.count(0) == drawn.count(STEPS) == 3

@@ -20,15 +20,15 @@ class Figure(NamedTuple):
     hardware: str
 
 
-# arXiv 2605.20820, 2512.19108, 2403.08551 and 2512.24018. Where we do not know which GPU, "a GPU".
+# arXiv 2605.20820, 2512.19108, 2403.08551 and 2512.24018; we have not read which GPU each means.
 FIGURES = (
     Figure("AIR", 28_000, 30.93, "no fit, 0.16 s", "a GPU"),
     Figure("AIR", 37_000, 31.47, "no fit", "a GPU"),
     Figure("AIR", 52_000, 32.17, "no fit", "a GPU"),
     Figure("GaussianImage++", 5_000, 31.83, "50,000 iterations", "a GPU"),
     Figure("GaussianImage++", 10_000, 35.41, "50,000 iterations, 340 s", "a GPU"),
-    Figure("GaussianImage", 10_000, 32.5, "50,000 iterations", "NVIDIA V100"),
-    Figure("GaussianImage", 70_000, 44.08, "50,000 iterations, 107 s", "NVIDIA V100"),
+    Figure("GaussianImage", 10_000, 32.5, "50,000 iterations", "a GPU"),
+    Figure("GaussianImage", 70_000, 44.08, "50,000 iterations, 107 s", "a GPU"),
     Figure("Structure-Guided", 70_000, 45.40, "its own budget", "a GPU"),
 )
 
