@@ -42,7 +42,7 @@ class Encoding:
         target_psnr: find the number of Gaussians that ends within 0.5 dB of this.
         target_bytes: find the largest number whose file takes no more than this.
         quality: of the file; see `Gaussians.save`.
-        refine: steps that make up for what rounding costs; None is 200 where the quality
+        refine: steps that make up for what rounding costs; None is 300 where the quality
             is medium or small, and 0 elsewhere.
         progressive: whether the first quarter of a file is to be a coarse picture.
         steps: of a fit. With 0 there is none: the start gets the colours that suit it best.

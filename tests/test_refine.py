@@ -37,7 +37,7 @@ def test_what_is_rounded_stays_while_the_rest_moves(fitted, monkeypatch):
         return result
 
     monkeypatch.setattr(refine, "fit", fit_noted)
-    refine.refined(g, image, Precision.of(1.0, K, g.size), 4 * refine.STAGES)
+    refine.refined(g, image, Precision.of(1.0, K, g.size), refine.FEW)
     assert len(stages) == len(ends) == refine.STAGES
     for (rows, columns, before), after in zip(stages, ends, strict=True):
         assert torch.equal(after[rows, :columns], before[rows, :columns])

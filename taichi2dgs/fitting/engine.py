@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taichi2dgs import limits, runtime
+from taichi2dgs import runtime
 from taichi2dgs.fitting import between, respawn
+from taichi2dgs.fitting.noise import Noise
 from taichi2dgs.fitting.options import FitOptions
-from taichi2dgs.fitting.picture import Picture
+from taichi2dgs.fitting.picture import Picture, check_memory
 from taichi2dgs.fitting.schedule import Schedule
 from taichi2dgs.metrics import psnr_of_mse
 from taichi2dgs.rendering.passes import kind
@@ -44,7 +45,7 @@ class Engine:
         self.weighted = any(picture.weight is not None for picture in self.pictures)
         self.stale = True  # whether the next step selects anew, whatever its number
         self.counts = [len(picture.params) for picture in self.pictures]
-        self.check_memory(self.counts)
+        check_memory(self.pictures, self.counts)
         channels, settings = self.pictures[0].target.shape[2], options.settings
         with runtime.launching():
             blend = (settings.top_k, settings.blend, options.loss, self.weighted)
@@ -70,16 +71,6 @@ class Engine:
                 self._put(first, self.params[:1].to(costs.device))
             self.score()
 
-    def check_memory(self, counts: Sequence[int]) -> None:
-        """Raise ValueError if a fit of so many Gaussians needs more memory than the limit."""
-        height, width, channels = self.pictures[0].target.shape
-        n, where = sum(counts), f"{height}x{width}"
-        if len(self.pictures) > 1:
-            pixels = [math.prod(picture.size) for picture in self.pictures]
-            height, width, where = sum(pixels), 1, f"{len(pixels)} images"
-        what = f"gaussians of {n} for {where}"
-        limits.check_fit(what, height, width, channels, n, runtime.is_gpu())
-
     def _make(self, channels: int) -> None:
         """Make the arrays of the device."""
         parts = tuple((len(one.params), View.of(one.size)) for one in self.pictures)
@@ -100,6 +91,7 @@ class Engine:
                 for one in self.pictures
             ]
             self.frozen.from_numpy(np.concatenate(fixed).astype(np.int32))
+        self.noise = Noise(self.work, self.pictures, self.options.rounding)
         self.progress = runtime.zeros("i32", (2,))
         self.losses = runtime.zeros("f32", (self.work.tiles,))
         self.target = self.target_of([one.target for one in self.pictures])
@@ -136,6 +128,7 @@ class Engine:
     def params(self) -> Tensor:
         """The packed parameters, picture by picture, read back from the device. [N, 5 + C]"""
         with runtime.launching(self.work.owner):
+            self.noise.change(self.packed, 0)
             return torch.from_numpy(self.packed.to_numpy())
 
     def results(self) -> list[Tensor]:
@@ -146,6 +139,7 @@ class Engine:
     def state(self) -> list[Tensor]:
         """Return the parameters and both averages of each picture. [3, N, 5 + C] each"""
         with runtime.launching(self.work.owner):
+            self.noise.change(self.packed, 0)
             held = (self.packed, self.exp_avg, self.exp_avg_sq)
             rows = torch.stack([torch.from_numpy(one.to_numpy()) for one in held])
         return list(rows.split(self.counts, 1))
@@ -169,6 +163,7 @@ class Engine:
         rates = self.schedule.rates(number, rate)
         self.phase = phase
         with runtime.launching(self.work.owner):
+            self.noise.change(self.packed, number)
             self.work.step(
                 selects=selects,
                 keeps=self.options.reselect > 1,
@@ -184,6 +179,11 @@ class Engine:
                 shift=(0.0, 0.0) if phase is None else between.offset_of(phase),
             )
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the last launch measured the parameters as they are, at the pixels' centres."""
+        return self.phase is None and not self.noise.number
+
     def _seen(self):
         """Return what the last launch compared with."""
         return self.target if self.phase is None else self.phases[self.phase]
@@ -197,6 +197,7 @@ class Engine:
         self.stale = True  # the lists are made anew
         while True:
             with runtime.launching(self.work.owner):
+                self.noise.change(self.packed, 0)
                 costs, residuals = self.work.removal(self.packed, self.target)
                 frozen = torch.from_numpy(self.frozen.to_numpy()).bool().to(costs.device)
             if self.poll():
@@ -224,6 +225,7 @@ class Engine:
 
     def _put(self, which: Tensor, values: Tensor) -> None:
         """Give some Gaussians, int32 [M], other parameters, [M, 5 + C], and new averages."""
+        self.noise.forget()
         with runtime.launching(self.work.owner):
             self.work.put(
                 params=self.packed,

@@ -11,7 +11,7 @@ from torch import Tensor
 from taichi2dgs import runtime
 from taichi2dgs.fitting import respawn
 from taichi2dgs.fitting.engine import Engine
-from taichi2dgs.fitting.picture import Picture
+from taichi2dgs.fitting.picture import Picture, check_memory
 from taichi2dgs.order import morton_order
 
 
@@ -30,7 +30,7 @@ def resized(engine: Engine, counts: Sequence[int]) -> Engine:
     Raises:
         ValueError: so many need more memory than the limit.
     """
-    engine.check_memory(counts)
+    check_memory(engine.pictures, counts)
     costs, residuals = engine.removal()
     given = zip(
         engine.pictures, engine.state(), costs.split(engine.counts), engine.images, residuals,

@@ -10,6 +10,7 @@ from typing import Any
 from taichi2dgs.checks import number, shown, whole
 from taichi2dgs.gaussians import Gaussians
 from taichi2dgs.settings import LOSSES, RenderSettings
+from taichi2dgs.storage.quantise import Precision
 
 RATES = ("xy", "log_scale", "theta", "color", "epsilon")  # fields that are numbers of 0 or more
 
@@ -30,6 +31,9 @@ class FitOptions:
         between: share of the steps, in the first 0.7 of the budget, that see the picture a quarter
             of a pixel away from its pixels' centres, so that it can be enlarged; 0 for none. See
             `taichi2dgs.fitting.between`.
+        rounding: to what parameters will be rounded, so that the fit finds some that this harms
+            less: each step sees them off by random parts of it. None for as they are. See
+            `taichi2dgs.fitting.noise`.
         loss: what a step makes less, of the difference e of each value: "l2", the sum of e^2; "l1",
             that of |e|; or "charbonnier", that of sqrt(e^2 + 0.001^2). Reports, respawning and
             searches go by squared errors whatever it is.
@@ -55,6 +59,7 @@ class FitOptions:
     growing_memory: bool = True
     respawn: float = 0.2
     between: float = 0.0
+    rounding: Precision | None = None
     loss: str = LOSSES[0]
     settings: RenderSettings = None  # type: ignore[assignment]  (`fit` puts them in)
     report_every: int | None = None
@@ -80,6 +85,8 @@ class FitOptions:
             raise ValueError(f"loss={shown(self.loss)}; expected one of {', '.join(LOSSES)}")
         if not isinstance(self.growing_memory, bool):
             raise ValueError(f"growing_memory={shown(self.growing_memory)}; expected True or False")
+        if self.rounding is not None and not isinstance(self.rounding, Precision):
+            raise ValueError(f"rounding={shown(self.rounding)}; expected a Precision, or None")
         if self.settings is not None and not isinstance(self.settings, RenderSettings):
             raise ValueError(f"settings={shown(self.settings)}; expected RenderSettings, or None")
         if self.report_every is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from taichi2dgs import limits, runtime
 from taichi2dgs.fitting import between
 
 
@@ -69,3 +71,19 @@ class Picture:
     def phase_weight(self) -> Tensor | None:
         """How much each pixel counts in such a step: see `between.inner_weight`."""
         return None if self.weight is None else between.inner_weight(self.weight)
+
+
+def check_memory(pictures: Sequence[Picture], counts: Sequence[int]) -> None:
+    """Raise ValueError if a fit of pictures by so many Gaussians needs more memory than the limit.
+
+    Args:
+        pictures: one or more, of as many channels each.
+        counts: of the Gaussians of each.
+    """
+    height, width, channels = pictures[0].target.shape
+    n, where = sum(counts), f"{height}x{width}"
+    if len(pictures) > 1:
+        pixels = [math.prod(picture.size) for picture in pictures]
+        height, width, where = sum(pixels), 1, f"{len(pixels)} images"
+    what = f"gaussians of {n} for {where}"
+    limits.check_fit(what, height, width, channels, n, runtime.is_gpu())

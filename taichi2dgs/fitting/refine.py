@@ -1,4 +1,4 @@
-"""Fitting on while parameters are being rounded, so that the others make up for it."""
+"""Fitting on for what rounding will do, and then while parameters are being rounded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from taichi2dgs.storage.quantise import Precision, quantise
 
 CENTRES = 2  # columns of packed parameters that hold them
 GROUPS = 4  # into which Gaussians are dealt out, and which are rounded one after the other
-RATES = {"xy": 0.0, "log_scale": 0.01, "theta": 0.01, "color": 0.004}  # small, as the fit is over
-STAGES = 2 * GROUPS  # fits; after each, more is rounded
+FEW = 200  # steps; with fewer there is no fit before anything is rounded
+# Learning rates of that fit, and of those after it, in the steps to which parameters are rounded:
+# what is rounded finely has little to move. Those of angles are in steps of stretch.
+BEFORE = {"xy": 0.3, "log_scale": 0.66, "theta": 0.125, "color": 0.3}
+AFTER = {"xy": 0.0, "log_scale": 0.23, "theta": 0.11, "color": 0.38}
+STAGES = 1 + 2 * GROUPS  # fits, of which the first, if there is one, has half of the steps
 
 
 def refined(
@@ -32,9 +36,10 @@ def refined(
 ) -> Gaussians:
     """Return Gaussians that lose less to rounding: it goes by stages, and fits make up for each.
 
-    First all centres are rounded, then scales and angles of one group of Gaussians after the other,
-    and then their colours. After each a fit moves what is still free, so that it makes up for what
-    rounding cost; nothing makes up for the colours of the last group.
+    Before anything is rounded, a fit with noise (`noise.py`) finds what rounding harms less, if
+    there are steps enough. Then all centres are rounded, then scales and angles of one group of
+    Gaussians after the other, and then their colours. After each a fit moves what is still free, so
+    that it makes up for what rounding cost; nothing makes up for the colours of the last group.
 
     Args:
         gaussians: of the image.
@@ -48,24 +53,44 @@ def refined(
         ValueError: the image does not fit the Gaussians, or steps is not a whole number.
     """
     group = _groups(gaussians)
-    shapes = replace(FitOptions(settings=gaussians.settings, respawn=0), **RATES)
+    still = FitOptions(settings=gaussians.settings, respawn=0, report_every=max(1, steps))
+    noisy = replace(still, rounding=precision, growing_memory=False, **_rates(BEFORE, precision))
+    shapes = replace(still, **_rates(AFTER, precision))
     colors = replace(shapes, log_scale=0.0, theta=0.0)
     everyone = torch.ones_like(group, dtype=torch.bool)
-    stages = [(everyone, CENTRES, None, shapes)]
+    stages = [(~everyone, None, None, noisy)]
+    stages += [(everyone, CENTRES, None, shapes)]
     stages += [(group <= g, GEOMETRY, group <= g, shapes) for g in range(GROUPS - 1)]
     stages += [(everyone, GEOMETRY, None, colors)]
     stages += [(group <= g, None, group <= g, colors) for g in range(GROUPS - 1)]
+    shares = _parts(steps, STAGES - 1)
     for number, (rows, columns, frozen, options) in enumerate(stages):
         gaussians = rounded(gaussians, precision, rows, columns)
-        share = steps * (number + 1) // STAGES - steps * number // STAGES
         try:
-            result = fit(image, gaussians, steps=share, frozen=frozen, options=options)
+            result = fit(image, gaussians, steps=shares[number], frozen=frozen, options=options)
         except FitInterrupted:  # its result is half rounded, and of no use to anyone
             raise KeyboardInterrupt from None
         gaussians = result.gaussians
         if on_stage is not None:
             on_stage(number + 1)
     return gaussians
+
+
+def _rates(shares: dict[str, float], precision: Precision) -> dict[str, float]:
+    """Return learning rates, which are given in the steps to which parameters are rounded."""
+    units = (precision.xy, precision.log_size, precision.stretch, precision.color)
+    return {name: share * unit for (name, share), unit in zip(shares.items(), units, strict=True)}
+
+
+def _parts(steps: int, count: int) -> list[int]:
+    """Deal steps out: half of them to the first fit, if they are many, the others evenly.
+
+    >>> _parts(201, 4), _parts(25, 4)
+    ([100, 25, 25, 25, 26], [0, 6, 6, 6, 7])
+    """
+    first = steps // 2 if steps >= FEW else 0
+    rest = steps - first
+    return [first, *(rest * (n + 1) // count - rest * n // count for n in range(count))]
 
 
 def encode_refined(

@@ -174,10 +174,10 @@ class Run:
     def _report(self, step: int) -> None:
         """Record a report of each picture, unless that step has them.
 
-        A launch that did not see the pixels' centres has measured something else: then the report
-        is of the state after it.
+        A launch that did not see the pixels' centres, or saw noise, has measured something else:
+        then the report is of the state after it.
         """
-        step = step if self.engine.phase is None else self.engine.done
+        step = step if self.engine.is_exact else self.engine.done
         if self.reported >= step or not self.jobs:
             return
         seconds = self.clock.elapsed()

@@ -13,6 +13,7 @@ from torch import Tensor
 from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import binning, cores_kept, cores_walk
 from taichi2dgs.kernels import cores as kernels
+from taichi2dgs.kernels import noise as noise_kernels
 from taichi2dgs.kernels.cores_cull import BLOCK_H, BLOCK_W, BLOCKS, CELL, LANES
 from taichi2dgs.kernels.cores_lists import COLOR
 from taichi2dgs.kernels.cores_walk import power_of_two
@@ -288,6 +289,11 @@ class CoresWorkspace(Workspace):
     def put(self, **rows: Any) -> None:
         """Give Gaussians other parameters, see `kernels/cores.py`."""
         self.kernels.put(**rows)
+
+    def add_noise(self, **noise: Any) -> None:
+        """Change the noise that parameters have, see `kernels/noise.py`."""
+        columns, row = binning.GEOMETRY + self.channels, self.kernels.elements.grads
+        noise_kernels.make(columns, row).add_noise(**noise)
 
     def measured(self, target, losses) -> np.ndarray:
         return losses.to_numpy()

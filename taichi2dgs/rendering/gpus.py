@@ -13,6 +13,7 @@ from torch import Tensor
 
 from taichi2dgs import limits, runtime
 from taichi2dgs.kernels import binning, graphs
+from taichi2dgs.kernels import noise as noise_kernels
 from taichi2dgs.kernels import removal as removal_kernels
 from taichi2dgs.kernels import render as render_kernels
 from taichi2dgs.kernels import step as step_kernels
@@ -218,6 +219,10 @@ class GpuWorkspace(Workspace):
     def put(self, **rows: Any) -> None:
         """Give Gaussians other parameters, see `kernels/removal.py`."""
         self.removal_kernels.put(**rows)
+
+    def add_noise(self, **noise: Any) -> None:
+        """Change the noise that parameters have, see `kernels/noise.py`."""
+        noise_kernels.make(binning.GEOMETRY + self.channels).add_noise(**noise)
 
     def measured(self, target, losses) -> np.ndarray:
         self.step_kernels.error(

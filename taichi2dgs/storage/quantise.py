@@ -116,6 +116,22 @@ class Cells:
     whole: np.ndarray
     angle: np.ndarray
 
+    def steps(self) -> np.ndarray:
+        """Return the steps to which each parameter was rounded. [N, 5 + C]
+
+        A log-scale is half the sum, and half the difference, of two numbers that were.
+        """
+        (xy, log_size, stretch, unit), whole = self.grid.steps.astype(np.float64), self.whole
+        place, color = self.grid.octaves(whole[:, 2])
+        channels = whole.shape[1] - 4
+        columns = [
+            *[np.ldexp(xy, place)] * 2,
+            *[np.full(len(whole), math.hypot(log_size, stretch / 2))] * 2,
+            math.pi / angles(whole[:, 3]),
+            *[np.ldexp(unit, color)] * channels,
+        ]
+        return np.stack(columns, axis=1)
+
     def params(self) -> np.ndarray:
         """Return packed parameters, float32. [N, 5 + C]"""
         steps, whole = self.grid.steps.astype(np.float64), self.whole
