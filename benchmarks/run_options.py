@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from common import kodak, measure, table
 from common.rows import Rows, code_and_device, named
+from matplotlib.axes import Axes
 from torch import Tensor
 from tqdm import tqdm
 
@@ -119,8 +120,26 @@ def described(options: dict[str, Any]) -> str:
 
 
 def plot(rows: list[dict], names: list[str], path: Path) -> None:
-    """Draw the gain over the first of the options against the budget, a line for each k."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    """Draw the gain over the first of the options against the budget, a line for each k.
+
+    Steps and seconds have a panel each.
+    """
+    units: dict[str, list[dict]] = {}
+    for row in rows:
+        units.setdefault(row["budget"].split()[1], []).append(row)
+    figure, panels = plt.subplots(
+        1, len(units), figsize=(6 * len(units), 3.6), layout="constrained", squeeze=False
+    )
+    for axes, (unit, own) in zip(panels[0], units.items(), strict=True):
+        draw(axes, own, names)
+        axes.set_xlabel(f"budget, {unit}")
+    panels[0, 0].set_ylabel(f"mean PSNR less that of {names[0]}, dB")
+    panels[0, -1].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def draw(axes: Axes, rows: list[dict], names: list[str]) -> None:
+    """Draw the gains of rows whose budgets have one unit."""
     for k in dict.fromkeys(row["k"] for row in rows):
         for name in names[1:]:
             points = []
@@ -137,10 +156,6 @@ def plot(rows: list[dict], names: list[str], path: Path) -> None:
     every = sorted({float(row["budget"].split()[0]) for row in rows})
     axes.set_xticks(every, [f"{budget:g}" for budget in every])
     axes.minorticks_off()
-    axes.set_xlabel(f"budget, {rows[0]['budget'].split()[1]}")
-    axes.set_ylabel(f"mean PSNR less that of {names[0]}, dB")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
 
 
 def read(path: Path, crop: int | None) -> Tensor:

@@ -339,4 +339,10 @@ def test_run_options_measures_each_row_once(tmp_path, photograph):
         before = rows
     page = (tmp_path / "out/options.md").read_text()
     assert "| 2 | 30 | gradient | 4 steps | " in page and "| 2 | 30 | gradient | 8 steps | " in page
-    assert Image.open(tmp_path / "out/options.webp").size[0] > 100
+    of_steps = Image.open(tmp_path / "out/options.webp").size[0]
+    more = [*command, 4, "--seconds", 0.1]
+    done = subprocess.run(list(map(str, more)), capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out/options.md").read_text()
+    assert "| 4 steps | " in page and "| 0.1 s | " in page and "| 8 steps | " not in page
+    assert Image.open(tmp_path / "out/options.webp").size[0] > 1.8 * of_steps  # a panel for each
