@@ -116,8 +116,17 @@ def test_frozen_gaussians_have_no_noise_nor_have_fits_without_rounding(image, st
     assert torch.equal(held(engine), start.packed())
 
 
+def test_noise_goes_by_what_respawning_has_made_of_gaussians(image, start):
+    engine = engine_of(image, start)
+    engine.step(1, 1.0)
+    assert engine.respawn([0.2]) > 10
+    own = engine.params
+    engine.noise.change(engine.packed, 2)
+    amounts = noise.AMOUNT * quantise(own.numpy(), start.size, COARSE).steps()
+    assert np.abs((held(engine) - own).numpy() - amounts * noise_of(2)).max() < 2e-5
+
+
 def test_reports_are_of_the_gaussians_as_they_are(image, start):
-    """And noise goes by where respawning has put them."""
     seen = []
     options = FitOptions(rounding=COARSE, report_every=7)
     result = fit_function(
