@@ -17,7 +17,7 @@ import argparse
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,32 +113,32 @@ def codec_rows(codec: codecs.Codec, path: Path, crop: int | None) -> Iterator[di
 
 def fit_tasks(path: Path, options: argparse.Namespace) -> list[Task]:
     """Return what fits a picture at each number and budget, and saves it by each preset."""
-    refines = {
-        preset: Encoding(quality=preset, refine=options.refine).refine_steps
-        for preset in options.presets
-    }
     budgets = [{"seconds": most} for most in options.seconds]
     if options.steps is not None:
         budgets = [{"steps": options.steps}]
     return [
-        fit_task(path, options.crop, k, budget, refines) for budget in budgets for k in options.k
+        fit_task(path, options.crop, k, budget, options.presets, options.refine)
+        for budget in budgets
+        for k in options.k
     ]
 
 
 def fit_task(
-    path: Path, crop: int | None, k: int, budget: dict[str, Any], refines: dict[str, int]
+    path: Path,
+    crop: int | None,
+    k: int,
+    budget: dict[str, Any],
+    presets: Sequence[str],
+    refine: int | None,
 ) -> Task:
     """Return what fits a picture at one number and budget, and saves it by each preset."""
     code = code_and_device()
-    keys = [
-        (file_name(preset, budget), path.stem, crop, k, steps, code)
-        for preset, steps in refines.items()
-    ]
+    keys = [(file_name(preset, budget), path.stem, crop, k, refine, code) for preset in presets]
 
     def make() -> Iterator[dict]:
         image = read(path, crop).to(runtime.device())
         warm_up(image.shape[2])
-        for key, row in zip(keys, our_rows(image, k, budget, refines), strict=True):
+        for key, row in zip(keys, our_rows(image, k, budget, presets, refine), strict=True):
             yield {**dict(zip(KEYS, key, strict=True)), **row}
 
     return Task(keys, make)
@@ -147,7 +147,7 @@ def fit_task(
 @functools.cache
 def warm_up(channels: int) -> None:
     """Compile the kernels before anything is timed."""
-    list(our_rows(measure.ramp(channels), 60, {"steps": 20}, {"medium": 8}))
+    list(our_rows(measure.ramp(channels), 60, {"steps": 20}, ["medium"], 8))
 
 
 def file_name(preset: str, budget: dict[str, Any]) -> str:
@@ -156,14 +156,17 @@ def file_name(preset: str, budget: dict[str, Any]) -> str:
 
 
 def our_rows(
-    image: Tensor, k: int, budget: dict[str, Any], refines: dict[str, int]
+    image: Tensor, k: int, budget: dict[str, Any], presets: Sequence[str], refine: int | None
 ) -> Iterator[dict]:
-    """Fit a picture once, and save it by each preset, refined for so many steps."""
+    """Fit a picture once, and save it by each preset, refined for as long as that asks for."""
     began = time.perf_counter()
-    fitted = Encoding(k=k, **budget).run(image).gaussians
+    result = Encoding(k=k, **budget).run(image)
+    fitted = result.gaussians
     fit_seconds = time.perf_counter() - began
     unsaved = metrics.psnr(fitted.render(), image, rounded=True)
-    for preset, steps in refines.items():
+    for preset in presets:
+        encoding = Encoding(quality=preset, refine=refine)
+        steps = encoding.refine_steps(result.history[-1].step)
         began = time.perf_counter()
         data = encode_refined(fitted, preset, image, steps)
         taken = fit_seconds + time.perf_counter() - began
@@ -172,6 +175,7 @@ def our_rows(
         yield {
             **seen(data, shown, image),
             "unsaved": unsaved,
+            "refined": steps,
             "encode_s": taken,
             "decode_s": seconds_of(functools.partial(opened, data), wait=measure.wait),
         }
@@ -219,7 +223,7 @@ def parse() -> argparse.Namespace:
         choices=list(QUALITIES),
         help="(high medium small)",
     )
-    parser.add_argument("--refine", type=int, help="steps of refining (as the presets have it)")
+    parser.add_argument("--refine", type=int, help="steps of refining (as encode has it)")
     parser.add_argument(
         "--codecs", nargs="+", default=names, choices=names, metavar="CODEC", help=", ".join(names)
     )

@@ -7,7 +7,8 @@ AUTO = "auto"  # a number of Gaussians by the picture's detail
 START = "prior"
 QUALITY = "high"
 REFINED = ("medium", "small")  # qualities of files that are refined
-REFINE = 300  # steps of their refining
+REFINE = 300  # steps of their refining, at least
+REFINE_SHARE = 0.25  # of the steps of the fit: the longer it was, the more is there to undo
 WHOLE = (1, 1)  # the first of one shard, which is all
 # Errors that end the encoding of one picture of a folder, and not of the others.
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)

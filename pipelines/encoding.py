@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.aims import AUTO_PSNR, PROBE, Aim, BytesAim, PsnrAim, automatic_count, most
-from pipelines.defaults import AUTO, QUALITY, REFINE, REFINED, SECONDS, START, K
+from pipelines.defaults import AUTO, QUALITY, REFINE, REFINE_SHARE, REFINED, SECONDS, START, K
 from pipelines.search import SHORT, TRIES, OnReport, Search
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
@@ -171,12 +171,11 @@ class Encoding:
     def _automatic(self) -> bool:
         return isinstance(self.k, str) and self.k == AUTO
 
-    @property
-    def refine_steps(self) -> int:
-        """Steps for which files are refined."""
-        if self.refine is None:
-            return REFINE if self.quality in REFINED else 0
-        return self.refine
+    def refine_steps(self, fitted: int = 0) -> int:
+        """Return for how many steps a file is refined after a fit of `fitted` steps."""
+        if self.refine is not None:
+            return self.refine
+        return max(REFINE, round(REFINE_SHARE * fitted)) if self.quality in REFINED else 0
 
     def save(
         self,
@@ -184,6 +183,7 @@ class Encoding:
         gaussians: Gaussians,
         image: Any,
         on_stage: Callable[[int], object] | None = None,
+        fitted: int = 0,
     ) -> None:
         """Write the Gaussians of a picture to a .t2d file, within target_bytes if that is given.
 
@@ -192,12 +192,13 @@ class Encoding:
             gaussians: of the picture.
             image: the picture, as `run` takes it. [H, W, C]
             on_stage: see `taichi2dgs.fitting.refine.refined`.
+            fitted: steps of the fit that they come from; files of long ones are refined longer.
 
         Raises:
             ValueError: the file cannot be written.
             KeyboardInterrupt: Ctrl-C came while refining; there is no file.
         """
-        t2d.write(path, self.file_of(gaussians, image, on_stage, path))
+        t2d.write(path, self.file_of(gaussians, image, on_stage, path, fitted))
 
     def file_of(
         self,
@@ -205,13 +206,13 @@ class Encoding:
         image: Any,
         on_stage: Callable[[int], object] | None = None,
         name: str | Path = "file",
+        fitted: int = 0,
     ) -> bytes:
         """Return the bytes that `save` writes; `name` is what messages call them."""
         if on_stage is not None and not callable(on_stage):
             raise ValueError(f"on_stage={shown(on_stage)}; expected a function, or None")
-        data = encode_refined(
-            gaussians, self.quality, image, self.refine_steps, on_stage, self.progressive
-        )
+        steps = self.refine_steps(whole(fitted, "fitted", 0))
+        data = encode_refined(gaussians, self.quality, image, steps, on_stage, self.progressive)
         if self.target_bytes is None or len(data) <= self.target_bytes:
             return data
         return self._unrefined(gaussians, name)  # their number was chosen to fit in target_bytes

@@ -171,7 +171,9 @@ def encode_file(picture: Picture, out: Place, target: str, encoding: Encoding) -
 
 
 def _save(result: FitResult, image: Any, out: Place, target: str, encoding: Encoding) -> None:
-    out.write(target, encoding.file_of(result.gaussians, image, name=out.label(target)))
+    steps = result.history[-1].step
+    data = encoding.file_of(result.gaussians, image, name=out.label(target), fitted=steps)
+    out.write(target, data)
 
 
 def agree(out: Place, encoding: Encoding, more: Mapping[str, Any] = T2D) -> None:

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import pipelines
 import taichi2dgs
 from nets import blockwise
 from nets.weights import load
+from pipelines import folder as folders
+from pipelines.cli import main
 from pipelines.encoding import Encoding
 from taichi2dgs import metrics
 from taichi2dgs.storage import files, t2d
@@ -30,6 +33,29 @@ def test_coarse_qualities_are_refined_and_keep_within_the_bytes(tmp_path, photog
     tight = Encoding(target_bytes=size, quality="medium", steps=60)
     tight.save(kept[2], g, photograph)
     assert kept[2].stat().st_size <= size
+
+
+def test_files_of_long_fits_are_refined_longer(photograph, tmp_path, monkeypatch):
+    """Whoever fits for longer has the better file, too: but the refining of high stays at none."""
+    refined = []
+
+    def noted(gaussians, quality, image, steps, *more):
+        refined.append(steps)
+        return t2d.encode(gaussians, quality)
+
+    monkeypatch.setattr("pipelines.encoding.encode_refined", noted)
+    (tmp_path / "in").mkdir()
+    files.write_image(tmp_path / "in" / "a.png", photograph[:16, :16])
+    long = Encoding(k=20, start="random", steps=1300, quality="medium")
+    for n, made in enumerate((replace(long, steps=6), long, replace(long, refine=7))):
+        assert folders.encode_folder(tmp_path / "in", tmp_path / str(n), made) == 0
+    arguments = ["-k", "20", "--start", "random", "--steps", "1300", "-q"]
+    for quality in ("small", "high"):
+        command = ["encode", str(tmp_path / "in" / "a.png"), "-o", str(tmp_path / "a.t2d")]
+        assert main([*command, "--quality", quality, *arguments]) == 0
+    assert refined == [300, 325, 7, 325, 0]
+    with pytest.raises(ValueError, match=r"fitted=-1; expected a whole number"):
+        long.file_of(taichi2dgs.load(tmp_path / "a.t2d"), photograph[:16, :16], fitted=-1)
 
 
 @pytest.mark.parametrize(

@@ -119,14 +119,15 @@ def by_number(files: list[dict]) -> str:
     head = ["file", "k", "refine", "pictures", "kB", "bits a pixel", "bits a Gaussian"]
     lines = [[*head, "unsaved", "saved", "loss"]]
     for group in table.grouped(files, ("codec", "setting", "refine")):
-        codec, k, refine = (group[0][name] for name in ("codec", "setting", "refine"))
+        codec, k = group[0]["codec"], group[0]["setting"]
+        refined = statistics.fmean(row["refined"] for row in group)  # steps
         size = statistics.fmean(row["bytes"] for row in group)
         unsaved, saved = (statistics.fmean(row[n] for row in group) for n in ("unsaved", "psnr"))
         lines.append(
             [
                 codec,
                 f"{k:,}",
-                str(refine),
+                f"{refined:.0f}",
                 str(len(group)),
                 f"{size / 1e3:.1f}",
                 f"{statistics.fmean(row['bpp'] for row in group):.2f}",

@@ -91,8 +91,9 @@ def _encoded(options: argparse.Namespace) -> dict[str, bytes]:
     original = page.picture(displayed(image.image, image.maps), options.shown)
     runtime.init(options.backend)
     with FitBar(encoding, common.hidden(options.quiet)) as bar:
-        gaussians = encoding.run(image, bar.show).gaussians
-    data = encode_refined(gaussians, encoding.quality, image, encoding.refine_steps)
+        result = encoding.run(image, bar.show)
+    refine = encoding.refine_steps(result.history[-1].step)
+    data = encode_refined(result.gaussians, encoding.quality, image, refine)
     name = page.stem(options.shown)
     return {f"{name}.t2d": data, f"{name}.png": original}
 
@@ -119,10 +120,10 @@ def _show_live(options: argparse.Namespace) -> int:
             if not live.stopped:
                 raise
             result = stop.result
-        refine = 0 if live.stopped else encoding.refine_steps
+        last = result.history[-1]
+        refine = 0 if live.stopped else encoding.refine_steps(last.step)
         data = encode_refined(result.gaussians, encoding.quality, image, refine)
         live.finish("stopped" if live.stopped else "done", data)
-        last = result.history[-1]
         print(
             f"{len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, {last.step} iterations, "
             f"{last.seconds:.1f} s\nCtrl-C ends it",

@@ -20,11 +20,12 @@ from taichi2dgs.storage.quantise import Precision, quantise
 CENTRES = 2  # columns of packed parameters that hold them
 GROUPS = 4  # into which Gaussians are dealt out, and which are rounded one after the other
 FEW = 200  # steps; with fewer there is no fit before anything is rounded
+MANY = 300  # steps that the fits after it have together, at most
 # Learning rates of that fit, and of those after it, in the steps to which parameters are rounded:
 # what is rounded finely has little to move. Those of angles are in steps of stretch.
 BEFORE = {"xy": 0.3, "log_scale": 0.66, "theta": 0.125, "color": 0.3}
 AFTER = {"xy": 0.0, "log_scale": 0.23, "theta": 0.11, "color": 0.38}
-STAGES = 1 + 2 * GROUPS  # fits, of which the first, if there is one, has half of the steps
+STAGES = 1 + 2 * GROUPS  # fits, of which the first, if there is one, has half of the steps or more
 
 
 def refined(
@@ -58,14 +59,14 @@ def refined(
     shapes = replace(still, **_rates(AFTER, precision))
     colors = replace(shapes, log_scale=0.0, theta=0.0)
     everyone = torch.ones_like(group, dtype=torch.bool)
-    stages = [(~everyone, None, None, noisy)]
-    stages += [(everyone, CENTRES, None, shapes)]
+    stages = [(None, None, None, noisy), (everyone, CENTRES, None, shapes)]
     stages += [(group <= g, GEOMETRY, group <= g, shapes) for g in range(GROUPS - 1)]
     stages += [(everyone, GEOMETRY, None, colors)]
     stages += [(group <= g, None, group <= g, colors) for g in range(GROUPS - 1)]
     shares = _parts(steps, STAGES - 1)
     for number, (rows, columns, frozen, options) in enumerate(stages):
-        gaussians = rounded(gaussians, precision, rows, columns)
+        if rows is not None:
+            gaussians = rounded(gaussians, precision, rows, columns)
         try:
             result = fit(image, gaussians, steps=shares[number], frozen=frozen, options=options)
         except FitInterrupted:  # its result is half rounded, and of no use to anyone
@@ -83,12 +84,12 @@ def _rates(shares: dict[str, float], precision: Precision) -> dict[str, float]:
 
 
 def _parts(steps: int, count: int) -> list[int]:
-    """Deal steps out: half of them to the first fit, if they are many, the others evenly.
+    """Deal steps out: half or more to the first fit, if they are many, the others evenly.
 
-    >>> _parts(201, 4), _parts(25, 4)
-    ([100, 25, 25, 25, 26], [0, 6, 6, 6, 7])
+    >>> _parts(201, 4), _parts(25, 4), _parts(1200, 3)
+    ([100, 25, 25, 25, 26], [0, 6, 6, 6, 7], [900, 100, 100, 100])
     """
-    first = steps // 2 if steps >= FEW else 0
+    first = max(steps // 2, steps - MANY) if steps >= FEW else 0
     rest = steps - first
     return [first, *(rest * (n + 1) // count - rest * n // count for n in range(count))]
 

@@ -134,13 +134,12 @@ class Cells:
 
     def params(self) -> np.ndarray:
         """Return packed parameters, float32. [N, 5 + C]"""
-        steps, whole = self.grid.steps.astype(np.float64), self.whole
-        place, color = self.grid.octaves(whole[:, 2])
-        theta = self.angle * (math.pi / angles(whole[:, 3]))
-        log_size, stretch = steps[1] * whole[:, 2], steps[2] * whole[:, 3]
-        xy = whole[:, :2] * np.ldexp(steps[0], place)[:, None]
-        colors = whole[:, 4:] * np.ldexp(steps[3], color)[:, None]
+        each, whole = self.steps(), self.whole
+        _, of_size, of_stretch, _ = self.grid.steps.astype(np.float64)
+        log_size, stretch = of_size * whole[:, 2], of_stretch * whole[:, 3]
+        theta = self.angle * each[:, 4]
         shape = np.stack([log_size + stretch / 2, log_size - stretch / 2, theta], axis=1)
+        xy, colors = whole[:, :2] * each[:, :2], whole[:, 4:] * each[:, 5:]
         return np.concatenate([xy, shape, colors], axis=1).astype(np.float32)
 
 
