@@ -6,9 +6,11 @@ STEPS = 200  # of the fit that a start is for, as `Budget.foreseen` has it for S
 AUTO = "auto"  # a number of Gaussians by the picture's detail
 START = "prior"
 QUALITY = "high"
-REFINED = ("medium", "small")  # qualities of files that are refined
+COARSE = ("medium", "small")  # qualities of files that are refined after any fit
 REFINE = 300  # steps of their refining, at least
 REFINE_SHARE = 0.25  # of the steps of the fit: the longer it was, the more is there to undo
+REFINE_HIGH = 48  # steps for which files of high quality are refined, after a long fit
+LONG = 400  # steps of such a fit; shorter ones would take up to half as long again
 WHOLE = (1, 1)  # the first of one shard, which is all
 # Errors that end the encoding of one picture of a folder, and not of the others.
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError)

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.aims import AUTO_PSNR, PROBE, Aim, BytesAim, PsnrAim, automatic_count, most
-from pipelines.defaults import AUTO, QUALITY, REFINE, REFINE_SHARE, REFINED, SECONDS, START, K
+from pipelines.defaults import (
+    AUTO,
+    COARSE,
+    LONG,
+    QUALITY,
+    REFINE,
+    REFINE_HIGH,
+    REFINE_SHARE,
+    SECONDS,
+    START,
+    K,
+)
 from pipelines.search import SHORT, TRIES, OnReport, Search
 from pipelines.starts.named import checked_start, initialize
 from pipelines.starts.sampling import checked_count
@@ -175,7 +186,9 @@ class Encoding:
         """Return for how many steps a file is refined after a fit of `fitted` steps."""
         if self.refine is not None:
             return self.refine
-        return max(REFINE, round(REFINE_SHARE * fitted)) if self.quality in REFINED else 0
+        if self.quality in COARSE:
+            return max(REFINE, round(REFINE_SHARE * fitted))
+        return REFINE_HIGH if self.quality == "high" and fitted >= LONG else 0
 
     def save(
         self,

@@ -36,7 +36,7 @@ def test_coarse_qualities_are_refined_and_keep_within_the_bytes(tmp_path, photog
 
 
 def test_files_of_long_fits_are_refined_longer(photograph, tmp_path, monkeypatch):
-    """Whoever fits for longer has the better file, too: but the refining of high stays at none."""
+    """Whoever fits for longer has the better file; a quick fit of high quality has no refining."""
     refined = []
 
     def noted(gaussians, quality, image, steps, *more):
@@ -50,10 +50,11 @@ def test_files_of_long_fits_are_refined_longer(photograph, tmp_path, monkeypatch
     for n, made in enumerate((replace(long, steps=6), long, replace(long, refine=7))):
         assert folders.encode_folder(tmp_path / "in", tmp_path / str(n), made) == 0
     arguments = ["-k", "20", "--start", "random", "--steps", "1300", "-q"]
-    for quality in ("small", "high"):
+    for quality in ("small", "high", "lossless"):
         command = ["encode", str(tmp_path / "in" / "a.png"), "-o", str(tmp_path / "a.t2d")]
         assert main([*command, "--quality", quality, *arguments]) == 0
-    assert refined == [300, 325, 7, 325, 0]
+    assert main([*command, "--quality", "high", *arguments, "--steps", "399"]) == 0
+    assert refined == [300, 325, 7, 325, 48, 0, 0]
     with pytest.raises(ValueError, match=r"fitted=-1; expected a whole number"):
         long.file_of(taichi2dgs.load(tmp_path / "a.t2d"), photograph[:16, :16], fitted=-1)
 

@@ -231,9 +231,9 @@ def _fit_and_save(
     try:
         with FitBar(encoding, common.hidden(quiet)) as bar:
             result = encoding.run(image, told(bar.show, *watchers))
-        hidden = common.hidden(quiet or not encoding.refine_steps())
+        steps = result.history[-1].step
+        hidden = common.hidden(quiet or not encoding.refine_steps(steps))
         with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
-            steps = result.history[-1].step
             encoding.save(out, result.gaussians, image, lambda _: bar.update(), steps)
         return result, True
     except KeyboardInterrupt as stop:

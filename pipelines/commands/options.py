@@ -7,7 +7,18 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipelines.defaults import AUTO, QUALITY, REFINE, REFINE_SHARE, REFINED, SECONDS, START, K
+from pipelines.defaults import (
+    AUTO,
+    COARSE,
+    LONG,
+    QUALITY,
+    REFINE,
+    REFINE_HIGH,
+    REFINE_SHARE,
+    SECONDS,
+    START,
+    K,
+)
 from pipelines.starts.names import STARTS
 from taichi2dgs.settings import BACKENDS, DTYPES, LOSSES, QUALITIES, SETS
 
@@ -52,8 +63,9 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", default=QUALITY, help=f"{', '.join(QUALITIES)} ({QUALITY})")
     parser.add_argument(
         "--refine", type=int, metavar="STEPS",
-        help=f"after the fit, while rounding ({REFINE} for {' and '.join(REFINED)}, or "
-        f"{REFINE_SHARE:g} of the fit's if that is more; else 0)",
+        help=f"after the fit, while rounding (for {' and '.join(COARSE)} {REFINE}, or "
+        f"{REFINE_SHARE:g} of the fit's if that is more; for high {REFINE_HIGH}, "
+        f"but none after a fit of fewer than {LONG})",
     )  # fmt: skip
     parser.add_argument(
         "--progressive", action="store_true", help="the first quarter of a file shows the picture"
