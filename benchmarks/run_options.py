@@ -83,7 +83,7 @@ def fitted(
     start = pipelines.initialize(image, k, options.start, steps=Budget(**budget).foreseen)
     for name in options.options:
         made = taichi2dgs.fit(image, start, **budget, options=FitOptions(**OPTIONS[name]))
-        yield {"psnr": made.psnr, "steps": made.history[-1].step, "seconds": made.seconds}
+        yield {"psnr": made.psnr, "steps": made.steps, "seconds": made.seconds}
 
 
 def as_markdown(run: dict[str, Any], rows: list[dict], names: list[str]) -> str:

@@ -166,7 +166,7 @@ def our_rows(
     unsaved = metrics.psnr(fitted.render(), image, rounded=True)
     for preset in presets:
         encoding = Encoding(quality=preset, refine=refine)
-        steps = encoding.refine_steps(result.history[-1].step)
+        steps = encoding.refine_steps(result.steps)
         began = time.perf_counter()
         data = encode_refined(fitted, preset, image, steps)
         taken = fit_seconds + time.perf_counter() - began

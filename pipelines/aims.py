@@ -167,7 +167,7 @@ class PsnrAim:
         return ahead * float(np.interp(used, shares, list(MENDED.values())))
 
     def beyond(self, probe: FitResult) -> float:
-        steps, each = probe.history[-1].step / PROBE, self.pixels / len(probe.gaussians)
+        steps, each = probe.steps / PROBE, self.pixels / len(probe.gaussians)
         return self.off(probe) + float(np.dot(PROBE_GAIN, probe_signs(steps, each))) - SPARE
 
     def level(self, k: float) -> float:

@@ -171,8 +171,8 @@ def encode_file(picture: Picture, out: Place, target: str, encoding: Encoding) -
 
 
 def _save(result: FitResult, image: Any, out: Place, target: str, encoding: Encoding) -> None:
-    steps = result.history[-1].step
-    data = encoding.file_of(result.gaussians, image, name=out.label(target), fitted=steps)
+    name = out.label(target)
+    data = encoding.file_of(result.gaussians, image, name=name, fitted=result.steps)
     out.write(target, data)
 
 

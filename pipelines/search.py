@@ -95,7 +95,7 @@ class Search:
         """Make a short fit, for the number with which the first one begins."""
         report = self._teller(None)
         result = self.fit(self.begin(self.k), self.probe, 1.0, lambda *_: self.k, report)
-        if result.history[-1].step >= self.probe * SHORT:
+        if result.steps >= self.probe * SHORT:
             self.k = self._moved(self.k, self.aim.beyond(result))
 
     def _teller(self, before: FitResult | None) -> Callable[[Report], None]:
@@ -110,7 +110,7 @@ class Search:
     def _try(self) -> None:
         """Make a fit, or let the nearest one go on, with `self.k` Gaussians."""
         before = self._nearest()[0].result if self.tried else None
-        if before is None or before.history[-1].step < SHORT:
+        if before is None or before.steps < SHORT:
             start, share, rate, before = self.begin(self.k), 1.0, 1.0, None
         else:
             start, share, rate = before.gaussians, GOES_ON, GENTLY
@@ -136,7 +136,7 @@ class Search:
             levels = [self.aim.level(one.k) for one in near]
             measured = (near[0].off - near[1].off) / (levels[0] - levels[1])
             share = 1 / min(max(measured, 1 / 3), 3.0)
-        more = self.aim.more if near[0].result.history[-1].step >= SHORT else 0.0
+        more = self.aim.more if near[0].result.steps >= SHORT else 0.0
         return self._moved(near[0].k, (near[0].off + more) * share)
 
     def _moved(self, k: int, off: float) -> int:
@@ -160,7 +160,7 @@ def _after(before: FitResult | None, report: Report) -> Report:
     """Return a report of a fit that goes on, counted from where it began."""
     if before is None:
         return report
-    steps, seconds = before.history[-1].step, before.seconds
+    steps, seconds = before.steps, before.seconds
     return replace(report, step=report.step + steps, seconds=report.seconds + seconds)
 
 

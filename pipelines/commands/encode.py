@@ -231,10 +231,9 @@ def _fit_and_save(
     try:
         with FitBar(encoding, common.hidden(quiet)) as bar:
             result = encoding.run(image, told(bar.show, *watchers))
-        steps = result.history[-1].step
-        hidden = common.hidden(quiet or not encoding.refine_steps(steps))
+        hidden = common.hidden(quiet or not encoding.refine_steps(result.steps))
         with tqdm(total=STAGES, desc="refine", unit="stage", disable=hidden) as bar:
-            encoding.save(out, result.gaussians, image, lambda _: bar.update(), steps)
+            encoding.save(out, result.gaussians, image, lambda _: bar.update(), result.steps)
         return result, True
     except KeyboardInterrupt as stop:
         result = stop.result if isinstance(stop, FitInterrupted) else result

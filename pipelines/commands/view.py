@@ -92,7 +92,7 @@ def _encoded(options: argparse.Namespace) -> dict[str, bytes]:
     runtime.init(options.backend)
     with FitBar(encoding, common.hidden(options.quiet)) as bar:
         result = encoding.run(image, bar.show)
-    refine = encoding.refine_steps(result.history[-1].step)
+    refine = encoding.refine_steps(result.steps)
     data = encode_refined(result.gaussians, encoding.quality, image, refine)
     name = page.stem(options.shown)
     return {f"{name}.t2d": data, f"{name}.png": original}
@@ -120,13 +120,12 @@ def _show_live(options: argparse.Namespace) -> int:
             if not live.stopped:
                 raise
             result = stop.result
-        last = result.history[-1]
-        refine = 0 if live.stopped else encoding.refine_steps(last.step)
+        refine = 0 if live.stopped else encoding.refine_steps(result.steps)
         data = encode_refined(result.gaussians, encoding.quality, image, refine)
         live.finish("stopped" if live.stopped else "done", data)
         print(
-            f"{len(result.gaussians)} Gaussians, PSNR {last.psnr:.2f} dB, {last.step} iterations, "
-            f"{last.seconds:.1f} s\nCtrl-C ends it",
+            f"{len(result.gaussians)} Gaussians, PSNR {result.psnr:.2f} dB, "
+            f"{result.steps} iterations, {result.seconds:.1f} s\nCtrl-C ends it",
             flush=True,
         )
         _until_ctrl_c()

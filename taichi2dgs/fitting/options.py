@@ -139,7 +139,7 @@ class FitResult:
     >>> import taichi2dgs as t2
     >>> image = t2.read_image("sample:astronaut")[:16, :16]
     >>> result = t2.fit(image, pipelines.initialize(image, 30, "gradient"), steps=4)
-    >>> result.history[-1].step
+    >>> result.steps
     4
     """
 
@@ -150,6 +150,11 @@ class FitResult:
     def psnr(self) -> float:
         """PSNR in dB of the Gaussians."""
         return self.history[-1].psnr
+
+    @property
+    def steps(self) -> int:
+        """Steps that the fit made."""
+        return self.history[-1].step
 
     @property
     def seconds(self) -> float:
@@ -189,5 +194,5 @@ class FitInterrupted(KeyboardInterrupt):
 
     def __init__(self, result: FitResult | list[FitResult]) -> None:
         results = result if isinstance(result, list) else [result]
-        super().__init__(f"after step {max(one.history[-1].step for one in results)}")
+        super().__init__(f"after step {max(one.steps for one in results)}")
         self.result: Any = result
