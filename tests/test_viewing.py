@@ -1,5 +1,6 @@
 """`taichi2dgs view`: its server and hostile clients, the file that it writes, bad arguments."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -234,6 +235,22 @@ def test_a_photograph_alone_becomes_a_page(tmp_path, photograph, capsys):
     assert cli.main(["view", *command, "--html", str(tmp_path / "a.html")]) == 0
     whole = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert 'data-name="a.t2d"' in whole and 'data-name="a.png"' in whole
+
+
+def test_what_is_viewed_is_the_file_that_encode_writes(tmp_path, photograph, monkeypatch):
+    monkeypatch.setattr(view, "_until_ctrl_c", lambda: None)
+    write_image(tmp_path / "a.png", photograph[:24, :30])
+    given = [str(tmp_path / "a.png"), "--target-bytes", "1500", "--quality", "small", "-q"]
+    given += ["--progressive", "--steps", "3", "--start", "random", "--refine", "2"]
+    assert cli.main(["encode", *given, "-o", str(tmp_path / "a.t2d")]) == 0
+    written = (tmp_path / "a.t2d").read_bytes()
+    assert t2d.decode(written).progressive and len(written) <= 1500
+    assert cli.main(["view", *given, "--html", str(tmp_path / "a.html")]) == 0
+    assert base64.b64encode(written).decode() in (tmp_path / "a.html").read_text(encoding="utf-8")
+    seen = []
+    monkeypatch.setattr(watching, "Live", lambda *given: seen.append(Live(*given)) or seen[0])
+    assert cli.main(["view", *given, "--live", "--no-browser"]) == 0
+    assert seen[0].file() == written
 
 
 def test_reports_come_often_enough_to_look_on():

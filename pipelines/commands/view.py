@@ -7,6 +7,7 @@ import contextlib
 import sys
 import threading
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.commands import options as common
@@ -81,7 +82,6 @@ def _encoded(options: argparse.Namespace) -> dict[str, bytes]:
     """Return a picture's Gaussians and itself, as they are shown."""
     from pipelines.progress import FitBar
     from taichi2dgs import runtime
-    from taichi2dgs.fitting.refine import encode_refined
     from taichi2dgs.storage import stacks
     from taichi2dgs.storage.maps import displayed
     from taichi2dgs.viewing import page
@@ -92,9 +92,8 @@ def _encoded(options: argparse.Namespace) -> dict[str, bytes]:
     runtime.init(options.backend)
     with FitBar(encoding, common.hidden(options.quiet)) as bar:
         result = encoding.run(image, bar.show)
-    refine = encoding.refine_steps(result.steps)
-    data = encode_refined(result.gaussians, encoding.quality, image, refine)
     name = page.stem(options.shown)
+    data = encoding.file_of(result.gaussians, image, name=options.shown, fitted=result.steps)
     return {f"{name}.t2d": data, f"{name}.png": original}
 
 
@@ -104,7 +103,6 @@ def _show_live(options: argparse.Namespace) -> int:
     from pipelines.watching import shown_live, told, watched
     from taichi2dgs import runtime
     from taichi2dgs.fitting.options import FitInterrupted
-    from taichi2dgs.fitting.refine import encode_refined
     from taichi2dgs.storage import stacks
 
     if options.html is not None:
@@ -120,8 +118,9 @@ def _show_live(options: argparse.Namespace) -> int:
             if not live.stopped:
                 raise
             result = stop.result
-        refine = 0 if live.stopped else encoding.refine_steps(result.steps)
-        data = encode_refined(result.gaussians, encoding.quality, image, refine)
+        if live.stopped:  # what is there is shown, whatever its bytes
+            encoding = replace(encoding, refine=0, target_bytes=None)
+        data = encoding.file_of(result.gaussians, image, name=options.shown, fitted=result.steps)
         live.finish("stopped" if live.stopped else "done", data)
         print(
             f"{len(result.gaussians)} Gaussians, PSNR {result.psnr:.2f} dB, "
