@@ -56,7 +56,7 @@ def test_the_digest_of_code_is_of_what_measures(tmp_path, benchmarks, monkeypatc
     second = identity.code_digest(script)
     monkeypatch.setattr(identity, "MEASURING", ())
     third = identity.code_digest(script)
-    monkeypatch.setattr(identity, "package_digest", lambda: "another")
+    monkeypatch.setattr(identity, "package_digest", lambda without: "another")
     assert len({first, second, third, identity.code_digest(script)}) == 4
 
 
@@ -114,6 +114,35 @@ def test_more_pictures_and_methods_go_on_from_fewer(measured, tmp_path):
     table = json.loads((tmp_path / "t.json").read_text())
     assert (len(table["rows"]), len(table["others"])) == (8, 2)
     assert len(measured(images=1, steps=6)[2]) == 4  # another budget: nothing of it is there
+
+
+def test_other_settings_of_a_method_measure_no_other_method_anew(
+    measured, benchmarks, monkeypatch, tmp_path
+):
+    folder = tmp_path / benchmarks("common.identity").METHODS
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(benchmarks("common.fits"), "ROOT", tmp_path)
+    for start in ("random", "gradient"):
+        (folder / f"ours-{start}.yaml").write_text(f"start: {start}\n")
+    assert len(measured(images=1)[2]) == 4
+    (folder / "ours-random.yaml").write_text("start: random\n# tuned\n")
+    assert measured(images=1)[2] == [("random", 9)] * 2
+
+
+def test_settings_of_methods_are_no_code(benchmarks, tmp_path):
+    identity = benchmarks("common.identity")
+    for name in ("nets/net.py", "configs/adam.yaml", f"{identity.METHODS}/ours.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1\n")
+
+    def digests() -> tuple[str, str]:
+        return tuple(identity.package_digest(tmp_path, only) for only in (None, identity.METHODS))
+
+    all_of_it, code = digests()
+    (tmp_path / identity.METHODS / "ours.yaml").write_text("2\n")
+    assert digests()[0] != all_of_it and digests()[1] == code
+    (tmp_path / "configs/adam.yaml").write_text("2\n")
+    assert digests()[1] != code
 
 
 def test_the_command_of_a_page_names_no_folder_of_this_machine(benchmarks, monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import costs, quality, rows
-from common.identity import digest
+from common.identity import METHODS, ROOT, digest
 from common.measure import find_pictures, wait
 from pipelines import baselines, configuration
 from pipelines.baselines.starts import PEERS, begin
@@ -95,9 +95,11 @@ def measure_all(
     return table.run, found
 
 
-def digests_of(*names: str | None) -> list[str]:
-    """Return the digests of those that are files, and not names of shipped ones."""
-    return [digest(Path(name).read_bytes()) for name in names if name and Path(name).is_file()]
+def digests_of(method: str, config: str | None) -> list[str]:
+    """Return the digests of a method's file, and of a configuration's that is not shipped."""
+    shipped = ROOT / METHODS / f"{method}.yaml"
+    paths = [Path(method) if Path(method).is_file() else shipped, Path(config or "")]
+    return [digest(path.read_bytes()) for path in paths if path.is_file()]
 
 
 def in_turn(pictures: dict[str, list[Path]]) -> list[tuple[str, Path]]:

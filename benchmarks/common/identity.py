@@ -13,6 +13,7 @@ import taichi2dgs
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
 MEASURING = ("costs", "fits", "quality")  # modules beside this one
+METHODS = "configs/baselines"  # the folder with the settings of each method
 
 
 def commit(root: Path = ROOT) -> str:
@@ -74,17 +75,28 @@ def contents(folder: Path) -> dict[Path, str]:
 def code_digest(script: Path) -> str:
     """Return a digest of all code that says what a script measures.
 
-    That is the package, the script, and what measures beside it; how a page looks does not count.
+    That is the package, the script, and what measures beside it. How a page looks does not count,
+    nor do the settings of methods, of which each row has the digest of its own.
     """
     paths = [Path(__file__).with_name(f"{name}.py") for name in MEASURING]
     own = [path.read_bytes() for path in (*paths, script) if path.is_file()]
-    return digest(package_digest().encode() + b"".join(own))
+    return digest(package_digest(without=METHODS).encode() + b"".join(own))
 
 
-def package_digest(root: Path = ROOT) -> str:
-    """Return a digest of the checkout's code, weights and configurations that measurements use."""
+def package_digest(root: Path = ROOT, without: str | None = None) -> str:
+    """Return a digest of the checkout's code, weights and configurations that measurements use.
+
+    Args:
+        root: of the checkout.
+        without: a folder of it that does not count.
+    """
     folders = ("nets", "pipelines", "taichi2dgs", "configs")
+    found = {
+        Path(name) / path: own for name in folders for path, own in contents(root / name).items()
+    }
     names = [
-        f"{name}/{path} {own}" for name in folders for path, own in contents(root / name).items()
+        f"{path.as_posix()} {own}"
+        for path, own in found.items()
+        if without is None or not path.is_relative_to(without)
     ]
     return digest("\n".join(sorted(names)).encode())
