@@ -46,7 +46,7 @@ def rows_of(methods: list[str], **more: object) -> list[dict]:
     return [
         {"image": "a", "dataset": "kodak", "k": 9_000, "method": method, "sampler": "default",
          "gaussians": 9_000, "psnr": 40.0, "psnr_at": {"0": 20.0, "25": 30 + index / 50},
-         "psnr_within": {"1": 20.0, "10": 30 + index / 50}, "bpp_high": 1.0} | ABOUT | more
+         "psnr_within": {"1": 20.0, "10": 30 + index / 50}} | ABOUT | more
         for index, method in enumerate(methods)
     ]  # fmt: skip
 
@@ -259,16 +259,6 @@ def test_seconds_of_two_machines_are_not_drawn_together(benchmarks):
             draw(rows)
     (axis,) = curves.draw_iterations(rows).axes
     assert any("A, 2 cores and B, 64 cores" in text.get_text() for text in axis.texts)
-
-
-def test_older_tables_do_not_give_a_peers_name_to_our_dithered_prior(tmp_path, benchmarks):
-    rows = rows_of(["ours", "instant-gi"])
-    (new, old) = (tmp_path / "new.json", tmp_path / "old.json")
-    write_table(new, rows)
-    write_table(old, [{name: row[name] for name in row if name != "bpp_high"} for row in rows])
-    read = benchmarks("common.curves").read
-    assert [row["method"] for row in read(new)] == ["ours", "instant-gi"]
-    assert [row["method"] for row in read(old)] == ["ours", "ours-dithered"]
 
 
 def test_the_best_of_a_family_is_drawn_with_its_name_at_its_end(benchmarks):

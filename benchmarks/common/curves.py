@@ -37,9 +37,6 @@ FAMILIES = {
     ),
 }
 COLUMNS = {"image", *KINDS, "gaussians", "psnr_at", "psnr_within", "psnr"}
-# What tables called our dithered prior before their rows had bits a pixel, when they came to have
-# the peer whose name that was.
-FORMER = {"instant-gi": "ours-dithered", "instant-gi-adaptive": "ours-dithered-adaptive"}
 BUDGET = "10"  # seconds of the figure that goes by the number of Gaussians
 
 
@@ -73,9 +70,6 @@ def read(path: Path) -> list[dict]:
             f"--table {path}: expected JSON with rows of {', '.join(sorted(COLUMNS))}, "
             "as run_kodak.py writes it"
         )
-    for row in rows:
-        if "bpp_high" not in row:
-            row["method"] = FORMER.get(row["method"], row["method"])
     return rows
 
 
