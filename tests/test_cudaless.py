@@ -149,6 +149,22 @@ print(seen)
     assert "cuMemAlloc_v2 in a thread without a current context" in done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+def test_commands_that_start_at_once_share_one_driver(tmp_path):
+    compiler = tmp_path / "gcc"  # a quick one, for many tries
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\n: > "$2"\n')
+    compiler.chmod(0o755)
+    for folder in (tmp_path / str(number) for number in range(10)):
+        plain = os.environ | {
+            "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+            "FAKECUDA_DIR": str(folder),
+        }
+        started = [subprocess.Popen([CUDALESS / "run.sh", "true"], env=plain) for _ in range(16)]
+        assert [one.wait() for one in started] == [0] * len(started)
+        (driver,) = folder.iterdir()
+        assert (driver / "libcuda.so").exists()
+
+
 @emulated
 def test_float_atomics_add_and_return_what_was_there():
     body = """ld.param.u64 %rd4, [second]; mov.f32 %f1, 0f3F000000;
