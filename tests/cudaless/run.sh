@@ -10,8 +10,7 @@ FAKECUDA_DIR=$(cd "$FAKECUDA_DIR" && pwd)
 # a whole, as two commands may find none at the same time: then the first that is ready counts.
 driver=$FAKECUDA_DIR/driver-$(cd "$here" && cat run.sh driver/* ptx/*.py ptx2c.py | cksum | cut -d ' ' -f 1)
 if [ ! -e "$driver" ]; then
-    fresh=$driver.$$
-    mkdir "$fresh"
+    fresh=$(mktemp -d "$driver.XXXXXX")
     cp -r "$here/driver" "$here/ptx" "$here/ptx2c.py" "$fresh"
     gcc -O2 -Wall -Wextra -shared -fPIC -fvisibility=hidden -DSOURCES="\"$driver\"" \
         -o "$fresh/libcuda.so" "$fresh"/driver/*.c -ldl -lpthread
