@@ -5,9 +5,9 @@
 
 Pages are made one after the other, in the order of --list, and share the hours: what one leaves
 over goes to the others. Each is a command of its own that goes on from the rows that the same code
-has measured already, and that is stopped when its share is over: its page then has fewer pictures,
-which its first line says, and every method. Run this again, and they go on there. A page whose
-command fails is said at the end, and does not keep the others from being made.
+has measured already, and that is stopped when its share is over, or by Ctrl-C: its page then has
+fewer pictures, which its first line says, and every method. Run this again, and they go on there. A
+page whose command fails is said at the end, and does not keep the others from being made.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ def main() -> None:
         for command in commands.values():
             print(shlex.join(["python", *command[1:]]))
         return
-    # A shell that starts this in the background lets it and its children ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_signals()
     ends, codes = time.monotonic() + 3600 * options.hours, {}
     for name, command in tqdm(commands.items(), "pages", unit="page"):
         share = (ends - time.monotonic()) / (len(commands) - len(codes))
@@ -84,6 +83,17 @@ def main() -> None:
     ]
     if said:
         raise ValueError("; ".join(said))
+
+
+def heed_signals() -> None:
+    """Let whatever ends this stop the command that runs, which then writes its page.
+
+    A shell that starts this in the background lets it and its children ignore Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):  # the latter where there are terminals that close
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def command_of(name: str, options: argparse.Namespace) -> list[str]:
@@ -102,17 +112,27 @@ def run(command: list[str], seconds: float) -> int | None:
     """Run a command and return its exit code, or None if the seconds did not suffice."""
     if seconds <= 0:
         return None
-    process = subprocess.Popen(command)
+    # A terminal sends Ctrl-C to a session: in one of its own, the command has it once, from `stop`.
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(seconds)
-        if os.name == "nt":  # which sends no Ctrl-C to a process alone
-            process.terminate()
-        else:
-            process.send_signal(signal.SIGINT)
+        return None
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Send Ctrl-C to a process that still runs, wait for its page, and kill it if none comes."""
+    if process.poll() is not None:
+        return
+    if os.name == "nt":  # which sends no Ctrl-C to a process alone
+        process.terminate()
+    else:
+        process.send_signal(signal.SIGINT)
+    try:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-        return None
     finally:
         if process.poll() is None:
             process.kill()

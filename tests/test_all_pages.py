@@ -1,5 +1,6 @@
 """The script that makes all pages: its commands, its clock, and what it says of a failure."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,11 @@ def all_pages(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def script(benchmarks):
-    return benchmarks("all")
+    heeded = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    before = {number: signal.getsignal(number) for number in heeded}
+    yield benchmarks("all")
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_every_page_is_a_command_that_its_script_understands(script, monkeypatch, tmp_path):
@@ -96,10 +101,44 @@ def test_a_command_is_stopped_where_ctrl_c_was_ignored(script, monkeypatch, tmp_
     monkeypatch.setattr(script, "command_of", lambda *_: [sys.executable, "-c", wait])
     monkeypatch.setattr(sys, "argv", ["all.py", "--kodak=x", "--hours", "2e-4", "--pages", "rate"])
     monkeypatch.setattr(script, "PATIENCE", 10)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        began = time.monotonic()
-        assert script.main() == 2 and time.monotonic() - began < 9
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    began = time.monotonic()
+    assert script.main() == 2 and time.monotonic() - began < 9
     assert "too few for all pictures of rate" in capsys.readouterr().err
+
+
+STAND_IN = """
+import sys
+sys.path.insert(0, {folder!r})
+import all as script
+script.command_of = lambda *_: [sys.executable, "-c", {command!r}]
+sys.argv = ["all.py", "--kodak=x", "--pages", "rate"]
+sys.exit(script.main())
+"""
+PAGE = """
+import pathlib, time
+try:
+    pathlib.Path("begun").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    pathlib.Path("page").touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_ends_the_script_lets_the_command_write_its_page(tmp_path, name):
+    """Signals go to a group, as from a terminal: a second one would keep the page from its end."""
+    code = STAND_IN.format(folder=str(SCRIPT.parent), command=PAGE)
+    script = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    ends = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    os.killpg(script.pid, getattr(signal, name))
+    _, error = script.communicate(timeout=60)
+    assert script.returncode == 130 and error.endswith("all: stopped\n")
+    assert (tmp_path / "page").exists()

@@ -23,7 +23,10 @@ from taichi2dgs.storage.pictures import is_picture
 
 
 def script(main: Callable[[], object]) -> Callable[[], int]:
-    """Return the main function of a script: bad input makes one line and exit code 2."""
+    """Return the main function of a script: bad input makes one line and exit code 2.
+
+    Ctrl-C, where there is no page to be made, makes one line and exit code 130, as of shells.
+    """
 
     @functools.wraps(main)
     def run() -> int:
@@ -33,6 +36,9 @@ def script(main: Callable[[], object]) -> Callable[[], int]:
         except (ValueError, RuntimeError, ImportError, OSError) as error:
             print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print(f"{Path(sys.argv[0]).stem}: stopped", file=sys.stderr)
+            return 130
         return 0
 
     return run
