@@ -123,7 +123,10 @@ def run(command: list[str], seconds: float) -> int | None:
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Send Ctrl-C to a process that still runs, wait for its page, and kill it if none comes."""
+    """Send Ctrl-C to a process that still runs, and wait for its page.
+
+    It is killed if none comes in time, or if another Ctrl-C does. Windows has no page of it.
+    """
     if process.poll() is not None:
         return
     if os.name == "nt":  # which sends no Ctrl-C to a process alone

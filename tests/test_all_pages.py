@@ -135,10 +135,13 @@ def test_what_ends_the_script_lets_the_command_write_its_page(tmp_path, name):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    ends = time.monotonic() + 60
-    while not (tmp_path / "begun").exists() and time.monotonic() < ends:
-        time.sleep(0.05)
-    os.killpg(script.pid, getattr(signal, name))
-    _, error = script.communicate(timeout=60)
+    try:
+        ends = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+        os.killpg(script.pid, getattr(signal, name))
+        _, error = script.communicate(timeout=60)
+    finally:
+        script.kill()
     assert script.returncode == 130 and error.endswith("all: stopped\n")
     assert (tmp_path / "page").exists()

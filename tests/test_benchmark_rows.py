@@ -1,10 +1,13 @@
 """Rows of tables: which of an earlier run count, and what a run that is stopped leaves."""
 
 import argparse
+import io
 import json
+import sys
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from taichi2dgs.storage import files
 
@@ -152,3 +155,24 @@ def test_the_command_of_a_page_names_no_folder_of_this_machine(benchmarks, monke
     monkeypatch.setattr("sys.argv", argv)
     command = "python benchmarks/run_kodak.py --data FOLDER --k 9 --out benchmarks/results/seconds"
     assert measure.describe("Squares", [tmp_path])["command"] == command
+
+
+class Terminal(io.StringIO):
+    """One that closes while something writes to it."""
+
+    closes = False
+
+    def write(self, text):
+        if self.closes:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def test_a_terminal_that_closes_does_not_keep_a_page_from_being_written(benchmarks, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    bar = tqdm(range(3), file=terminal)
+    with benchmarks("common.rows").stopping(bar):
+        terminal.closes = True
+        raise KeyboardInterrupt
+    assert terminal.getvalue()  # the bar was there before

@@ -25,7 +25,7 @@ from taichi2dgs.storage.pictures import is_picture
 def script(main: Callable[[], object]) -> Callable[[], int]:
     """Return the main function of a script: bad input makes one line and exit code 2.
 
-    Ctrl-C, where there is no page to be made, makes one line and exit code 130, as of shells.
+    What stops it, as Ctrl-C does, and is not handled in `main` makes one line and exit code 130.
     """
 
     @functools.wraps(main)

@@ -22,8 +22,9 @@ def stopping(bar: tqdm) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        bar.close()
-        print("stopped; the same command goes on here", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal is gone; the page is still to come
+            bar.close()
+            print("stopped; the same command goes on here", file=sys.stderr)
 
 
 def code_and_device() -> str:
